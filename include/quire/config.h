@@ -1,0 +1,48 @@
+/*
+ * quire/config.h - every option of the library, with its range.  An embedder sets one with
+ * -DQUIRE_...=value; a value out of range does not compile.
+ */
+#ifndef QUIRE_CONFIG_H
+#define QUIRE_CONFIG_H
+
+/* CPUs that may ever run; 1..256. */
+#ifndef QUIRE_MAX_CPUS
+#define QUIRE_MAX_CPUS 64
+#endif
+#if QUIRE_MAX_CPUS < 1 || QUIRE_MAX_CPUS > 256
+#error "QUIRE_MAX_CPUS must be 1..256"
+#endif
+
+/* NUMA nodes; 1..64. */
+#ifndef QUIRE_MAX_NODES
+#define QUIRE_MAX_NODES 8
+#endif
+#if QUIRE_MAX_NODES < 1 || QUIRE_MAX_NODES > 64
+#error "QUIRE_MAX_NODES must be 1..64"
+#endif
+
+/* Largest order of the frame allocator: blocks of 4 KiB << order; 9..18 (2 MiB..1 GiB). */
+#ifndef QUIRE_MAX_ORDER
+#define QUIRE_MAX_ORDER 10
+#endif
+#if QUIRE_MAX_ORDER < 9 || QUIRE_MAX_ORDER > 18
+#error "QUIRE_MAX_ORDER must be 9..18"
+#endif
+
+/* Most vmas an address space may have (Linux: vm.max_map_count, 65530). */
+#ifndef QUIRE_MAX_VMAS
+#define QUIRE_MAX_VMAS 65530
+#endif
+#if QUIRE_MAX_VMAS < 16 || QUIRE_MAX_VMAS > 1000000
+#error "QUIRE_MAX_VMAS must be 16..1000000"
+#endif
+
+/* Debug checks: 0 = misuse by the caller only, 1 = also O(1) checks of our own invariants. */
+#ifndef QUIRE_DEBUG
+#define QUIRE_DEBUG 0
+#endif
+#if QUIRE_DEBUG < 0 || QUIRE_DEBUG > 1
+#error "QUIRE_DEBUG must be 0 or 1"
+#endif
+
+#endif

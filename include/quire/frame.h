@@ -1,0 +1,183 @@
+/*
+ * quire/frame.h - physical frames: nodes, zones, the allocator.  Group 1 of the port is all it needs.
+ *
+ * One struct quire_page of 32 bytes describes each 4 KiB frame, in an array indexed by frame number
+ * (QPORT_VMEMMAP_BASE).  A block of order n is 2^n frames, aligned to its size; its first page is
+ * the head, the others tails.
+ */
+#ifndef QUIRE_FRAME_H
+#define QUIRE_FRAME_H
+
+#include <quire/memmap.h>
+#include <quire/port.h>
+
+/* Page state flags, in quire_page.flags; exact at all times. */
+#define QUIRE_PG_RESERVED 0x0001u /* never given to the allocator, or a hole */
+#define QUIRE_PG_FREE     0x0002u /* inside the allocator (block or per-CPU list) */
+#define QUIRE_PG_HEAD     0x0004u /* head of a block of order >= 1 */
+#define QUIRE_PG_TAIL     0x0008u /* tail of such a block */
+#define QUIRE_PG_SLAB     0x0010u /* belongs to src/slab */
+#define QUIRE_PG_TABLE    0x0020u /* is a page table */
+#define QUIRE_PG_KVA      0x0040u /* backs a kernel virtual area */
+#define QUIRE_PG_LOCKED   0x0080u /* content in transit (I/O, migration): wait before use */
+#define QUIRE_PG_UPTODATE 0x0100u /* content valid */
+#define QUIRE_PG_DIRTY    0x0200u /* content newer than its backing store */
+#define QUIRE_PG_ANON     0x0400u /* anonymous memory: owner is not an object */
+#define QUIRE_PG_LRU      0x0800u
+#define QUIRE_PG_ACTIVE   0x1000u
+#define QUIRE_PG_REF      0x2000u /* referenced */
+#define QUIRE_PG_POISON   0x4000u /* hardware says the frame is bad */
+#define QUIRE_PG_OBJECT   0x8000u /* in the page tree of the object in owner */
+#define QUIRE_PG_ORDER_SHIFT 16   /* 5 bits: order, in a head */
+#define QUIRE_PG_ZONE_SHIFT  21   /* 3 bits */
+#define QUIRE_PG_NODE_SHIFT  24   /* 8 bits */
+
+struct quire_page {
+    uint32_t flags;      /* atomic; QUIRE_PG_*, order, zone, node */
+    uint32_t refs;       /* atomic; holders of the frame; 0: free.  Tails: 0 */
+    uint32_t maps;       /* atomic; leaf entries of user spaces that map it */
+    uint32_t index;      /* page offset in owner; tails: frames to the head */
+    uint64_t owner;      /* struct quire_object *, slab, ...: by the flags */
+    uint32_t next, prev; /* frame numbers: links of whichever list holds the page */
+};
+
+/* 32 bytes; the array of them is the only per-frame cost but the bitmap's bit. */
+_Static_assert(sizeof(struct quire_page) == 32, "struct quire_page");
+
+static inline struct quire_page *quire_page_of_pfn(q_pfn pfn)
+{
+    return (struct quire_page *)QPORT_VMEMMAP_BASE + pfn.v;
+}
+static inline q_pfn quire_pfn_of_page(const struct quire_page *page)
+{
+    return Q_PFN(page - (const struct quire_page *)QPORT_VMEMMAP_BASE);
+}
+static inline q_pa quire_pa_of_page(const struct quire_page *page)
+{
+    return quire_pa_of_pfn(quire_pfn_of_page(page));
+}
+/* The direct map: kernel logical addresses.  Round trip for all memory of the map. */
+static inline q_kla quire_kla_of_pa(q_pa pa) { return Q_KLA(QPORT_DIRECT_BASE + pa.v); }
+static inline q_pa quire_pa_of_kla(q_kla a) { return Q_PA(a.v - QPORT_DIRECT_BASE); }
+static inline void *quire_ptr_of_pa(q_pa pa) { return (void *)(QPORT_DIRECT_BASE + pa.v); }
+static inline void *quire_page_ptr(const struct quire_page *page)
+{
+    return quire_ptr_of_pa(quire_pa_of_page(page));
+}
+/* ptr lies in the direct map. */
+static inline struct quire_page *quire_page_of_ptr(const void *ptr)
+{
+    return quire_page_of_pfn(quire_pfn_of_pa(quire_pa_of_kla(Q_KLA((uintptr_t)ptr))));
+}
+static inline unsigned quire_page_node(const struct quire_page *p) { return p->flags >> QUIRE_PG_NODE_SHIFT; }
+static inline unsigned quire_page_zone(const struct quire_page *p) { return p->flags >> QUIRE_PG_ZONE_SHIFT & 7; }
+static inline unsigned quire_page_order(const struct quire_page *p)
+{
+    return p->flags & QUIRE_PG_HEAD ? p->flags >> QUIRE_PG_ORDER_SHIFT & 31 : 0;
+}
+static inline struct quire_page *quire_page_head(struct quire_page *p)
+{
+    return p->flags & QUIRE_PG_TAIL ? p - p->index : p;
+}
+
+enum quire_zone_type { QUIRE_ZONE_DMA, QUIRE_ZONE_DMA32, QUIRE_ZONE_NORMAL, QUIRE_ZONE_MOVABLE, QUIRE_ZONE_DEVICE, QUIRE_ZONES };
+enum quire_migrate_type { QUIRE_UNMOVABLE, QUIRE_MOVABLE, QUIRE_RECLAIMABLE, QUIRE_CMA, QUIRE_ISOLATE, QUIRE_MIGRATE_TYPES };
+
+/* Allocation flags. */
+typedef uint32_t quire_gfp;
+#define QUIRE_GFP_KERNEL      0x0000u /* may sleep and reclaim; unmovable */
+#define QUIRE_GFP_ATOMIC      0x0001u /* must not sleep; may use the atomic reserve */
+#define QUIRE_GFP_MOVABLE     0x0002u /* user memory, page cache */
+#define QUIRE_GFP_RECLAIMABLE 0x0004u
+#define QUIRE_GFP_ZERO        0x0008u
+#define QUIRE_GFP_DMA         0x0010u /* below 16 MiB or fail */
+#define QUIRE_GFP_DMA32       0x0020u /* below 4 GiB or fail */
+#define QUIRE_GFP_THISNODE    0x0040u /* no other node */
+#define QUIRE_GFP_NORETRY     0x0080u /* fail rather than reclaim hard */
+#define QUIRE_GFP_MEMALLOC    0x0100u /* reclaim itself asks: all reserves */
+#define QUIRE_GFP_USER        (QUIRE_GFP_MOVABLE)
+
+#define QUIRE_NODE_ANY 0xffffu /* the node of this CPU first */
+
+struct quire_boot {
+    struct quire_memmap *map;
+    unsigned nodes;                      /* 1..QUIRE_MAX_NODES; every usable range names one below */
+    unsigned cpus;                       /* 1..QUIRE_MAX_CPUS */
+    const uint8_t *cpu_node;             /* [cpus], or NULL: all node 0 */
+    const uint8_t *distance;             /* [nodes * nodes] SLIT, or NULL: 10 on, 20 off the diagonal */
+};
+
+/* Take over all usable, unreserved memory of the map.  Boot context, once a machine; may be called
+ * again in a hosted port after hosted_init().  INVALID names on the log what is wrong. */
+enum quire_status quire_frame_init(const struct quire_boot *boot);
+
+/* Nodes and zones are made; these never change after quire_frame_init(). */
+unsigned quire_nodes(void);
+unsigned quire_cpu_node(unsigned cpu);
+unsigned quire_node_distance(unsigned from, unsigned to);
+
+/*
+ * A block of 2^order frames with refs 1, maps 0, owner 0; or NULL.  node: QUIRE_NODE_ANY or a node
+ * to try first.  order: 0..QUIRE_MAX_ORDER.  Never sleeps in this version; any context (interrupts too).
+ */
+struct quire_page *quire_page_alloc(unsigned order, quire_gfp gfp, unsigned node);
+
+/* Fill out[0..n) with order-0 pages; returns how many came (0..n), the rest untouched. */
+size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node);
+
+/* Take a reference; the page must be held already. */
+void quire_page_get(struct quire_page *page);
+/* Drop a reference; the last one frees the block.  Any context. */
+void quire_page_put(struct quire_page *page);
+/* Free a block that has refs 1, without the count.  Misuse (double, foreign, wrong order, tail,
+ * still mapped) panics with values.  Any context. */
+void quire_page_free(struct quire_page *page, unsigned order);
+/* Free n order-0 pages, each with refs 1 or already 0 (dropped by the caller). */
+void quire_page_free_bulk(size_t n, struct quire_page **pages);
+/* Make a block of order n into 2^n order-0 pages, each with its own reference and the head's flags
+ * and owner; refs of the head must be 1. */
+void quire_page_split(struct quire_page *page);
+
+/* From exactly this zone of this node, or NULL. */
+struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned order, quire_gfp gfp,
+                                         unsigned node);
+
+struct quire_zone_stats {
+    const char *name; /* "DMA32" */
+    unsigned node;
+    enum quire_zone_type type;
+    q_pfn start, end;           /* spanned */
+    uint64_t present, managed;  /* frames */
+    uint64_t free;              /* in blocks, per-CPU lists not counted */
+    uint64_t cached;            /* in per-CPU lists */
+    uint64_t free_blocks[QUIRE_MAX_ORDER + 1]; /* maximal aligned free blocks by order */
+    uint64_t wmark_min, wmark_low, wmark_high;
+    uint64_t allocs, frees, fails;
+    uint64_t lock_acquisitions;
+};
+/* i-th populated zone, 0..; NOT_FOUND after the last.  O(pageblocks); task context. */
+enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out);
+/* Free frames of all zones, cached ones included: O(zones + CPUs).  Managed frames. */
+uint64_t quire_free_pages(void);
+uint64_t quire_managed_pages(void);
+
+/* Give every cached frame of every CPU back to its block; the other CPUs must be quiet (their
+ * lists are taken under their locks). */
+void quire_frame_drain(void);
+
+/* What occupies a pageblock, for pictures: counts of frames by kind sum to 512. */
+struct quire_block_info {
+    q_pfn start;
+    unsigned node;
+    enum quire_zone_type zone;
+    enum quire_migrate_type type;
+    uint16_t free, cached, reserved, slab, table, kva, anon, file, huge, other, absent;
+};
+/* The n-th pageblock from frame 0; NOT_FOUND at the end of the highest zone.  O(512). */
+enum quire_status quire_block_info(uint64_t n, struct quire_block_info *out);
+
+/* Walk every structure of this layer: QUIRE_OK or CORRUPT with the first broken invariant on the
+ * log.  Task context, allocator quiet. */
+enum quire_status quire_frame_verify(void);
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * quire/heap.h - object caches and kmalloc, above quire/frame.h.  No further hooks.
+ *
+ * Context: every call may be made from any context, interrupt handlers too, but create, destroy,
+ * shrink, stats and verify (task).  Double free, foreign free and an overrun of a red zone panic with the
+ * object, its cache and the offending address.
+ */
+#ifndef QUIRE_HEAP_H
+#define QUIRE_HEAP_H
+
+#include <quire/frame.h>
+
+struct quire_cache;
+
+#define QUIRE_CACHE_ZERO     0x1u /* objects come zeroed */
+#define QUIRE_CACHE_REDZONE  0x2u /* guard bytes around each object, checked at free */
+#define QUIRE_CACHE_POISON   0x4u /* freed objects are filled, checked at allocation */
+#define QUIRE_CACHE_HWALIGN  0x8u /* align to cache lines */
+
+/* After quire_frame_init(), before any other call here. */
+enum quire_status quire_heap_init(void);
+
+/* size 1..1 MiB; align 0 (natural, 8) or a power of two up to 4096; name is not copied; ctor, if
+ * any, runs once for each object when its slab is made: freed objects keep their state (so not with
+ * ZERO or POISON). */
+enum quire_status quire_cache_create(const char *name, size_t size, size_t align, unsigned flags,
+                                     void (*ctor)(void *), struct quire_cache **out);
+/* BUSY: objects are still out; names them on the log (first 8) and nothing changes. */
+enum quire_status quire_cache_destroy(struct quire_cache *c);
+
+void *quire_cache_alloc(struct quire_cache *c, quire_gfp gfp);
+void *quire_cache_alloc_node(struct quire_cache *c, quire_gfp gfp, unsigned node);
+void quire_cache_free(struct quire_cache *c, void *obj); /* obj not NULL */
+/* All n or none (false). */
+bool quire_cache_alloc_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **out);
+void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs);
+/* Return empty slabs to the frame allocator; frames given back. */
+size_t quire_cache_shrink(struct quire_cache *c);
+/* Shrink every cache. */
+size_t quire_heap_shrink(void);
+
+/* Physically contiguous memory.  size 0 gives a unique non-NULL pointer.  Aligned to 8, powers of
+ * two to their size up to 4096.  NULL: out of memory or size above the largest block. */
+void *quire_kmalloc(size_t size, quire_gfp gfp);
+void *quire_kzalloc(size_t size, quire_gfp gfp);
+void *quire_kcalloc(size_t n, size_t size, quire_gfp gfp); /* NULL on overflow */
+/* Keeps min(old, new) bytes; p NULL allocates; size 0 frees and returns NULL; on failure p stays. */
+void *quire_krealloc(void *p, size_t size, quire_gfp gfp);
+void *quire_kmalloc_node(size_t size, quire_gfp gfp, unsigned node);
+size_t quire_ksize(const void *p); /* usable bytes; p not NULL */
+void quire_kfree(void *p);         /* NULL is fine */
+
+struct quire_cache_stats {
+    const char *name;
+    size_t object_size, slot_size; /* asked; with alignment and guards */
+    unsigned objects_per_slab, slab_order;
+    uint64_t active, total, slabs; /* objects out; objects in slabs; slabs */
+    uint64_t allocs, frees;
+};
+/* i-th cache, 0..; NOT_FOUND after the last. */
+enum quire_status quire_cache_stats(unsigned i, struct quire_cache_stats *out);
+enum quire_status quire_heap_verify(void);
+
+#endif

@@ -1,0 +1,105 @@
+/*
+ * quire/port.h - every demand that Quire makes on its host, in one place.
+ *
+ * A port has two parts:
+ *
+ *   1. A header named <quire_port.h> on the include path: the hooks of the hot paths, as static
+ *      inline functions or macros.  It is included below.  A missing one is a compile error.
+ *   2. Functions, declared below.  A missing one is a link error.
+ *
+ * A layer that you do not link asks for nothing: frames alone need the first group, the heap adds
+ * nothing, page tables and address spaces need the second, sleeping the third.
+ *
+ * Contexts: "any" may be an interrupt handler; "task" may sleep; "no-sleep" holds a spin lock or
+ * has preemption off.  quire_port_selftest() calls each hook and names the one that is wrong.
+ *
+ * ---- In <quire_port.h> --------------------------------------------------------------------------
+ *
+ * Group 1, frames and heap
+ *   uintptr_t QPORT_DIRECT_BASE     kernel logical address of physical address 0
+ *   uintptr_t QPORT_VMEMMAP_BASE    address of struct quire_page of frame 0; only the parts that
+ *                                   qport_vmemmap_populate() was asked for need be backed
+ *   unsigned  qport_cpu(void)                    any, preemption off: this CPU, 0..QUIRE_MAX_CPUS-1
+ *   unsigned long qport_irq_save(void)           any: interrupts (hence preemption) off on this CPU
+ *   void      qport_irq_restore(unsigned long)   any
+ *   void      qport_preempt_disable(void)        any: nests
+ *   void      qport_preempt_enable(void)         any
+ *   void      qport_relax(void)                  any: one turn of a busy wait
+ *   void      qport_clear_page(void *kla)        any: 4 KiB of zeros, aligned
+ *   void      qport_copy_page(void *dst, const void *src)
+ *   QPORT_POINT(kind, ptr)          a scheduling point: before each lock, atomic, table write; a
+ *                                   simulator switches CPUs here, everyone else defines it empty
+ *
+ * Group 2, page tables and address spaces
+ *   void      qport_tlb_flush_page(uint64_t va, unsigned asid)  any: this CPU, one 4 KiB or huge entry
+ *   void      qport_tlb_flush_asid(unsigned asid)     any: this CPU, all non-global entries of asid
+ *   void      qport_tlb_flush_all(void)               any: this CPU, everything, global ones too
+ *   void      qport_table_load(q_pa root, unsigned asid, bool keep)  no-sleep: this CPU translates
+ *                                   through root; keep: entries of asid already cached stay valid
+ *   QPORT_ASIDS                     how many address-space ids the CPU has; 1 = none
+ */
+#ifndef QUIRE_PORT_H
+#define QUIRE_PORT_H
+
+#include <quire/config.h>
+#include <quire/status.h>
+#include <quire/types.h>
+
+#include <quire_port.h>
+
+enum quire_log_level { QUIRE_LOG_ERROR, QUIRE_LOG_WARN, QUIRE_LOG_INFO };
+
+/* ---- Group 1: frames and heap ---- */
+
+/* One line of text, len bytes, no newline at its end.  Any context; must not call Quire. */
+void qport_log(enum quire_log_level level, const char *text, size_t len);
+
+/*
+ * The caller misused the library, or the library found itself damaged: text says what, with
+ * values.  Any context.  Must not return: stop the machine, or longjmp out in a test.
+ */
+_Noreturn void qport_panic(const char *text);
+
+/* Back [from, to) of the vmemmap array with zeroed memory, preferably of that node.  from and to
+ * are multiples of 4 KiB.  Already backed parts may be asked for again.  Boot or task context. */
+enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned node);
+
+/* Nanoseconds since some fixed point; never goes back on one CPU.  Any context. */
+uint64_t qport_now_ns(void);
+
+/* 64 random bits, as good as the host has: seeds for address randomisation and hardening.  Any. */
+uint64_t qport_random(void);
+
+/* ---- Group 2: address spaces ---- */
+
+/*
+ * Make every CPU whose bit is set in cpus (bit i of word i / 64) call quire_shootdown_interrupt()
+ * soon, in interrupt context.  Does not wait: Quire waits for the acknowledgement itself, with
+ * this CPU's interrupts on or its own queue served.  The caller's bit is never set.  No-sleep.
+ */
+void qport_ipi(const uint64_t cpus[QUIRE_MAX_CPUS / 64 + 1]);
+
+/* ---- Group 3: sleeping ---- */
+
+/* An id of the running task, never 0; for lock owners and reports.  Any context. */
+uintptr_t qport_task_id(void);
+
+/*
+ * Sleep if *word still equals expected, until qport_wake(word); may wake early.  The comparison
+ * and the going to sleep are one step with respect to qport_wake.  Task context.
+ */
+void qport_wait(const uint32_t *word, uint32_t expected);
+
+/* Wake up to n tasks that sleep on word.  No-sleep or task context. */
+void qport_wake(const uint32_t *word, unsigned n);
+
+/* ---- What the port calls ---- */
+
+/* In the interrupt that qport_ipi() asked for: serve this CPU's shootdowns.  Cheap when none. */
+void quire_shootdown_interrupt(void);
+
+/* Call every hook with legal arguments and check what it does; names the first wrong one in
+ * *culprit.  Task context, one CPU, before or after the library's initialisation. */
+enum quire_status quire_port_selftest(const char **culprit);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * quire/pt.h - page tables, as far as an embedder deals with them: building the kernel's own at
+ * boot, and looking at any.
+ */
+#ifndef QUIRE_PT_H
+#define QUIRE_PT_H
+
+#include <quire/frame.h>
+
+/* Protection of a mapping.  Write and execute together is refused in kernel mappings. */
+#define QUIRE_READ   0x1u
+#define QUIRE_WRITE  0x2u
+#define QUIRE_EXEC   0x4u
+#define QUIRE_USER   0x8u
+#define QUIRE_GLOBAL 0x10u
+
+enum quire_cache_type { QUIRE_CACHED, QUIRE_WRITE_COMBINING, QUIRE_UNCACHED };
+
+/* A source of zeroed 4 KiB frames for tables: false if there is none. */
+typedef bool (*quire_table_source)(void *ctx, q_pa *out);
+
+/*
+ * Map [va, va + len) to pa.. in the table at root with the largest leaves that alignment allows (up
+ * to max_leaf_shift: 12, 21 or 30).  All multiples of 4 KiB.  For boot, before any allocator:
+ * tables come from source.  EXISTS: something is mapped there; INVALID: alignment, W and X
+ * together, a non-canonical address.
+ */
+enum quire_status quire_pt_boot_map(q_pa root, uint64_t va, q_pa pa, uint64_t len, unsigned prot,
+                                    enum quire_cache_type cache, unsigned max_leaf_shift,
+                                    quire_table_source source, void *ctx);
+
+/* The finished kernel table: its upper half (kernel addresses) is shared by every space: the upper-level
+ * entries of all kernel windows are made now, so that no space ever misses one.  After
+ * quire_heap_init(). */
+enum quire_status quire_pt_init(q_pa kernel_root);
+
+/* What a translation of va through root gives, for tests, dumps and checks. */
+struct quire_translation {
+    q_pa pa;             /* of va itself, when present */
+    unsigned prot;       /* QUIRE_* that all levels together allow */
+    unsigned leaf_shift; /* 12, 21 or 30 */
+    bool present, accessed, dirty;
+    uint64_t entry;      /* raw leaf, or the first absent entry */
+};
+void quire_pt_translate(q_pa root, uint64_t va, struct quire_translation *out);
+
+/* Write a line for each run of like mappings in [from, to) through emit.  Task context. */
+void quire_pt_dump(q_pa root, uint64_t from, uint64_t to,
+                   void (*emit)(void *ctx, const char *line), void *ctx);
+
+/* Frames in use as page tables. */
+uint64_t quire_pt_pages(void);
+
+/* Shootdown counters: IPIs sent, requests, entries flushed on this CPU only. */
+struct quire_tlb_stats {
+    uint64_t requests, ipis, local_flushes;
+};
+void quire_tlb_stats(struct quire_tlb_stats *out);
+
+#endif

@@ -1,0 +1,131 @@
+/*
+ * ports/hosted/hosted.c - the out-of-line hooks of the hosted port.
+ */
+#include "hosted.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <quire/port.h>
+
+uintptr_t hosted_direct_base, hosted_vmemmap_base;
+__thread unsigned hosted_cpu;
+__thread jmp_buf *hosted_panic_jump;
+uint64_t hosted_tlb_flushes;
+int hosted_log_on;
+int hosted_fail_populate = -1;
+
+static uint64_t arena_bytes, vmemmap_bytes;
+static char panic_text[512], log_last[512];
+
+static void *reserve(uint64_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED) {
+        perror("hosted: mmap");
+        abort();
+    }
+    return p;
+}
+
+void hosted_init(uint64_t span)
+{
+    hosted_fini();
+    arena_bytes = span;
+    /* 32 bytes a frame, and room for one pageblock beyond the end */
+    vmemmap_bytes = (span / QUIRE_PAGE_SIZE + 512) * 32;
+    vmemmap_bytes = (vmemmap_bytes + QUIRE_HUGE_SIZE - 1) & ~(QUIRE_HUGE_SIZE - 1);
+    /* direct addresses keep the alignment of physical ones up to 1 GiB is not needed; 2 MiB is */
+    arena_bytes += QUIRE_HUGE_SIZE;
+    hosted_direct_base = (uintptr_t)reserve(arena_bytes);
+    hosted_direct_base = (hosted_direct_base + QUIRE_HUGE_SIZE - 1) & ~(QUIRE_HUGE_SIZE - 1);
+    hosted_vmemmap_base = (uintptr_t)reserve(vmemmap_bytes);
+    hosted_cpu = 0;
+    hosted_fail_populate = -1;
+}
+
+void hosted_fini(void)
+{
+    if (!arena_bytes)
+        return;
+    /* the reservation began at most one huge page below the aligned base; unmapping the aligned
+     * part is enough, the sliver stays reserved and unbacked */
+    munmap((void *)hosted_direct_base, arena_bytes - QUIRE_HUGE_SIZE);
+    munmap((void *)hosted_vmemmap_base, vmemmap_bytes);
+    arena_bytes = 0;
+}
+
+void hosted_cpu_set(unsigned cpu) { hosted_cpu = cpu; }
+const char *hosted_panic_text(void) { return panic_text; }
+const char *hosted_log_last(void) { return log_last; }
+
+void qport_log(enum quire_log_level level, const char *text, size_t len)
+{
+    snprintf(log_last, sizeof log_last, "%.*s", (int)len, text);
+    if (hosted_log_on)
+        fprintf(stderr, "quire[%d]: %.*s\n", (int)level, (int)len, text);
+}
+
+void qport_panic(const char *text)
+{
+    snprintf(panic_text, sizeof panic_text, "%s", text);
+    if (hosted_panic_jump)
+        longjmp(*hosted_panic_jump, 1);
+    fprintf(stderr, "quire panic: %s\n", text);
+    abort();
+}
+
+enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned node)
+{
+    (void)from, (void)to, (void)node;
+    if (hosted_fail_populate == 0) {
+        hosted_fail_populate = -1;
+        return QUIRE_NO_MEMORY;
+    }
+    if (hosted_fail_populate > 0)
+        hosted_fail_populate--;
+    return QUIRE_OK; /* the whole array is lazily backed */
+}
+
+uint64_t qport_now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t qport_random(void)
+{
+    uint64_t r;
+
+    if (getrandom(&r, sizeof r, 0) != sizeof r)
+        abort();
+    return r;
+}
+
+void qport_ipi(const uint64_t cpus[QUIRE_MAX_CPUS / 64 + 1])
+{
+    (void)cpus; /* no thread holds a translation of ours: spaces are never active here */
+}
+
+uintptr_t qport_task_id(void) { return (uintptr_t)gettid(); }
+
+void qport_wait(const uint32_t *word, uint32_t expected)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);
+}
+
+void qport_wake(const uint32_t *word, unsigned n)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}

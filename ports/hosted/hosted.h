@@ -1,0 +1,46 @@
+/*
+ * ports/hosted/hosted.h - what a test or benchmark calls to stand up a hosted machine.
+ */
+#ifndef QUIRE_HOSTED_H
+#define QUIRE_HOSTED_H
+
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Reserve span bytes of "physical" addresses 0..span (lazily backed) and the vmemmap for them,
+ * and make this thread CPU 0.  Calling it again starts a fresh, zeroed machine.
+ */
+void hosted_init(uint64_t span);
+/* Make the calling thread CPU number cpu. */
+void hosted_cpu_set(unsigned cpu);
+/* Give all back. */
+void hosted_fini(void);
+
+/*
+ * Expected misuse: HOSTED_EXPECT_PANIC(statement) is true if the statement ended in qport_panic;
+ * hosted_panic_text() is then the message.  Without it a panic prints and aborts.
+ */
+extern __thread jmp_buf *hosted_panic_jump;
+const char *hosted_panic_text(void);
+#define HOSTED_EXPECT_PANIC(stmt)                                              \
+    ({                                                                         \
+        jmp_buf hosted_jb_;                                                    \
+        int hosted_hit_ = 1;                                                   \
+        hosted_panic_jump = &hosted_jb_;                                       \
+        if (!setjmp(hosted_jb_)) {                                             \
+            stmt;                                                              \
+            hosted_hit_ = 0;                                                   \
+        }                                                                      \
+        hosted_panic_jump = NULL;                                              \
+        hosted_hit_;                                                           \
+    })
+
+/* Log lines go to stderr only if on; the last line is kept either way. */
+extern int hosted_log_on;
+const char *hosted_log_last(void);
+/* qport_vmemmap_populate fails once after n more successes; -1 = never (default). */
+extern int hosted_fail_populate;
+
+#endif

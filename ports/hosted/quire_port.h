@@ -1,0 +1,52 @@
+/*
+ * Hosted port: a Linux process.  Memory is an mmap'ed arena, CPUs are threads that registered,
+ * interrupts and TLBs do not exist.  See include/quire/port.h for the contracts.
+ */
+#ifndef QUIRE_PORT_HOSTED_H
+#define QUIRE_PORT_HOSTED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <quire/types.h>
+
+extern uintptr_t hosted_direct_base, hosted_vmemmap_base;
+extern __thread unsigned hosted_cpu;
+
+#define QPORT_DIRECT_BASE  hosted_direct_base
+#define QPORT_VMEMMAP_BASE hosted_vmemmap_base
+#define QPORT_ASIDS        1
+
+#define QPORT_POINT(kind, ptr) ((void)0)
+
+static inline unsigned qport_cpu(void) { return hosted_cpu; }
+static inline unsigned long qport_irq_save(void) { return 0; }
+static inline void qport_irq_restore(unsigned long flags) { (void)flags; }
+static inline void qport_preempt_disable(void) {}
+static inline void qport_preempt_enable(void) {}
+static inline void qport_relax(void) { __builtin_ia32_pause(); }
+static inline void qport_clear_page(void *kla) { memset(kla, 0, 4096); }
+static inline void qport_copy_page(void *dst, const void *src) { memcpy(dst, src, 4096); }
+
+/* Counted, so that a test can see that a flush was asked for. */
+extern uint64_t hosted_tlb_flushes;
+static inline void qport_tlb_flush_page(uint64_t va, unsigned asid)
+{
+    (void)va, (void)asid;
+    __atomic_add_fetch(&hosted_tlb_flushes, 1, __ATOMIC_RELAXED);
+}
+static inline void qport_tlb_flush_asid(unsigned asid)
+{
+    (void)asid;
+    __atomic_add_fetch(&hosted_tlb_flushes, 1, __ATOMIC_RELAXED);
+}
+static inline void qport_tlb_flush_all(void)
+{
+    __atomic_add_fetch(&hosted_tlb_flushes, 1, __ATOMIC_RELAXED);
+}
+static inline void qport_table_load(q_pa root, unsigned asid, bool keep)
+{
+    (void)root, (void)asid, (void)keep;
+}
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * sync/spin.h - spin locks.
+ *
+ * One 32-bit word, test-and-set with a read-only wait: the shortest uncontended path (one exchange
+ * to lock, one store to unlock) and hot locks are split per CPU, per block or per node instead of
+ * being made fair.  Two flavours by who else may take the lock:
+ *
+ *   qi_spin_lock      only tasks: preemption off
+ *   qi_spin_lock_irq  also interrupt handlers: interrupts off on this CPU
+ *
+ * Every lock has a class (a static struct) that names it; the order between classes is the layer
+ * order (see ARCHITECTURE.md), inside a layer the order written at the class.
+ */
+#ifndef QI_SYNC_SPIN_H
+#define QI_SYNC_SPIN_H
+
+#include "../base/atomic.h"
+#include "../base/check.h"
+
+struct qi_lock_class {
+    const char *name;
+};
+
+struct qi_spin {
+    uint32_t word; /* 0 free, 1 taken */
+};
+
+static inline void qi_spin_init(struct qi_spin *l, const struct qi_lock_class *c)
+{
+    (void)c; /* kept for the simulator's lock-order checks */
+    l->word = 0;
+}
+
+static inline bool qi_spin_try_raw(struct qi_spin *l)
+{
+    QPORT_POINT(LOCK, l);
+    return !__atomic_exchange_n(&l->word, 1, __ATOMIC_ACQUIRE);
+}
+
+/* Out of line: wait until the word is seen free, take it. */
+void qi_spin_contended(struct qi_spin *l);
+
+static inline void qi_spin_lock_raw(struct qi_spin *l)
+{
+    if (QI_UNLIKELY(!qi_spin_try_raw(l)))
+        qi_spin_contended(l);
+}
+static inline void qi_spin_unlock_raw(struct qi_spin *l)
+{
+    QI_ASSERT(l->word);
+    QPORT_POINT(UNLOCK, l);
+    __atomic_store_n(&l->word, 0, __ATOMIC_RELEASE);
+}
+
+static inline void qi_spin_lock(struct qi_spin *l)
+{
+    qport_preempt_disable();
+    qi_spin_lock_raw(l);
+}
+static inline void qi_spin_unlock(struct qi_spin *l)
+{
+    qi_spin_unlock_raw(l);
+    qport_preempt_enable();
+}
+static inline unsigned long qi_spin_lock_irq(struct qi_spin *l)
+{
+    unsigned long flags = qport_irq_save();
+
+    qi_spin_lock_raw(l);
+    return flags;
+}
+static inline void qi_spin_unlock_irq(struct qi_spin *l, unsigned long flags)
+{
+    qi_spin_unlock_raw(l);
+    qport_irq_restore(flags);
+}
+
+#endif
