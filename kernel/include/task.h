@@ -1,0 +1,178 @@
+/*
+ * kernel/include/task.h - threads (struct task) and processes.
+ *
+ * A task is what is scheduled; a process is what shares memory (in general), files, signal handlers
+ * and an exit status.  kernel/core owns the scheduling part of struct task, kernel/proc the rest.
+ */
+#ifndef K_TASK_H
+#define K_TASK_H
+
+#include "k.h"
+#include "lock.h"
+#include "wait.h"
+
+struct quire_space;
+struct files;
+struct fs_context;
+struct sighand;
+struct process;
+
+/* User registers as saved on entry; order fixed by arch/entry.S.  Same layout for system calls,
+ * faults and interrupts. */
+struct regs {
+    u64 r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+    u64 orig_rax; /* system call number, or -1 */
+    u64 rip, cs, rflags, rsp, ss;
+};
+
+enum task_state { TASK_RUNNABLE, TASK_SLEEPING, TASK_STOPPED, TASK_ZOMBIE, TASK_DEAD };
+
+/* Reasons to take the slow way back to user mode, in task.work. */
+#define WORK_RESCHED 1u
+#define WORK_SIGNAL  2u
+
+struct task {
+    /* arch/entry.S and arch/switch.S know these offsets (checked in task.c) */
+    u64 kstack_top;  /* 0 */
+    u64 saved_rsp;   /* 8 */
+    u32 work;        /* 16: WORK_*; atomic */
+    u32 preempt_off; /* 20 */
+    u64 fs_base;     /* 24: user FS */
+    u64 gs_base;     /* 32: user GS */
+    void *fpu;       /* 40: 512-byte FXSAVE area (or XSAVE), 64-byte aligned */
+
+    /* scheduler; under the run queue's lock */
+    enum task_state state;
+    u32 wake_pending; /* atomic: a wake-up came between wait_prepare and wait_sleep */
+    int cpu;          /* where it runs or last ran */
+    bool on_cpu, on_queue;
+    u64 affinity[4]; /* bit mask of CPUs */
+    struct task *rq_next, *rq_prev;
+    u64 slice_end_ns, run_start_ns, utime_ns, stime_ns;
+    int nice, policy, rt_priority;
+    u64 wake_at; /* deadline of wait_sleep, in the timer structure */
+    void *timer_node[3];
+    const char *wait_reason;
+
+    /* identity; constant */
+    int tid;
+    struct process *proc;
+    struct quire_space *space; /* NULL for kernel threads; changed only by exec of the task itself */
+    char comm[16];
+    void (*kthread_main)(void *);
+    void *kthread_arg;
+
+    /* threads of the process: circular; under proc_lock */
+    struct task *thread_next, *thread_prev;
+
+    /* kernel/proc */
+    struct task_signals *sig;   /* pending set, mask, altstack */
+    u64 clear_child_tid;        /* user address, or 0 */
+    u64 robust_list, robust_len;
+    u64 rseq_addr;
+    struct futex_waiter *futex; /* kernel/proc/futex.c */
+    int exit_code;
+    bool exiting, vfork_child;
+    struct regs *regs; /* user registers of the current entry */
+    u64 start_ns;
+    u64 min_flt, maj_flt;
+    u64 nvcsw, nivcsw;
+    struct task *all_next, *all_prev; /* all tasks; under proc_lock */
+    u32 refs;
+};
+
+/* The running task, in the per-CPU area at %gs:0. */
+static inline struct task *current_task(void)
+{
+    struct task *t;
+
+    __asm__ volatile("mov %%gs:0, %0" : "=r"(t));
+    return t;
+}
+#define current current_task()
+
+/* ---- kernel/core/sched.c ---- */
+
+/* A new task with a kernel stack, not yet runnable.  A kernel thread if main is given. */
+struct task *task_alloc(const char *comm, void (*main)(void *), void *arg);
+/* First run of a user task: it returns to user mode with these registers. */
+void task_set_user(struct task *t, const struct regs *r);
+void task_start(struct task *t); /* make runnable for the first time */
+/* Wake a sleeping task; any context. */
+void task_wake(struct task *t);
+void schedule(void);        /* give up the CPU in the current state */
+void sched_yield_now(void); /* stay runnable */
+void cond_resched(void);    /* long loops in task context */
+_Noreturn void task_exit_final(void); /* off the CPU for ever; the scheduler frees stack and task */
+void task_get(struct task *t);
+void task_put(struct task *t);
+int task_set_affinity(struct task *t, const u64 mask[4]);
+unsigned cpus_online(void);
+/* Make t enter the slow path soon (kick its CPU if it runs elsewhere).  Any context. */
+void task_set_work(struct task *t, u32 bits);
+
+/* One-shot timer; fn runs in interrupt context. */
+struct ktimer {
+    u64 at_ns;
+    void (*fn)(struct ktimer *);
+    struct ktimer *left, *right, *parent; /* owned by core/timer.c */
+    bool armed;
+    u32 heap_slot;
+};
+void ktimer_start(struct ktimer *t, u64 at_ns); /* also moves an armed one */
+bool ktimer_cancel(struct ktimer *t);           /* true if it had been armed */
+
+/* ---- processes (kernel/proc) ---- */
+
+#define RLIMITS 16
+struct rlimit64 {
+    u64 cur, max;
+};
+
+struct process {
+    int pid, pgid, sid;
+    struct process *parent;
+    struct process *children, *sibling_next, *sibling_prev; /* under proc_lock */
+    struct task *threads; /* any of them; under proc_lock */
+    int nthreads;
+    bool zombie, exiting, stopped, continued, stop_reported, cont_reported;
+    int exit_status; /* as wait4(2) gives it */
+    int stop_sig;
+    int exit_signal; /* to the parent; SIGCHLD for fork */
+    struct waitq child_wait; /* wait4 of this process sleeps here */
+    struct waitq exit_wait;  /* others who wait for its end (pidfd, vfork) */
+    struct quire_space *space;
+    struct files *files;
+    struct fs_context *fs;
+    struct sighand *sighand; /* handlers, and the pending set of the whole process */
+    u32 uid, euid, suid, fsuid, gid, egid, sgid, fsgid;
+    u32 groups[32];
+    int ngroups;
+    struct rlimit64 rlim[RLIMITS];
+    u64 cutime_ns, cstime_ns, utime_ns, stime_ns; /* of reaped children; of dead threads */
+    u64 min_flt, maj_flt, cmin_flt, cmaj_flt, maxrss_kib, cmaxrss_kib;
+    u64 start_ns;
+    int oom_score_adj, dumpable;
+    struct ktimer itimer_real;
+    u64 itimer_interval_ns;
+    char exe[256];                  /* path, for /proc/pid/exe */
+    q_uva arg_start, arg_end, env_start, env_end, auxv_start, auxv_end; /* for /proc/pid/cmdline, environ, auxv */
+    int tty_sid;
+    struct process *hash_next;
+    u32 refs;
+    u32 personality;
+};
+
+extern struct kspin proc_lock; /* the process tree, thread lists, all tasks */
+
+struct process *process_find(int pid); /* with a reference, or NULL; process_put */
+void process_put(struct process *p);
+struct task *task_find(int tid);
+/* Call fn for every process (a reference is held meanwhile) until it returns false. */
+void process_for_each(bool (*fn)(struct process *, void *), void *ctx);
+struct process *init_process(void);
+
+/* Kernel threads of the boot call this to become the first user program; never returns on success. */
+int kernel_execve(const char *path, char *const argv[], char *const envp[]);
+
+#endif
