@@ -8,6 +8,7 @@
 
 struct task;
 struct process;
+struct regs;
 
 struct ksiginfo {
     int signo, code; /* SI_*, SEGV_*, ... */
