@@ -33,13 +33,19 @@
 #define QUIRE_PG_NODE_SHIFT  24   /* 8 bits */
 
 struct quire_page {
-    uint32_t flags;      /* atomic; QUIRE_PG_*, order, zone, node */
-    uint32_t refs;       /* atomic; holders of the frame; 0: free.  Tails: 0 */
-    uint32_t maps;       /* atomic; leaf entries of user spaces that map it */
-    uint32_t index;      /* page offset in owner; tails: frames to the head */
+    uint32_t flags; /* atomic; QUIRE_PG_*, order, zone, node */
+    uint32_t index; /* page offset in owner; tails: frames to the head */
+    union {
+        struct {
+            uint32_t refs; /* atomic; holders of the frame, mappings included; 0: free.  Tails: 0 */
+            uint32_t maps; /* atomic; leaf entries of user spaces that map it */
+        };
+        uint64_t counts; /* both, so that mapping and unmapping are one atomic each */
+    };
     uint64_t owner;      /* struct quire_object *, slab, ...: by the flags */
     uint32_t next, prev; /* frame numbers: links of whichever list holds the page */
 };
+#define QUIRE_PAGE_ONE_MAPPING 0x100000001ull /* in counts: one more reference and mapping */
 
 /* 32 bytes; the array of them is the only per-frame cost but the bitmap's bit. */
 _Static_assert(sizeof(struct quire_page) == 32, "struct quire_page");
