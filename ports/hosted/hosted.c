@@ -4,6 +4,7 @@
 #include "hosted.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,5 +128,6 @@ void qport_wait(const uint32_t *word, uint32_t expected)
 
 void qport_wake(const uint32_t *word, unsigned n)
 {
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+    /* the system call's count is signed: ~0 would wake one */
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n > INT_MAX ? INT_MAX : n, NULL, NULL, 0);
 }

@@ -137,6 +137,7 @@ static void convert(struct out *o, struct spec *s, char c, struct args *a)
 {
     char one[2] = {0, 0};
     int64_t d;
+    uint64_t u;
 
     switch (c) {
     case 'd':
@@ -154,7 +155,8 @@ static void convert(struct out *o, struct spec *s, char c, struct args *a)
         break;
     case 'x':
     case 'X':
-        put_number(o, s, fetch_unsigned(a, s->length), 16, s->alt ? "0x" : "", c == 'X');
+        u = fetch_unsigned(a, s->length);
+        put_number(o, s, u, 16, s->alt && u ? (c == 'X' ? "0X" : "0x") : "", c == 'X');
         break;
     case 'p':
         put_number(o, s, (uint64_t)(uintptr_t)va_arg(a->ap, void *), 16, "0x", false);

@@ -47,7 +47,7 @@ static inline void qi_spin_lock_raw(struct qi_spin *l)
 }
 static inline void qi_spin_unlock_raw(struct qi_spin *l)
 {
-    QI_ASSERT(l->word);
+    QI_ASSERT(__atomic_load_n(&l->word, __ATOMIC_RELAXED));
     QPORT_POINT(UNLOCK, l);
     __atomic_store_n(&l->word, 0, __ATOMIC_RELEASE);
 }

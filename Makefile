@@ -1,0 +1,62 @@
+# A thin front of Meson and the tools.  `make` alone lists what there is.
+BUILD ?= build
+AREA ?=
+PREFIX ?= /usr/local
+PY = /usr/bin/python3
+NINJA = ninja -C $(BUILD) --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench bench-icount features sizes install format clean all setup-build setup-run setup-test
+
+help:
+	@echo 'make run           a tour: real Linux programs in a machine whose memory Quire manages'
+	@echo 'make test          every test (minutes; ends with "N passed, N failed, N skipped")'
+	@echo 'make check         the quick part of it: format, layers, unit tests (under a minute)'
+	@echo 'make bench         all tables of measurements'
+	@echo 'make bench-icount  instructions of each memory operation, beside those of Linux 6.1'
+	@echo 'make features      which features are proved by which tests (AREA=run: those of one area)'
+	@echo 'make sizes         bytes of machine code by layer'
+	@echo 'make install       put the quire command under PREFIX (/usr/local)'
+	@echo 'make format        lay the sources out with clang-format'
+	@echo 'make clean         remove what was built'
+	@echo
+	@echo './quire run -- PROGRAM ARGS...   runs any program of this machine on Quire; ./quire help says more'
+
+setup-build setup-run setup-test: setup-%:
+	@sh scripts/setup.sh $*
+
+$(BUILD)/build.ninja: | setup-build
+	meson setup $(BUILD)
+
+all: setup-build $(BUILD)/build.ninja
+	@$(NINJA)
+
+run: setup-run all
+	@$(PY) tools/tour.py
+
+test: setup-test $(BUILD)/build.ninja
+	@$(PY) tools/test.py all --build $(BUILD)
+
+check: setup-test $(BUILD)/build.ninja
+	@$(PY) tools/test.py check --build $(BUILD)
+
+bench: setup-test all
+	@$(PY) tools/bench.py all --build $(BUILD)
+
+bench-icount: setup-run all
+	@$(PY) tools/bench.py icount --build $(BUILD)
+
+features: setup-build
+	@$(PY) tools/features.py --build $(BUILD) $(if $(AREA),--area $(AREA))
+
+sizes: all
+	@$(PY) tools/sizes.py --build $(BUILD)
+
+install: all
+	@$(PY) tools/install.py --build $(BUILD) --prefix $(PREFIX)
+
+format: setup-test
+	@git ls-files -z --cached --others --exclude-standard '*.c' '*.h' | xargs -0 clang-format -i
+
+clean:
+	rm -rf $(BUILD)
