@@ -30,6 +30,17 @@ bool signal_pending(struct task *t);
 bool signal_fatal_pending(struct task *t);
 /* Way back to user mode with WORK_SIGNAL set; may not return (death). */
 void signal_deliver(struct regs *r);
+/* How a call that slept until a deadline goes on after a signal without handler: set fn and args, return
+ * -ERESTART_RESTARTBLOCK; restart_syscall(2) then calls fn(args).  Of the current task. */
+struct restart_block {
+    long (*fn)(u64 *args);
+    u64 args[6];
+};
+struct restart_block *restart_block(void);
+/* pselect, ppoll, epoll_pwait: block mask (u64, user address; 0: no change) while waiting.
+ * Afterwards signal_mask_restore(interrupted): if a signal ended the wait, its handler runs first. */
+int signal_mask_set_user(u64 umask, size_t size);
+void signal_mask_restore(bool interrupted);
 /* The task is about to die as if by an uncatchable signal (OOM). */
 void signal_kill(struct process *p, int signo);
 

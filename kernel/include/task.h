@@ -79,6 +79,9 @@ struct task {
     u64 nvcsw, nivcsw;
     struct task *all_next, *all_prev; /* all tasks; under proc_lock */
     u32 refs;
+    struct task *tid_next; /* kernel/proc: hash by tid; under proc_lock */
+    int pdeath_signal;
+    u64 futex_tag;
 };
 
 /* The running task, in the per-CPU area at %gs:0. */
@@ -161,6 +164,25 @@ struct process {
     struct process *hash_next;
     u32 refs;
     u32 personality;
+
+    /* kernel/proc only */
+    struct kspin siglock;           /* pending sets, masks, sighand pointer; also thread-list changes */
+    struct signal_queue *pending;   /* of the whole process */
+    struct waitq stop_wait;         /* stopped threads park here */
+    struct waitq signalfd_wait;     /* readers of a signalfd: any signal arrives */
+    struct vfork_wait *vfork_wait;  /* parent that waits for our exec or exit */
+    struct process *all_next, *all_prev; /* all processes; under proc_lock */
+    struct ptimer *ptimers;         /* timer_create(2) */
+    struct task *group_exec;        /* the thread that kills the others for exec */
+    bool group_exit, group_stop, did_exec, subreaper, no_new_privs, keep_caps, reparented;
+    int group_exit_code, group_live;
+    u64 cap_effective, cap_permitted, cap_inheritable, cap_bounding;
+    u64 nvcsw, nivcsw, cnvcsw, cnivcsw, nsigpending;
+    struct itimer_cpu {
+        u64 at_ns, interval_ns;
+    } itimer_virt, itimer_prof;
+    struct ktimer cpu_timer;
+    int next_timer_id;
 };
 
 extern struct kspin proc_lock; /* the process tree, thread lists, all tasks */
@@ -171,6 +193,21 @@ struct task *task_find(int tid);
 /* Call fn for every process (a reference is held meanwhile) until it returns false. */
 void process_for_each(bool (*fn)(struct process *, void *), void *ctx);
 struct process *init_process(void);
+/* The calling kernel thread becomes the only thread of process 1, with no files open and no program yet:
+ * before descriptors can be installed for it.  0 or -errno. */
+int process_become_init(void);
+/* The space of p with a reference (quire_space_put), or NULL if it has ended. */
+struct quire_space *process_space(struct process *p);
+/* Does the current process have this capability (CAP_* of capabilities(7))? */
+bool capable(unsigned cap);
+/* Process 1 has ended with this wait status: report and power off.  Provided by kernel/core. */
+_Noreturn void system_end(int wait_status);
+
+/* kernel/arch: user vector state.  It is live in the registers while its task is in the kernel. */
+size_t fpu_size(void);       /* bytes of a task's fpu area in use: 512, or the XSAVE size */
+void fpu_save_current(void); /* registers -> current->fpu */
+void fpu_load_current(void); /* current->fpu -> registers; the area must be valid for the CPU */
+void fpu_reset_current(void); /* both to the state of a fresh program */
 
 /* Kernel threads of the boot call this to become the first user program; never returns on success. */
 int kernel_execve(const char *path, char *const argv[], char *const envp[]);
