@@ -17,6 +17,8 @@ struct process;
 struct file;
 struct inode;
 struct kstat;
+struct dentry;
+struct epoll_item;
 
 #define POLL_IN   0x001u
 #define POLL_PRI  0x002u
@@ -70,6 +72,8 @@ struct file {
     u32 flags; /* O_*; atomic */
     u32 refs;
     int owner_pid; /* F_SETOWN */
+    struct dentry *dentry; /* the name it was opened by, referenced; NULL for anonymous kinds */
+    struct epoll_item *watchers; /* under the epoll mutex (epoll.c) */
 };
 
 /* New file with one reference, or NULL. */
@@ -81,6 +85,8 @@ struct file *fd_get(int fd);
 /* Lowest free descriptor >= from; takes over the caller's reference.  -EMFILE. */
 int fd_install(struct file *f, bool cloexec, int from);
 int fd_close(int fd);
+/* Install descriptors 0, 1 and 2 of the first process: the console.  0 or -errno. */
+int console_open_fds(void);
 
 struct files; /* descriptor table of a process */
 struct files *files_new(void);
@@ -100,6 +106,8 @@ struct file *kfile_open(const char *path, u32 flags, int *err);
 long kfile_read(struct file *f, void *buf, size_t n, u64 pos);
 u64 kfile_size(struct file *f);
 struct quire_object *kfile_object(struct file *f); /* not referenced; NULL: not mappable */
+/* F_SEAL_* of a memfd; 0 for other files.  mmap refuses shared writable maps of sealed ones. */
+u32 file_seals(const struct file *f);
 /* Absolute path of an inode into buf; "(deleted)" appended as Linux does. */
 void inode_path(struct inode *i, char *buf, size_t cap);
 /* Path of the file behind an object of a mapping, device and inode number, for /proc/pid/maps. */

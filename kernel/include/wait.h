@@ -29,6 +29,9 @@ struct waiter {
     struct waiter *next, *prev; /* circular, on q->head; under q->lock */
     struct waitq *q;
     struct task *task;
+    /* NULL: wake task.  Else called instead, under q->lock with interrupts off; must not sleep or
+     * touch q (epoll).  waitq_wake(q, n) counts only woken tasks. */
+    void (*notify)(struct waiter *w);
 };
 
 struct waitq {
@@ -38,7 +41,8 @@ struct waitq {
 
 #define WAIT_FOREVER (~(u64)0)
 
-void waitq_add(struct waitq *q, struct waiter *w); /* w->task = current, at the end */
+void waitq_add(struct waitq *q, struct waiter *w); /* w->task = current, at the end; notify NULL */
+void waitq_add_notify(struct waitq *q, struct waiter *w, void (*notify)(struct waiter *));
 void waitq_remove(struct waiter *w);
 void wait_prepare(void);
 /* deadline: ktime_ns() value or WAIT_FOREVER.  Interruptible by signals. */
