@@ -23,7 +23,8 @@ typedef bool (*quire_table_source)(void *ctx, q_pa *out);
  * Map [va, va + len) to pa.. in the table at root with the largest leaves that alignment allows (up
  * to max_leaf_shift: 12, 21 or 30).  All multiples of 4 KiB.  For boot, before any allocator:
  * tables come from source.  EXISTS: something is mapped there; INVALID: alignment, W and X
- * together, a non-canonical address.
+ * together, a non-canonical address.  NO_MEMORY: source ran dry.  On failure nothing new is mapped;
+ * tables taken from source stay linked, empty.
  */
 enum quire_status quire_pt_boot_map(q_pa root, uint64_t va, q_pa pa, uint64_t len, unsigned prot,
                                     enum quire_cache_type cache, unsigned max_leaf_shift,
@@ -33,6 +34,11 @@ enum quire_status quire_pt_boot_map(q_pa root, uint64_t va, q_pa pa, uint64_t le
  * entries of all kernel windows are made now, so that no space ever misses one.  After
  * quire_heap_init(). */
 enum quire_status quire_pt_init(q_pa kernel_root);
+
+/* This CPU uses the kernel's table from now on and takes part in shootdown.  Once on each CPU, before it
+ * touches a kernel virtual area and with its interrupts able to arrive; quire_pt_init() does it
+ * for the first one.  No-sleep context. */
+void quire_pt_cpu_online(void);
 
 /* What a translation of va through root gives, for tests, dumps and checks. */
 struct quire_translation {
@@ -44,7 +50,8 @@ struct quire_translation {
 };
 void quire_pt_translate(q_pa root, uint64_t va, struct quire_translation *out);
 
-/* Write a line for each run of like mappings in [from, to) through emit.  Task context. */
+/* Write a line for each run of like mappings in [from, to) through emit; to 0: the end of the address
+ * space.  Task context; the tree is not taken apart meanwhile. */
 void quire_pt_dump(q_pa root, uint64_t from, uint64_t to,
                    void (*emit)(void *ctx, const char *line), void *ctx);
 
@@ -53,7 +60,7 @@ uint64_t quire_pt_pages(void);
 
 /* Shootdown counters: IPIs sent, requests, entries flushed on this CPU only. */
 struct quire_tlb_stats {
-    uint64_t requests, ipis, local_flushes;
+    uint64_t requests, ipis, local_flushes; /* local: flushes that concerned no other CPU */
 };
 void quire_tlb_stats(struct quire_tlb_stats *out);
 

@@ -114,9 +114,26 @@ uint64_t qport_random(void)
     return r;
 }
 
+void (*hosted_ipi)(unsigned cpu);
+/* weak: a test of the lower layers alone does not link it */
+extern void quire_shootdown_interrupt(void) __attribute__((weak));
+
+/* Nobody can interrupt a thread politely, so the sender plays the target's interrupt. */
+static void ipi_here(unsigned cpu)
+{
+    unsigned self = hosted_cpu;
+
+    hosted_cpu = cpu;
+    if (quire_shootdown_interrupt)
+        quire_shootdown_interrupt();
+    hosted_cpu = self;
+}
+
 void qport_ipi(const uint64_t cpus[QUIRE_MAX_CPUS / 64 + 1])
 {
-    (void)cpus; /* no thread holds a translation of ours: spaces are never active here */
+    for (unsigned cpu = 0; cpu < QUIRE_MAX_CPUS; cpu++)
+        if (cpus[cpu / 64] >> cpu % 64 & 1)
+            (hosted_ipi ? hosted_ipi : ipi_here)(cpu);
 }
 
 uintptr_t qport_task_id(void) { return (uintptr_t)gettid(); }

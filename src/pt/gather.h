@@ -50,6 +50,7 @@ void qi_tlb_flush_all(struct qi_tlb *t);
 /* ---- The gather ---- */
 
 #define QI_GATHER_FIRST 64
+#define QI_GATHER_REF   1u /* in a slot: drop a reference only */
 
 /* On the stack of one operation; used by one task. */
 struct qi_gather {
@@ -57,11 +58,11 @@ struct qi_gather {
     uint64_t start, end; /* to flush; start >= end: nothing */
     bool tables;         /* tables were unlinked or moved */
     unsigned n, cap;     /* slots of the current batch */
-    struct quire_page **slots;
+    uintptr_t *slots;
     struct qi_gather_batch *batches; /* further batches, newest first */
     struct quire_page *freed_tables; /* linked through quire_page.owner */
     uint64_t flushes;                /* done so far */
-    struct quire_page *first[QI_GATHER_FIRST];
+    uintptr_t first[QI_GATHER_FIRST];
 };
 
 /* g->slots is full: get a further batch or, without memory, flush and free what there is. */
@@ -89,21 +90,27 @@ static inline void qi_gather_range(struct qi_gather *g, uint64_t va, uint64_t si
     if (va + size > g->end)
         g->end = va + size;
 }
-/* After the flush, drop one reference of page (a head page of any order): the one that the cleared
- * entry held.  quire_page.maps is the caller's to keep. */
-static inline void qi_gather_page(struct qi_gather *g, struct quire_page *page)
+static inline void qi_gather_add_(struct qi_gather *g, uintptr_t tagged)
 {
-    g->slots[g->n++] = page;
+    g->slots[g->n++] = tagged;
     if (QI_UNLIKELY(g->n == g->cap))
         qi_gather_more(g);
+}
+/* After the flush, drop one mapping of page: a reference and one of maps, which the cleared
+ * entry held, in one step (QUIRE_PAGE_ONE_MAPPING).  page: of order 0, or a head. */
+static inline void qi_gather_mapping(struct qi_gather *g, struct quire_page *page)
+{
+    qi_gather_add_(g, (uintptr_t)page);
+}
+/* After the flush, drop one reference of page; maps stays as it is. */
+static inline void qi_gather_page(struct qi_gather *g, struct quire_page *page)
+{
+    qi_gather_add_(g, (uintptr_t)page | QI_GATHER_REF);
 }
 /* After the flush, free this table; the entry that led to it is clear. */
 void qi_gather_table(struct qi_gather *g, struct quire_page *table);
 /* Entries that lead to tables changed although no table is freed (qi_pt_move). */
-static inline void qi_gather_tables(struct qi_gather *g)
-{
-    g->tables = true;
-}
+static inline void qi_gather_tables(struct qi_gather *g) { g->tables = true; }
 
 /* Flush what is to be flushed, then free what was gathered.  The gather is empty again and may be
  * used on.  Not in interrupts.  Must be called, also if nothing was gathered. */

@@ -22,20 +22,11 @@ struct qi_gather;
 
 /* ---- One entry, shared with other CPUs and the hardware ---- */
 
-static inline qi_pte qi_pte_load(const qi_pte *p)
-{
-    return QI_PTE(qi_load_relaxed(&p->v));
-}
+static inline qi_pte qi_pte_load(const qi_pte *p) { return QI_PTE(qi_load_relaxed(&p->v)); }
 /* Publishes what was written to the frame before.  Not over an entry that hardware may be marking
  * accessed or dirty: use xchg or cas for those. */
-static inline void qi_pte_set(qi_pte *p, qi_pte e)
-{
-    qi_store_release(&p->v, e.v);
-}
-static inline qi_pte qi_pte_xchg(qi_pte *p, qi_pte e)
-{
-    return QI_PTE(qi_xchg_acqrel(&p->v, e.v));
-}
+static inline void qi_pte_set(qi_pte *p, qi_pte e) { qi_store_release(&p->v, e.v); }
+static inline qi_pte qi_pte_xchg(qi_pte *p, qi_pte e) { return QI_PTE(qi_xchg_acqrel(&p->v, e.v)); }
 /* Install e if *p is still *expected; else *expected is what is there. */
 static inline bool qi_pte_cas(qi_pte *p, qi_pte *expected, qi_pte e)
 {
@@ -49,10 +40,7 @@ static inline qi_pte qi_pte_wrprotect_at(qi_pte *p)
 
 /* ---- Look up ---- */
 
-static inline qi_pte *qi_pt_entries(q_pa table)
-{
-    return quire_ptr_of_pa(table);
-}
+static inline qi_pte *qi_pt_entries(q_pa table) { return quire_ptr_of_pa(table); }
 
 /*
  * The slot of va at level want, or the huge leaf above it; *level says which.  NULL: a table on the
@@ -141,7 +129,7 @@ void qi_pt_table_free(struct quire_page *table);
 enum quire_status qi_pt_root_alloc(q_pa *root);
 /* The user half is empty again (qi_pt_free_range) and no CPU has it loaded (qi_tlb_retire). */
 void qi_pt_root_free(q_pa root);
-/* Tables below and including this root. */
+/* Tables of the user half and the root itself. */
 uint64_t qi_pt_tables(q_pa root);
 
 /*

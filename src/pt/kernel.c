@@ -1,0 +1,329 @@
+/*
+ * pt/kernel.c - the kernel's own table: building it at boot, mapping and unmapping in its windows.
+ *
+ * All spaces share the kernel half by copying the root's upper entries.  quire_pt_init() gives each
+ * of these entries a table at once (1 MiB for 256), so that no mapping made later is missing in
+ * some space: the alternative, copying new entries into every root when a window grows, needs a
+ * list of all roots and a fault handler for the races.
+ *
+ * Windows are written without locks: areas are disjoint (src/kva), tables are linked with
+ * compare-and-swap.  Level-0 tables of the windows are kept when they get empty: a window is as
+ * large as its busiest moment was, and a vmalloc after a vfree finds its table.
+ */
+#include "internal.h"
+
+static q_pa kernel_root;
+
+q_pa qi_kpt_root(void) { return kernel_root; }
+
+/* ---- Mapping ---- */
+
+/* Is [va, va + len) a range of whole pages that the format can translate, not wrapping? */
+static bool range_ok(uint64_t va, uint64_t len)
+{
+    uint64_t end;
+
+    return len && qi_is_aligned(va | len, QUIRE_PAGE_SIZE) && !qi_add_overflows(va, len, &end) &&
+           qi_pt_canonical(va) && qi_pt_canonical(end - 1) &&
+           qi_pt_index(va, QI_PT_TOP) / QI_PT_KERNEL_SLOT ==
+               qi_pt_index(end - 1, QI_PT_TOP) / QI_PT_KERNEL_SLOT;
+}
+
+static bool frames_ok(uint64_t pa, uint64_t len)
+{
+    uint64_t end;
+
+    return qi_is_aligned(pa, QUIRE_PAGE_SIZE) && !qi_add_overflows(pa, len, &end) &&
+           !((end - 1) & ~(QI_X86_ADDR | (QUIRE_PAGE_SIZE - 1)));
+}
+
+/* P5, and something must be allowed. */
+static bool prot_ok(unsigned prot)
+{
+    return prot & (QUIRE_READ | QUIRE_WRITE | QUIRE_EXEC) &&
+           (prot & (QUIRE_WRITE | QUIRE_EXEC)) != (QUIRE_WRITE | QUIRE_EXEC);
+}
+
+/* The largest leaf level that fits at va, pa with len left. */
+static unsigned leaf_level(uint64_t va, uint64_t pa, uint64_t len, unsigned max_leaf_shift)
+{
+    unsigned l = QI_PT_LEAF_MAX;
+
+    while (l > 0 && (QI_PT_SHIFT(l) > max_leaf_shift || len < QI_PT_SIZE(l) ||
+                     !qi_is_aligned(va | pa, QI_PT_SIZE(l))))
+        l--;
+    return l;
+}
+
+struct mapping {
+    q_pa root;
+    qi_pte template;
+    unsigned max_leaf_shift;
+    const struct qi_table_maker *tables;
+    uint64_t made; /* tables linked */
+};
+
+/* Fill level-0 slots from p on, up to the end of the table or of the range.  Returns the bytes. */
+static uint64_t fill_small(const struct mapping *m, qi_pte *p, uint64_t va, uint64_t pa,
+                           uint64_t len, enum quire_status *s)
+{
+    uint64_t room = QI_PT_SIZE(1) - (va & (QI_PT_SIZE(1) - 1)), done = 0;
+
+    for (uint64_t n = QI_MIN(room, len); done < n; done += QUIRE_PAGE_SIZE, p++) {
+        if (!qi_pte_none(qi_pte_load(p))) {
+            *s = QUIRE_EXISTS;
+            break;
+        }
+        qi_pte_set(p, qi_pte_leaf(m->template, quire_pfn_of_pa(Q_PA(pa + done)), 0));
+    }
+    return done;
+}
+
+/* Map one huge leaf, or one run of small ones.  Returns the bytes mapped; *s why it stopped. */
+static uint64_t map_some(struct mapping *m, uint64_t va, uint64_t pa, uint64_t len,
+                         enum quire_status *s)
+{
+    unsigned want = leaf_level(va, pa, len, m->max_leaf_shift), level;
+    qi_pte *p;
+
+    for (;;) {
+        *s = qi_pt_slot_make(m->root, va, want, m->tables, &p, &level, &m->made);
+        if (*s != QUIRE_OK)
+            return 0;
+        if (level != want) { /* under a larger leaf */
+            *s = QUIRE_EXISTS;
+            return 0;
+        }
+        if (!want)
+            return fill_small(m, p, va, pa, len, s);
+        if (qi_pte_none(qi_pte_load(p))) {
+            qi_pte_set(p, qi_pte_leaf_huge(m->template, quire_pfn_of_pa(Q_PA(pa)), 0));
+            return QI_PT_SIZE(want);
+        }
+        if (!qi_pte_leads(qi_pte_load(p))) {
+            *s = QUIRE_EXISTS;
+            return 0;
+        }
+        want--; /* a table is there already, perhaps empty: smaller leaves */
+    }
+}
+
+/* Clear every entry of [va, va + len). */
+static void clear_range(q_pa root, uint64_t va, uint64_t len)
+{
+    struct qi_span s;
+
+    for (uint64_t at = va; qi_pt_next_span(root, &at, va + len, &s);) {
+        QI_CHECK(!s.level || qi_span_whole(&s), "pt: unmap [%#llx, %#llx) cuts a leaf of level %u",
+                 (unsigned long long)s.va, (unsigned long long)s.end, s.level);
+        for (unsigned i = 0; i < s.n; i++)
+            qi_pte_set(&s.ptes[i], QI_PTE(0));
+    }
+}
+
+/* Map all of it or nothing.  *dirty: bytes that were mapped for a while, to be flushed. */
+static enum quire_status map_range(struct mapping *m, uint64_t va, uint64_t pa, uint64_t len,
+                                   uint64_t *dirty)
+{
+    enum quire_status s = QUIRE_OK;
+    uint64_t done = 0;
+
+    while (done < len && s == QUIRE_OK)
+        done += map_some(m, va + done, pa + done, len - done, &s);
+    if (s != QUIRE_OK) {
+        clear_range(m->root, va, done);
+        *dirty = done;
+    }
+    return s;
+}
+
+/* ---- Boot ---- */
+
+struct boot_source {
+    quire_table_source source;
+    void *ctx;
+};
+
+static bool boot_table_make(void *ctx, q_pa *out)
+{
+    const struct boot_source *b = ctx;
+
+    return b->source(b->ctx, out);
+}
+
+enum quire_status quire_pt_boot_map(q_pa root, uint64_t va, q_pa pa, uint64_t len, unsigned prot,
+                                    enum quire_cache_type cache, unsigned max_leaf_shift,
+                                    quire_table_source source, void *ctx)
+{
+    struct boot_source b = {source, ctx};
+    struct qi_table_maker maker = {.make = boot_table_make, .ctx = &b};
+    struct mapping m = {.root = root,
+                        .template = qi_pte_template(prot, cache),
+                        .max_leaf_shift = max_leaf_shift,
+                        .tables = &maker};
+    uint64_t dirty;
+
+    if (!range_ok(va, len) || !frames_ok(pa.v, len) || !prot_ok(prot) ||
+        (max_leaf_shift != QI_PT_SHIFT(0) && max_leaf_shift != QI_PT_SHIFT(1) &&
+         max_leaf_shift != QI_PT_SHIFT(2)))
+        return QUIRE_INVALID;
+    return map_range(&m, va, pa.v, len, &dirty);
+}
+
+/* Tables of the whole tree at root, itself included. */
+static uint64_t count_tables(q_pa root)
+{
+    uint64_t n = 1;
+
+    for (unsigned half = 0; half < 2; half++) {
+        uint64_t last = half ? ~(uint64_t)0 : QI_PT_SIZE(QI_PT_LEVELS) / 2 - 1;
+
+        for (unsigned level = QI_PT_TOP; level >= 1; level--) {
+            uint64_t va = half ? ~(QI_PT_SIZE(QI_PT_LEVELS) / 2 - 1) : 0;
+            qi_pte *slot;
+            unsigned l;
+
+            while (qi_pt_next(root, &va, last, level, &slot, &l)) {
+                n += l == level && qi_pte_leads(qi_pte_load(slot));
+                va = (va | (QI_PT_SIZE(l) - 1)) + 1;
+                if (!va)
+                    break;
+            }
+        }
+    }
+    return n;
+}
+
+/* Unlink and free the tables that prepare() made. */
+static void unprepare(const uint64_t made[QI_PT_KERNEL_SLOT / 64])
+{
+    qi_pte *root = qi_pt_entries(kernel_root);
+
+    for (unsigned i = 0; i < QI_PT_KERNEL_SLOT; i++) {
+        qi_pte *p = &root[QI_PT_KERNEL_SLOT + i];
+
+        if (!(made[i / 64] >> i % 64 & 1))
+            continue;
+        qi_pt_table_free(quire_page_of_pfn(quire_pfn_of_pa(qi_pte_pa(*p))));
+        qi_pte_set(p, QI_PTE(0));
+    }
+}
+
+/* Give each kernel entry of the root its table. */
+static enum quire_status prepare(void)
+{
+    uint64_t made[QI_PT_KERNEL_SLOT / 64] = {0};
+
+    for (unsigned i = 0; i < QI_PT_KERNEL_SLOT; i++) {
+        qi_pte *p = &qi_pt_entries(kernel_root)[QI_PT_KERNEL_SLOT + i];
+        struct quire_page *t;
+
+        if (!qi_pte_none(qi_pte_load(p)))
+            continue;
+        t = qi_pt_table_alloc();
+        if (!t) {
+            unprepare(made);
+            return QUIRE_NO_MEMORY;
+        }
+        qi_pte_set(p, qi_pte_table(quire_pa_of_page(t), false));
+        made[i / 64] |= (uint64_t)1 << i % 64;
+    }
+    return QUIRE_OK;
+}
+
+enum quire_status quire_pt_init(q_pa root)
+{
+    enum quire_status s;
+
+    if (!qi_is_aligned(root.v, QUIRE_PAGE_SIZE) || root.v & ~QI_X86_ADDR)
+        return QUIRE_INVALID;
+    kernel_root = root;
+    qi_pt_reset(count_tables(root));
+    qi_tlb_reset();
+    s = prepare();
+    if (s == QUIRE_OK)
+        quire_pt_cpu_online();
+    return s;
+}
+
+/* ---- Windows ---- */
+
+static enum quire_status check_kernel(uint64_t va, uint64_t len, unsigned prot)
+{
+    if (!range_ok(va, len) || qi_pt_index(va, QI_PT_TOP) < QI_PT_KERNEL_SLOT || !prot_ok(prot) ||
+        prot & QUIRE_USER)
+        return QUIRE_INVALID;
+    return QUIRE_OK;
+}
+
+enum quire_status qi_kpt_map(q_kva va, q_pfn pfn, uint64_t n, unsigned prot,
+                             enum quire_cache_type cache, unsigned max_leaf_shift)
+{
+    struct mapping m = {.root = kernel_root,
+                        .template = qi_pte_template(prot | QUIRE_GLOBAL, cache),
+                        .max_leaf_shift = max_leaf_shift,
+                        .tables = &qi_frame_tables};
+    uint64_t len, dirty = 0;
+    enum quire_status s;
+
+    if (qi_mul_overflows(n, QUIRE_PAGE_SIZE, &len) || pfn.v >> (52 - QUIRE_PAGE_SHIFT) ||
+        !frames_ok(quire_pa_of_pfn(pfn).v, len) || check_kernel(va.v, len, prot) != QUIRE_OK)
+        return QUIRE_INVALID;
+    s = map_range(&m, va.v, quire_pa_of_pfn(pfn).v, len, &dirty);
+    if (dirty)
+        qi_kpt_flush(va, dirty);
+    return s;
+}
+
+/* Fill one table's worth of slots with pages.  Returns how many. */
+static size_t fill_pages(uint64_t va, struct quire_page *const *pages, size_t n, qi_pte template,
+                         enum quire_status *s)
+{
+    uint64_t made = 0;
+    unsigned level;
+    qi_pte *p;
+    size_t i;
+
+    p = qi_pt_lookup(kernel_root, va, &level);
+    if (!p) {
+        *s = qi_pt_slot_make(kernel_root, va, 0, &qi_frame_tables, &p, &level, &made);
+        if (*s != QUIRE_OK)
+            return 0;
+    }
+    n = QI_MIN(n, (size_t)(QI_PT_ENTRIES - qi_pt_index(va, 0)));
+    for (i = 0; i < n; i++) {
+        if (level || !qi_pte_none(qi_pte_load(&p[i]))) {
+            *s = QUIRE_EXISTS;
+            break;
+        }
+        qi_pte_set(&p[i], qi_pte_leaf(template, quire_pfn_of_page(pages[i]), 0));
+    }
+    return i;
+}
+
+enum quire_status qi_kpt_map_pages(q_kva va, struct quire_page *const *pages, size_t n,
+                                   unsigned prot)
+{
+    qi_pte template = qi_pte_template(prot | QUIRE_GLOBAL, QUIRE_CACHED);
+    enum quire_status s = QUIRE_OK;
+    uint64_t len;
+    size_t done = 0;
+
+    if (qi_mul_overflows(n, QUIRE_PAGE_SIZE, &len) || check_kernel(va.v, len, prot) != QUIRE_OK)
+        return QUIRE_INVALID;
+    while (done < n && s == QUIRE_OK)
+        done += fill_pages(va.v + done * QUIRE_PAGE_SIZE, pages + done, n - done, template, &s);
+    if (s != QUIRE_OK && done) {
+        clear_range(kernel_root, va.v, done * QUIRE_PAGE_SIZE);
+        qi_kpt_flush(va, done * QUIRE_PAGE_SIZE);
+    }
+    return s;
+}
+
+void qi_kpt_unmap(q_kva va, uint64_t len)
+{
+    QI_CHECK(range_ok(va.v, len) && qi_pt_index(va.v, QI_PT_TOP) >= QI_PT_KERNEL_SLOT,
+             "pt: kernel unmap of [%#llx, + %#llx)", (unsigned long long)va.v,
+             (unsigned long long)len);
+    clear_range(kernel_root, va.v, len);
+}
