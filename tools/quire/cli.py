@@ -1,0 +1,204 @@
+"""The command line of quire: what the options mean and in which order things happen."""
+import os
+import subprocess
+import sys
+
+from . import QuireError
+from .machine import Machine, parse_size
+from .pack import Packer, write_image
+from .resolve import find_program
+
+HELP = """\
+usage: quire run [options] -- PROGRAM ARGS...
+       quire pack [options] -o IMAGE -- PROGRAM ARGS...
+       quire help
+
+run boots a machine in QEMU whose memory Quire manages, and in it PROGRAM, a Linux program of this machine, with
+the libraries and files that it needs.  Its input and output are those of quire, its exit status is
+quire's (128 + n if signal n ended it).  pack only writes the initramfs.
+
+  --mem SIZE            memory of the machine (512M)
+  --cpus N              its processors (2)
+  --nodes N             its NUMA nodes (1)
+  --file HOST[:GUEST]   also pack a file or folder; GUEST defaults to the same path
+  --with PROGRAM        also pack another program, with what it needs
+  --env NAME=VALUE      set a variable of the program's environment
+  --timeout S           give up after S seconds, with status 124
+  --report              at the end print what the memory manager saw, on standard error
+  --log                 show the kernel's log on standard error while it runs
+  --append WORDS        add to the kernel's command line
+  --icount              count instructions: one processor, time is the number of instructions
+  --kernel FILE         boot another kernel image
+
+Files that PROGRAM's arguments name are packed as well.  Quire's own failures have status 125, a
+program that cannot be run 126, one that does not exist 127, a wrong use of quire 2.
+"""
+
+
+class Options:
+    def __init__(self):
+        self.mem, self.cpus, self.nodes = "512M", None, 1
+        self.files, self.programs, self.env, self.append = [], [], {}, []
+        self.timeout = self.output = self.kernel = None
+        self.report = self.log = self.icount = False
+        self.command = []
+
+
+def number(text, option, low, high):
+    if not text.isdigit() or not low <= int(text) <= high:
+        raise QuireError("%s: %r is not a number from %d to %d" % (option, text, low, high), 2)
+    return int(text)
+
+
+def parse(words):
+    """Options of run and pack.  "--" may be left out if PROGRAM does not start with a dash."""
+    o = Options()
+    words = list(words)
+
+    def value(option):
+        if not words:
+            raise QuireError("%s wants a value" % option, 2)
+        return words.pop(0)
+
+    while words:
+        word = words.pop(0)
+        if word == "--" or not word.startswith("-"):
+            o.command = words if word == "--" else [word] + words
+            break
+        option, equals, given = word.partition("=")
+        if equals:
+            words.insert(0, given)
+        if option == "--mem":
+            o.mem = value(option)
+        elif option == "--cpus":
+            o.cpus = number(value(option), option, 1, 64)
+        elif option == "--nodes":
+            o.nodes = number(value(option), option, 1, 8)
+        elif option == "--file":
+            o.files.append(value(option))
+        elif option == "--with":
+            o.programs.append(value(option))
+        elif option == "--env":
+            name, sep, text = value(option).partition("=")
+            if not sep or not name:
+                raise QuireError("--env wants NAME=VALUE", 2)
+            o.env[name] = text
+        elif option == "--timeout":
+            text = value(option)
+            try:
+                o.timeout = float(text)
+            except ValueError:
+                o.timeout = 0
+            if not 0 < o.timeout < 1e9:
+                raise QuireError("--timeout: %r is not a number of seconds" % text, 2)
+        elif option == "--append":
+            o.append += value(option).split()
+        elif option == "--kernel":
+            o.kernel = value(option)
+        elif option in ("-o", "--output"):
+            o.output = value(option)
+        elif option in ("--report", "--log", "--icount") and not equals:
+            setattr(o, option[2:], True)
+        else:
+            raise QuireError("unknown option %s; quire help lists them" % word, 2)
+    if not o.command:
+        raise QuireError("no program given; usage: quire run [options] -- PROGRAM ARGS...", 2)
+    if o.icount and o.cpus not in (None, 1):
+        raise QuireError("--icount counts the instructions of one processor; leave --cpus out", 2)
+    return o
+
+
+def find_kernel(root, given):
+    """The kernel image; in a checkout it is built if it is missing."""
+    if given or os.environ.get("QUIRE_KERNEL"):
+        path = given or os.environ["QUIRE_KERNEL"]
+        if not os.path.isfile(path):
+            raise QuireError("no such kernel: %s" % path)
+        return path
+    installed = os.path.join(root, "quire-kernel.elf")
+    if os.path.exists(installed):
+        return installed
+    path = os.path.join(root, "build", "quire-kernel.elf")
+    if not os.path.exists(path):
+        sys.stderr.write("quire: building the kernel first (once)\n")
+        build = subprocess.run(["make", "-C", root, "--no-print-directory", "setup-run", "all"], stdout=sys.stderr,
+                               stdin=subprocess.DEVNULL, check=False)
+        if build.returncode or not os.path.exists(path):
+            raise QuireError("the kernel could not be built; see above")
+    return path
+
+
+def pack(o):
+    """(image, guest path of the program) of what the options name."""
+    packer = Packer()
+    path = find_program(o.command[0])
+    packer.program(path, o.command[1:])
+    for name in o.programs:
+        packer.program(find_program(name), o.command[1:])
+    cwd = os.getcwd()
+    packer.image.add_dir(cwd)
+    for arg in o.command[1:]:
+        if os.path.isfile(arg) and os.path.abspath(arg) not in packer.image:
+            packer.image.add(arg)
+            packer.host_file(arg, packer.image.place(arg))
+    for spec in o.files:
+        host, sep, guest = spec.rpartition(":")
+        if not sep or not guest.startswith("/"):
+            host, guest = spec, os.path.abspath(spec)
+        packer.host_file(host, guest)
+    return packer.image, path
+
+
+def environment(extra):
+    env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "USER": "root",
+           "TERM": os.environ.get("TERM", "dumb")}
+    env.update(extra)
+    return env
+
+
+def make_machine(root, o):
+    image, program = pack(o)
+    m = Machine(find_kernel(root, o.kernel), write_image(image), program, o.command[1:])
+    m.memory = parse_size(o.mem, "--mem")
+    m.cpus = o.cpus or (1 if o.icount else 2)
+    m.nodes = o.nodes
+    m.env = environment(o.env)
+    m.append = o.append
+    m.cwd = os.getcwd()
+    m.timeout, m.report, m.verbose, m.icount = o.timeout, o.report, o.log, o.icount
+    return m
+
+
+def run(root, words):
+    o = parse(words)
+    if o.output:
+        raise QuireError("-o belongs to quire pack", 2)
+    m = make_machine(root, o)
+    try:
+        return m.run()
+    finally:
+        if o.report and m.report_lines:
+            sys.stderr.write("\n".join(m.report_lines) + "\n")
+
+
+def main(root, argv):
+    try:
+        if not argv or argv[0] in ("help", "--help", "-h"):
+            sys.stdout.write(HELP)
+            return 0
+        if argv[0] == "run":
+            return run(root, argv[1:])
+        if argv[0] == "pack":
+            o = parse(argv[1:])
+            if not o.output:
+                raise QuireError("quire pack wants -o IMAGE", 2)
+            image, program = pack(o)
+            write_image(image, o.output)
+            print("%s: %d files, init=%s" % (o.output, len(image.entries), program))
+            return 0
+        raise QuireError("unknown verb %r; quire help lists what there is" % argv[0], 2)
+    except QuireError as e:
+        sys.stderr.write("quire: %s\n" % e)
+        return e.status
+    except BrokenPipeError:
+        return 141
