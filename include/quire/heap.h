@@ -38,6 +38,9 @@ void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs);
 size_t quire_cache_shrink(struct quire_cache *c);
 /* Shrink every cache. */
 size_t quire_heap_shrink(void);
+/* The same with the sheaves of all CPUs, which must be quiet; shrink alone asks the others to give theirs
+ * back when next they enter a slow path. */
+size_t quire_heap_drain(void);
 
 /* Physically contiguous memory.  size 0 gives a unique non-NULL pointer.  Aligned to 8, powers of
  * two to their size up to 4096.  NULL: out of memory or size above the largest block. */
@@ -60,5 +63,8 @@ struct quire_cache_stats {
 /* i-th cache, 0..; NOT_FOUND after the last. */
 enum quire_status quire_cache_stats(unsigned i, struct quire_cache_stats *out);
 enum quire_status quire_heap_verify(void);
+
+/* For tests: the allocation after n more fails, once; then all succeed again.  -1: off. */
+void quire_heap_fail_after(int64_t n);
 
 #endif

@@ -27,7 +27,7 @@ const char *hosted_panic_text(void);
 #define HOSTED_EXPECT_PANIC(stmt)                                              \
     ({                                                                         \
         jmp_buf hosted_jb_;                                                    \
-        int hosted_hit_ = 1;                                                   \
+        volatile int hosted_hit_ = 1;                                                \
         hosted_panic_jump = &hosted_jb_;                                       \
         if (!setjmp(hosted_jb_)) {                                             \
             stmt;                                                              \

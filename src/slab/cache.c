@@ -1,0 +1,304 @@
+/*
+ * slab/cache.c - the life of a cache: the list of all, making, shrinking, destroying; and the
+ * start of the heap.
+ */
+#include "slab.h"
+
+#define SIZE_MAX_OBJECT (1u << 20)
+#define ALIGN_MAX       4096u
+#define MIN_OBJECTS     16u /* aimed at in a slab ... */
+#define ORDER_AIM       3u  /* ... as long as the slab is no larger than this */
+
+struct qi_list qi_caches;
+struct qi_rwsem qi_caches_lock;
+struct quire_cache qi_sheaf_cache, qi_cpu_cache;
+
+static const struct qi_lock_class node_class = {"heap: node"};
+
+/* Objects of a slab -> its header: the sizes that occur are few. */
+static const uint16_t header_objects[] = {16, 32, 64, 128, 256, 512};
+static struct quire_cache header_caches[QI_COUNT(header_objects)];
+static struct quire_cache cache_cache;
+
+/* Calls until one fails, plus one; 0: off.  Atomic. */
+static int64_t fail_countdown;
+
+struct quire_cache *qi_header_cache(unsigned n)
+{
+    unsigned i = 0;
+
+    while (header_objects[i] < n)
+        i++;
+    return &header_caches[i];
+}
+
+/* ---- set-up ---- */
+
+static void choose_layout(struct quire_cache *c)
+{
+    bool red = c->flags & QUIRE_CACHE_REDZONE;
+
+    c->left = red ? c->align : 0;
+    c->slot = (uint32_t)qi_align_up(c->left + c->size + (red ? 8 : 0), c->align);
+    c->recip = ~(uint64_t)0 / c->slot + 1;
+}
+
+/* The smallest order with MIN_OBJECTS objects and little waste; else the least waste up to
+ * ORDER_AIM, the larger order among equals. */
+static void choose_order(struct quire_cache *c)
+{
+    unsigned best_waste = ~0u;
+
+    c->min_order = (uint8_t)qi_log2_ceil((c->slot + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT);
+    for (unsigned o = c->min_order; o <= QI_MAX(ORDER_AIM, (unsigned)c->min_order); o++) {
+        unsigned n = qi_slab_objects(c, o);
+        unsigned waste = (unsigned)(((QUIRE_PAGE_SIZE << o) - (uint64_t)n * c->slot) >> o);
+
+        if (waste <= best_waste) {
+            best_waste = waste;
+            c->order = (uint8_t)o;
+        }
+        if (n >= MIN_OBJECTS && waste <= QUIRE_PAGE_SIZE / 16)
+            break;
+    }
+}
+
+static uint32_t clamp(uint32_t v, uint32_t low, uint32_t high)
+{
+    return v < low ? low : v > high ? high : v;
+}
+
+void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t align,
+                    unsigned flags, void (*ctor)(void *))
+{
+    *c = (struct quire_cache){.name = name, .size = (uint32_t)size, .flags = flags, .ctor = ctor};
+    c->align = (uint32_t)(align ? QI_MAX(align, (size_t)8) : 8);
+    if (flags & QUIRE_CACHE_HWALIGN)
+        c->align = QI_MAX(c->align, (uint32_t)QI_CACHE_LINE);
+    choose_layout(c);
+    choose_order(c);
+    /* a sheaf holds at most 16 KiB of objects, a node's empty slabs 32 KiB */
+    c->sheaf_cap = (uint8_t)clamp(16384 / c->slot, 2, QI_SHEAF_CAP);
+    c->max_sheaves = (uint8_t)clamp(65536 / c->slot / c->sheaf_cap, 1, 8);
+    c->max_empty = (uint16_t)clamp(8u >> c->order, 1, 8);
+    c->slow = (flags & QUIRE_CACHE_ZERO ? QI_SLOW_ZERO : 0) |
+              (flags & (QUIRE_CACHE_REDZONE | QUIRE_CACHE_POISON) ? QI_SLOW_GUARDS : 0) |
+              (qi_load_relaxed(&fail_countdown) ? QI_SLOW_FAILING : 0);
+    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
+        c->cpu[i] = &qi_no_cpu;
+    for (unsigned i = 0; i < QUIRE_MAX_NODES; i++) {
+        qi_spin_init(&c->node[i].lock, &node_class);
+        for (unsigned l = 0; l < QI_SLAB_LISTS; l++)
+            qi_list_init(&c->node[i].slabs[l]);
+    }
+}
+
+void qi_cache_register(struct quire_cache *c)
+{
+    qi_rwsem_write_lock(&qi_caches_lock);
+    qi_list_add_tail(&qi_caches, &c->link);
+    qi_rwsem_write_unlock(&qi_caches_lock);
+}
+
+static void setup_internal(struct quire_cache *c, const char *name, size_t size, size_t align)
+{
+    qi_cache_setup(c, name, size, align, 0, NULL);
+    c->internal = true;
+    c->fixed = true;
+    choose_order(c); /* the header takes its part */
+    qi_cache_register(c);
+}
+
+enum quire_status quire_heap_init(void)
+{
+    static const char *const header_names[] = {"slab-16",  "slab-32",  "slab-64",
+                                               "slab-128", "slab-256", "slab-512"};
+
+    _Static_assert(QI_COUNT(header_names) == QI_COUNT(header_objects), "a name for each");
+    qi_list_init(&qi_caches);
+    qi_rwsem_init(&qi_caches_lock);
+    qi_heap_end = 0;
+    fail_countdown = 0;
+    for (unsigned i = 0; i < QI_COUNT(header_caches); i++)
+        setup_internal(&header_caches[i], header_names[i], qi_slab_header_bytes(header_objects[i]),
+                       8);
+    setup_internal(&qi_sheaf_cache, "sheaf", sizeof(struct qi_sheaf), QI_CACHE_LINE);
+    setup_internal(&qi_cpu_cache, "cache-cpu", sizeof(struct qi_cache_cpu), QI_CACHE_LINE);
+    qi_kmalloc_init();
+    qi_cache_setup(&cache_cache, "cache", sizeof(struct quire_cache), QI_CACHE_LINE, 0, NULL);
+    cache_cache.fixed = true;
+    qi_cache_register(&cache_cache);
+    return QUIRE_OK;
+}
+
+/* ---- create and destroy ---- */
+
+enum quire_status quire_cache_create(const char *name, size_t size, size_t align, unsigned flags,
+                                     void (*ctor)(void *), struct quire_cache **out)
+{
+    struct quire_cache *c;
+
+    if (!name || !size || size > SIZE_MAX_OBJECT || align > ALIGN_MAX ||
+        (align && !qi_is_pow2(align)) || (flags & ~0xfu) ||
+        (ctor && (flags & (QUIRE_CACHE_ZERO | QUIRE_CACHE_POISON))))
+        return QUIRE_INVALID;
+    c = quire_cache_alloc(&cache_cache, QUIRE_GFP_KERNEL);
+    if (!c)
+        return QUIRE_NO_MEMORY;
+    qi_cache_setup(c, name, size, align, flags, ctor);
+    qi_cache_register(c);
+    *out = c;
+    return QUIRE_OK;
+}
+
+/* Name up to max objects that are out; how many there are. */
+static uint64_t name_objects_out(struct quire_cache *c, unsigned max)
+{
+    uint64_t n = 0;
+
+    for (unsigned node = 0; node < quire_nodes(); node++)
+        for (unsigned list = 0; list < QI_SLAB_LISTS; list++) {
+            struct qi_slab *s;
+
+            qi_list_for_each (s, &c->node[node].slabs[list], link) {
+                for (unsigned i = 1; i <= s->n; i++)
+                    if (s->state[i] != QI_OBJ_IN && n++ < max)
+                        qi_log(QUIRE_LOG_ERROR, "heap: %s: object %p is still out", c->name,
+                               qi_slab_object(s, i));
+            }
+        }
+    return n;
+}
+
+/* Give all sheaves of a cache that nobody uses back. */
+static void drain_quiet(struct quire_cache *c)
+{
+    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
+        qi_drain_cpu(c, qi_load_acquire(&c->cpu[i]));
+    for (unsigned node = 0; node < quire_nodes(); node++)
+        qi_drain_barn(c, node);
+}
+
+static void free_cpus(struct quire_cache *c)
+{
+    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++) {
+        struct qi_cache_cpu *cc = c->cpu[i];
+
+        if (cc == &qi_no_cpu)
+            continue;
+        c->cpu[i] = &qi_no_cpu;
+        qi_internal_free(&qi_sheaf_cache, cc->main);
+        qi_internal_free(&qi_sheaf_cache, cc->spare);
+        if (cc->remote)
+            qi_internal_free(&qi_sheaf_cache, cc->remote);
+        qi_internal_free(&qi_cpu_cache, cc);
+    }
+}
+
+enum quire_status quire_cache_destroy(struct quire_cache *c)
+{
+    unsigned long irq;
+    uint64_t out;
+
+    QI_CHECK(!c->fixed, "heap: cache %s is the heap's own and cannot be destroyed", c->name);
+    out = name_objects_out(c, 8);
+    if (out) {
+        qi_log(QUIRE_LOG_ERROR, "heap: cache %s cannot be destroyed: %lu objects are out", c->name,
+               (unsigned long)out);
+        return QUIRE_BUSY;
+    }
+    qi_rwsem_write_lock(&qi_caches_lock);
+    qi_list_del(&c->link);
+    qi_rwsem_write_unlock(&qi_caches_lock);
+    irq = qport_irq_save();
+    drain_quiet(c);
+    free_cpus(c);
+    for (unsigned node = 0; node < quire_nodes(); node++)
+        qi_slabs_shrink(c, node, 0);
+    qport_irq_restore(irq);
+    quire_cache_free(&cache_cache, c);
+    return QUIRE_OK;
+}
+
+/* ---- shrink ---- */
+
+size_t quire_cache_shrink(struct quire_cache *c)
+{
+    unsigned long irq = qport_irq_save();
+    unsigned self = qport_cpu();
+    size_t frames = 0;
+
+    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++) {
+        struct qi_cache_cpu *cc = qi_load_acquire(&c->cpu[i]);
+
+        if (cc != &qi_no_cpu && i != self)
+            qi_store_relaxed(&cc->drain, 1u);
+    }
+    qi_drain_cpu(c, c->cpu[self]);
+    for (unsigned node = 0; node < quire_nodes(); node++) {
+        qi_drain_barn(c, node);
+        frames += qi_slabs_shrink(c, node, 0);
+    }
+    qport_irq_restore(irq);
+    return frames;
+}
+
+/* Call one for every cache, those for headers and sheaves last: the others free into them. */
+static size_t each_cache(size_t (*one)(struct quire_cache *))
+{
+    struct quire_cache *c;
+    size_t frames = 0;
+
+    qi_rwsem_read_lock(&qi_caches_lock);
+    for (int internal = 0; internal < 2; internal++)
+        qi_list_for_each (c, &qi_caches, link) {
+            if (c->internal == internal)
+                frames += one(c);
+        }
+    qi_rwsem_read_unlock(&qi_caches_lock);
+    return frames;
+}
+
+static size_t drain_and_shrink(struct quire_cache *c)
+{
+    unsigned long irq = qport_irq_save();
+    size_t frames = 0;
+
+    drain_quiet(c);
+    free_cpus(c);
+    for (unsigned node = 0; node < quire_nodes(); node++)
+        frames += qi_slabs_shrink(c, node, 0);
+    qport_irq_restore(irq);
+    return frames;
+}
+
+size_t quire_heap_shrink(void) { return each_cache(quire_cache_shrink); }
+
+size_t quire_heap_drain(void) { return each_cache(drain_and_shrink); }
+
+/* ---- allocations made to fail ---- */
+
+void quire_heap_fail_after(int64_t n)
+{
+    struct quire_cache *c;
+
+    qi_rwsem_write_lock(&qi_caches_lock);
+    qi_store_relaxed(&fail_countdown, n < 0 ? 0 : n + 1);
+    qi_kmalloc_set_failing(n >= 0);
+    qi_list_for_each (c, &qi_caches, link) {
+        if (n < 0)
+            qi_fetch_and_relaxed(&c->slow, ~QI_SLOW_FAILING);
+        else
+            qi_fetch_or_relaxed(&c->slow, QI_SLOW_FAILING);
+    }
+    qi_rwsem_write_unlock(&qi_caches_lock);
+}
+
+bool qi_heap_fail_now(void)
+{
+    int64_t n = qi_load_relaxed(&fail_countdown);
+
+    while (n > 0 && !qi_cas_relaxed(&fail_countdown, &n, n - 1)) {
+    }
+    return n == 1;
+}

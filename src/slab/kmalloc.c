@@ -1,0 +1,200 @@
+/*
+ * slab/kmalloc.c - memory by size: classes up to 16 KiB, each a cache; above, runs of pages.
+ *
+ * The classes step by an eighth to a third, so that rounding up wastes 15 % at worst and 7 % on
+ * average above 64 bytes.  A run's first page has QUIRE_PG_SLAB and the size in its owner word,
+ * tagged. Requests for DMA memory are runs whatever their size: slabs lie in any zone.
+ */
+#include "slab.h"
+
+#define CLASS_MAX  16384u
+#define SMALL_MAX  1024u
+#define SMALL_STEP 8u
+#define LARGE_STEP 256u
+
+/* size, name */
+#define CLASSES(X)                                                                                \
+    X(8)                                                                                          \
+    X(16)                                                                                         \
+    X(24)                                                                                         \
+    X(32)                                                                                         \
+    X(48) X(64) X(80) X(96) X(112) X(128) X(160) X(192) X(224) X(256) X(320) X(384) X(448) X(512) \
+        X(640) X(768) X(896) X(1024) X(1280) X(1536) X(1792) X(2048) X(2560) X(3072) X(4096)      \
+            X(5120) X(6144) X(8192) X(10240) X(16384)
+
+static const struct {
+    uint32_t size;
+    const char *name;
+} classes[] = {
+#define ROW(size) {size, "kmalloc-" #size},
+    CLASSES(ROW)
+#undef ROW
+};
+
+static struct quire_cache caches[QI_COUNT(classes)];
+/* The class for a size, by steps of 8 up to 1 KiB and of 256 above. */
+static struct quire_cache *small[SMALL_MAX / SMALL_STEP + 1];
+static struct quire_cache *large[CLASS_MAX / LARGE_STEP + 1];
+/* Sizes below need no look at quire_cache.slow; 0 while allocations are to fail.  Atomic. */
+static size_t small_limit;
+
+void qi_kmalloc_set_failing(bool on) { qi_store_relaxed(&small_limit, on ? 0 : SMALL_MAX + 1); }
+
+void qi_kmalloc_init(void)
+{
+    unsigned k = 0;
+
+    qi_kmalloc_set_failing(false);
+
+    for (unsigned i = 0; i < QI_COUNT(classes); i++) {
+        uint32_t size = classes[i].size;
+
+        qi_cache_setup(&caches[i], classes[i].name, size,
+                       qi_is_pow2(size) ? QI_MIN(size, 4096u) : 8, 0, NULL);
+        caches[i].fixed = true;
+        qi_cache_register(&caches[i]);
+    }
+    for (unsigned s = 0; s < QI_COUNT(small); s++) {
+        while (classes[k].size < s * SMALL_STEP)
+            k++;
+        small[s] = &caches[k];
+    }
+    for (unsigned s = SMALL_MAX / LARGE_STEP; s < QI_COUNT(large); s++) {
+        while (classes[k].size < s * LARGE_STEP)
+            k++;
+        large[s] = &caches[k];
+    }
+}
+
+/* The cache for size, or NULL: a run of pages. */
+static QI_ALWAYS_INLINE struct quire_cache *cache_for(size_t size)
+{
+    if (QI_LIKELY(size <= SMALL_MAX))
+        return small[(size + SMALL_STEP - 1) / SMALL_STEP];
+    if (size <= CLASS_MAX)
+        return large[(size + LARGE_STEP - 1) / LARGE_STEP];
+    return NULL;
+}
+
+static unsigned order_of(size_t size)
+{
+    return qi_log2_ceil((size + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT);
+}
+
+/* ---- runs ---- */
+
+static void *run_alloc(size_t size, quire_gfp gfp, unsigned node)
+{
+    struct quire_page *page;
+    uintptr_t end, seen;
+
+    if (QI_UNLIKELY(qi_load_relaxed(&caches[0].slow) & QI_SLOW_FAILING) && qi_heap_fail_now())
+        return NULL;
+    if (size > QUIRE_PAGE_SIZE << QUIRE_MAX_ORDER)
+        return NULL;
+    page = quire_page_alloc(order_of(size), gfp & ~QUIRE_GFP_MOVABLE, node);
+    if (!page)
+        return NULL;
+    page->owner = (uint64_t)size << 2 | QI_OWNER_RUN;
+    qi_fetch_or_relaxed(&page->flags, QUIRE_PG_SLAB);
+    end = (uintptr_t)quire_pa_of_page(page).v + (QUIRE_PAGE_SIZE << order_of(size));
+    seen = qi_load_relaxed(&qi_heap_end);
+    while (seen < end && !qi_cas_relaxed(&qi_heap_end, &seen, end)) {
+    }
+    return quire_page_ptr(page);
+}
+
+static size_t run_size(const struct quire_page *page) { return (size_t)(page->owner >> 2); }
+
+void qi_run_free(struct quire_page *page, void *p)
+{
+    unsigned order = order_of(run_size(page));
+
+    QI_CHECK(p == quire_page_ptr(page), "heap: kfree: pointer %p is not the start of its run at %p",
+             p, quire_page_ptr(page));
+    page->owner = 0;
+    qi_fetch_and_relaxed(&page->flags, ~QUIRE_PG_SLAB);
+    quire_page_free(page, order);
+}
+
+/* ---- the public calls ---- */
+
+static void *alloc_unusual(size_t size, quire_gfp gfp, unsigned node)
+{
+    struct quire_cache *c = cache_for(size);
+
+    if (c && !(gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32)))
+        return qi_alloc_special(c, gfp, node);
+    return run_alloc(size ? size : 1, gfp, node);
+}
+
+void *quire_kmalloc(size_t size, quire_gfp gfp)
+{
+    if (QI_UNLIKELY(gfp & QI_GFP_SPECIAL))
+        return alloc_unusual(size, gfp, QUIRE_NODE_ANY);
+    if (QI_LIKELY(size < qi_load_relaxed(&small_limit)))
+        return qi_alloc_plain(small[(size + SMALL_STEP - 1) / SMALL_STEP], gfp);
+    if (size > SMALL_MAX && size <= CLASS_MAX)
+        return qi_alloc_fast(large[(size + LARGE_STEP - 1) / LARGE_STEP], gfp);
+    return alloc_unusual(size, gfp, QUIRE_NODE_ANY);
+}
+
+void *quire_kzalloc(size_t size, quire_gfp gfp)
+{
+    return alloc_unusual(size, gfp | QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
+}
+
+void *quire_kcalloc(size_t n, size_t size, quire_gfp gfp)
+{
+    uint64_t bytes;
+
+    return qi_mul_overflows(n, size, &bytes) ? NULL : quire_kzalloc(bytes, gfp);
+}
+
+void *quire_kmalloc_node(size_t size, quire_gfp gfp, unsigned node)
+{
+    QI_CHECK(node == QUIRE_NODE_ANY || node < quire_nodes(), "heap: kmalloc_node: node %u of %u",
+             node, quire_nodes());
+    return alloc_unusual(size, gfp, node);
+}
+
+void quire_kfree(void *p) { qi_free_fast(NULL, p); }
+
+size_t quire_ksize(const void *p)
+{
+    uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;
+    struct quire_page *page;
+
+    QI_CHECK(off < qi_load_relaxed(&qi_heap_end), "heap: ksize: foreign pointer %p", p);
+    page = quire_page_of_ptr(p);
+    QI_CHECK((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) && !(page->owner & QI_OWNER_INTERNAL),
+             "heap: ksize: foreign pointer %p", p);
+    if (page->owner & QI_OWNER_RUN)
+        return QUIRE_PAGE_SIZE << order_of(run_size(page));
+    return qi_slab_of_page(page)->cache->size;
+}
+
+void *quire_krealloc(void *p, size_t size, quire_gfp gfp)
+{
+    size_t have;
+    void *fresh;
+
+    if (!p)
+        return quire_kmalloc(size, gfp);
+    if (!size) {
+        quire_kfree(p);
+        return NULL;
+    }
+    have = quire_ksize(p);
+    /* stay unless half or more would lie idle */
+    if (size <= have && (size > have / 2 || have <= 64))
+        return p;
+    fresh = quire_kmalloc(size, gfp & ~QUIRE_GFP_ZERO);
+    if (!fresh)
+        return size <= have ? p : NULL;
+    __builtin_memcpy(fresh, p, QI_MIN(size, have));
+    if ((gfp & QUIRE_GFP_ZERO) && size > have)
+        __builtin_memset((char *)fresh + have, 0, size - have);
+    quire_kfree(p);
+    return fresh;
+}

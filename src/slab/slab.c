@@ -1,0 +1,553 @@
+/*
+ * slab/slab.c - object caches: the two upper tiers, sheaves and barn.
+ *
+ * Purpose.  Give out objects of one size by the million a second from any context, on any CPU,
+ * without a lock or an atomic instruction in the common case, and name every misuse.
+ *
+ * Model.  Three tiers, each a buffer in front of the one below:
+ *
+ *   CPU    a main and a spare sheaf for each cache: an array of (object, address of its state
+ *          byte).  Allocate pops, free pushes; when main runs out or over, it is exchanged with
+ *          the spare, then with the barn.
+ *   node   the barn: lists of full and of empty sheaves, under the lock of this cache on this node.
+ *   slab   a run of 2^order pages cut into objects, with a header: a bitmap of the objects that
+ *          lie in the slab, and a state byte for each object.  Same lock as the barn.
+ *
+ * A sheaf never touches its objects: free memory stays cold, and nothing inside a freed object
+ * needs protection.  The header stands outside the pages (in an internal cache whose own headers
+ * are inside), so that 64 objects of 64 bytes fill a page exactly and are aligned to their size.
+ *
+ * Invariants (quire_heap_verify checks them; n is the node of the slab)
+ *   H1  every page of a slab has QUIRE_PG_SLAB and names the slab in owner, tagged if internal
+ *   H2  state[i] is OUT(n) or GUARDED from the moment object i is returned by an allocation until
+ * its free begins; else IN; state[0] and state[n + 1] are EDGE H3  bit i - 1 of the bitmap implies
+ * state[i] == IN; nfree is the number of bits H4  an object IN is in exactly one place: its slab,
+ * one sheaf of a CPU, or one sheaf of a barn H5  main and spare of a CPU and all sheaves in the
+ * barn of n hold objects of node n only H6  a slab is on the list that its nfree says; full sheaves
+ * in a barn have sheaf_cap entries H7  objects out + in slabs + in barns + in CPUs' sheaves =
+ * objects in all slabs
+ *
+ * The fast path (slab.h, qi_alloc_fast and qi_free_fast).  Interrupts off; the CPU's struct; pop or
+ * push; state byte; interrupts on.  The conditions that are not the common case are folded into
+ * tests that are there anyway: a CPU without sheaves has top == base == end; guards and each node
+ * have their own state value; everything else is one word, quire_cache.slow.  Free finds the slab
+ * by the page and the object's number by one multiplication, whose low half tells a misaligned
+ * pointer.
+ *
+ * Double free.  The state byte belongs to whoever holds the object, so that no atomic instruction
+ * is needed: a second free of an object finds IN and panics, at once, whichever tier the object has
+ * reached, until the object is allocated again.  Two frees of one object at the very same time on
+ * two CPUs may both find OUT; then one object is in two places, which the bitmap catches when the
+ * second reaches its slab.  A foreign pointer fails the page test, a pointer into an object the
+ * remainder test, one before the first or behind the last object an EDGE.
+ *
+ * NUMA.  A CPU's sheaves hold objects of its node (H5).  An object of another node goes into the
+ * CPU's remote sheaf and home when that is full.  If a node has no memory its CPUs are given
+ * objects of other nodes one by one, unless the caller forbids it.
+ *
+ * Locking.  struct qi_cache_cpu: its CPU with interrupts off.  qi_cache_node.lock: barn and slab
+ * lists of one cache on one node, with interrupts off; never two at a time; nothing is allocated or
+ * freed under it.  qi_caches_lock (sleeping): the list of caches; taken first.
+ *
+ * Failure.  No memory for a sheaf or for a CPU's struct only makes the call go to the slabs
+ * directly; no memory for a slab gives NULL and has changed nothing.
+ *
+ * Cost.  Both fast paths without a loop; an exchange with the barn is O(1) under a lock once in
+ * sheaf_cap calls; a sheaf filled from slabs or given back O(1) an object.  docs/design/heap.md has
+ * the measured figures, the sources and what was rejected.
+ */
+#include "slab.h"
+
+struct qi_cache_cpu qi_no_cpu = {.out = QI_OBJ_NEVER};
+
+/* ---- a CPU's sheaves ---- */
+
+static void load_main(struct quire_cache *c, struct qi_cache_cpu *cc, struct qi_sheaf *sheaf)
+{
+    cc->main = sheaf;
+    qi_store_relaxed(&cc->base, sheaf->e);
+    cc->end = sheaf->e + c->sheaf_cap;
+    qi_store_relaxed(&cc->top, sheaf->e + sheaf->n);
+}
+
+/* For statistics, which must not follow pointers of another CPU. */
+static void note_aside(struct qi_cache_cpu *cc)
+{
+    qi_store_relaxed(&cc->aside, (uint16_t)(cc->spare->n + (cc->remote ? cc->remote->n : 0)));
+}
+
+static void save_main(struct qi_cache_cpu *cc) { cc->main->n = qi_cpu_count(cc); }
+
+static struct qi_sheaf *new_sheaf(quire_gfp gfp)
+{
+    struct qi_sheaf *sheaf = qi_internal_alloc(&qi_sheaf_cache, gfp);
+
+    if (sheaf) {
+        sheaf->next = NULL;
+        sheaf->n = 0;
+    }
+    return sheaf;
+}
+
+/* This CPU's struct of the cache, made at its first use; NULL: no memory, or a cache without. */
+static struct qi_cache_cpu *this_cpu(struct quire_cache *c, quire_gfp gfp)
+{
+    unsigned cpu = qport_cpu(), node = quire_cpu_node(cpu);
+    struct qi_cache_cpu *cc = qi_load_relaxed(&c->cpu[cpu]);
+    struct qi_sheaf *main, *spare;
+
+    if (QI_LIKELY(cc != &qi_no_cpu))
+        return cc;
+    gfp &= ~QUIRE_GFP_THISNODE;
+    main = new_sheaf(gfp);
+    spare = main ? new_sheaf(gfp) : NULL;
+    cc = spare ? qi_internal_alloc(&qi_cpu_cache, gfp) : NULL;
+    if (!cc) {
+        if (spare)
+            qi_internal_free(&qi_sheaf_cache, spare);
+        if (main)
+            qi_internal_free(&qi_sheaf_cache, main);
+        return NULL;
+    }
+    *cc = (struct qi_cache_cpu){.node = (uint8_t)node, .out = QI_OBJ_OUT(node), .spare = spare};
+    load_main(c, cc, main);
+    qi_store_release(&c->cpu[cpu], cc);
+    return cc;
+}
+
+static void drain_sheaf(struct quire_cache *c, struct qi_sheaf *sheaf)
+{
+    unsigned n = sheaf->n;
+
+    sheaf->n = 0;
+    qi_slabs_give(c, sheaf->e, n);
+}
+
+void qi_drain_cpu(struct quire_cache *c, struct qi_cache_cpu *cc)
+{
+    if (cc == &qi_no_cpu)
+        return;
+    qi_store_relaxed(&cc->drain, 0u);
+    save_main(cc);
+    drain_sheaf(c, cc->main);
+    load_main(c, cc, cc->main);
+    drain_sheaf(c, cc->spare);
+    if (cc->remote)
+        drain_sheaf(c, cc->remote);
+    note_aside(cc);
+}
+
+static void drain_if_asked(struct quire_cache *c, struct qi_cache_cpu *cc)
+{
+    if (QI_UNLIKELY(qi_load_relaxed(&cc->drain)))
+        qi_drain_cpu(c, cc);
+}
+
+/* ---- the barn ---- */
+
+static struct qi_sheaf *pop_sheaf(struct qi_sheaf **list, uint32_t *n)
+{
+    struct qi_sheaf *sheaf = *list;
+
+    if (sheaf) {
+        *list = sheaf->next;
+        --*n;
+    }
+    return sheaf;
+}
+
+static void push_sheaf(struct qi_sheaf **list, uint32_t *n, struct qi_sheaf *sheaf)
+{
+    sheaf->next = *list;
+    *list = sheaf;
+    ++*n;
+}
+
+void qi_drain_barn(struct quire_cache *c, unsigned node)
+{
+    struct qi_cache_node *cn = &c->node[node];
+    struct qi_sheaf *sheaf;
+
+    for (;;) {
+        qi_spin_lock_raw(&cn->lock);
+        sheaf = pop_sheaf(&cn->full_sheaves, &cn->nfull_sheaves);
+        if (sheaf)
+            cn->barn_cached -= sheaf->n;
+        else
+            sheaf = pop_sheaf(&cn->empty_sheaves, &cn->nempty_sheaves);
+        qi_spin_unlock_raw(&cn->lock);
+        if (!sheaf)
+            return;
+        drain_sheaf(c, sheaf);
+        qi_internal_free(&qi_sheaf_cache, sheaf);
+    }
+}
+
+/* ---- allocation ---- */
+
+/* Main and spare are empty: a full sheaf from the barn, or main filled from slabs. */
+static bool refill_from_node(struct quire_cache *c, struct qi_cache_cpu *cc)
+{
+    struct qi_cache_node *cn = &c->node[cc->node];
+    struct qi_sheaf *surplus = NULL, *full;
+
+    qi_spin_lock_raw(&cn->lock);
+    full = pop_sheaf(&cn->full_sheaves, &cn->nfull_sheaves);
+    if (full) {
+        cn->barn_cached -= full->n;
+        surplus = cc->main;
+        surplus->n = 0;
+        load_main(c, cc, full);
+        if (cn->nempty_sheaves < c->max_sheaves) {
+            push_sheaf(&cn->empty_sheaves, &cn->nempty_sheaves, surplus);
+            surplus = NULL;
+        }
+    } else {
+        cc->main->n = qi_slabs_take_locked(c, cn, cc->main->e, c->sheaf_cap);
+        load_main(c, cc, cc->main);
+    }
+    qi_spin_unlock_raw(&cn->lock);
+    if (surplus)
+        qi_internal_free(&qi_sheaf_cache, surplus);
+    return cc->top != cc->base;
+}
+
+static bool refill(struct quire_cache *c, struct qi_cache_cpu *cc, quire_gfp gfp)
+{
+    drain_if_asked(c, cc);
+    if (cc->top != cc->base)
+        return true;
+    if (cc->spare->n) {
+        struct qi_sheaf *full = cc->spare;
+
+        cc->spare = cc->main;
+        cc->spare->n = 0;
+        load_main(c, cc, full);
+        note_aside(cc);
+        return true;
+    }
+    return refill_from_node(c, cc) ||
+           (qi_slab_grow(c, gfp | QUIRE_GFP_THISNODE, cc->node) == cc->node &&
+            refill_from_node(c, cc));
+}
+
+/* One object of exactly this node's slabs or barn, or NULL. */
+static void *take_from_node(struct quire_cache *c, unsigned node)
+{
+    struct qi_cache_node *cn = &c->node[node];
+    struct qi_entry e = {NULL, NULL};
+
+    qi_spin_lock_raw(&cn->lock);
+    if (!qi_slabs_take_locked(c, cn, &e, 1) && cn->full_sheaves) {
+        struct qi_sheaf *sheaf = pop_sheaf(&cn->full_sheaves, &cn->nfull_sheaves);
+
+        cn->barn_cached -= sheaf->n;
+        e = sheaf->e[--sheaf->n];
+        /* no longer full, so no longer the barn's; its rest goes back to the slabs */
+        qi_spin_unlock_raw(&cn->lock);
+        drain_sheaf(c, sheaf);
+        qi_internal_free(&qi_sheaf_cache, sheaf);
+    } else {
+        qi_spin_unlock_raw(&cn->lock);
+    }
+    if (e.obj)
+        *e.state = QI_OBJ_OUT(node);
+    return e.obj;
+}
+
+/* The nearest node to home that is farther than after, or as far with a higher number. */
+static unsigned next_node(unsigned home, unsigned after)
+{
+    unsigned best = QUIRE_NODE_ANY, best_rank = ~0u;
+    unsigned last = after == home ? 0 : quire_node_distance(home, after) << 8 | after;
+
+    for (unsigned n = 0; n < quire_nodes(); n++) {
+        unsigned rank = quire_node_distance(home, n) << 8 | n;
+
+        if (n != home && (after == home || rank > last) && rank < best_rank) {
+            best_rank = rank;
+            best = n;
+        }
+    }
+    return best;
+}
+
+/* Without a sheaf: from home, then (unless forbidden) from any other node, the nearest first. */
+static void *take_direct(struct quire_cache *c, quire_gfp gfp, unsigned home)
+{
+    unsigned node;
+    void *obj;
+
+    while (!(obj = take_from_node(c, home)))
+        if (qi_slab_grow(c, gfp | QUIRE_GFP_THISNODE, home) != home)
+            break;
+    if (obj || (gfp & QUIRE_GFP_THISNODE))
+        return obj;
+    node = next_node(home, home);
+    while (!obj && node != QUIRE_NODE_ANY) {
+        obj = take_from_node(c, node);
+        node = next_node(home, node);
+    }
+    while (!obj && (node = qi_slab_grow(c, gfp, home)) != QUIRE_NODE_ANY)
+        obj = take_from_node(c, node);
+    return obj;
+}
+
+/* Interrupts off. */
+static void *take(struct quire_cache *c, quire_gfp gfp)
+{
+    struct qi_cache_cpu *cc = this_cpu(c, gfp);
+    struct qi_entry *top;
+
+    if (!cc || (cc->top == cc->base && !refill(c, cc, gfp)))
+        return take_direct(c, gfp, quire_cpu_node(qport_cpu()));
+    top = cc->top - 1;
+    qi_store_relaxed(&cc->top, top);
+    *top->state = cc->out;
+    return top->obj;
+}
+
+void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp)
+{
+    unsigned long irq = qport_irq_save();
+    void *obj = take(c, gfp);
+
+    qport_irq_restore(irq);
+    return obj;
+}
+
+/* The state byte of an object that is known to be one. */
+static uint8_t *state_of(const void *obj)
+{
+    struct qi_slab *s = qi_slab_of_page(quire_page_of_ptr(obj));
+    uint64_t i;
+
+    qi_slab_index(s, obj, &i);
+    return &s->state[i];
+}
+
+void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node)
+{
+    uint32_t slow = qi_load_relaxed(&c->slow);
+    unsigned long irq;
+    void *obj;
+
+    if (QI_UNLIKELY(slow & QI_SLOW_FAILING) && qi_heap_fail_now())
+        return NULL;
+    if (gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32))
+        return NULL; /* a cache's slabs lie anywhere */
+    irq = qport_irq_save();
+    if (node == QUIRE_NODE_ANY && (gfp & QUIRE_GFP_THISNODE))
+        node = quire_cpu_node(qport_cpu());
+    if (node == QUIRE_NODE_ANY ||
+        (node == quire_cpu_node(qport_cpu()) && !(gfp & QUIRE_GFP_THISNODE)))
+        obj = take(c, gfp);
+    else
+        obj = take_direct(c, gfp, node);
+    if (obj && (slow & QI_SLOW_GUARDS)) {
+        qi_guard_alloc(c, obj);
+        *state_of(obj) = QI_OBJ_GUARDED;
+    }
+    qport_irq_restore(irq);
+    if (obj && ((gfp & QUIRE_GFP_ZERO) || (slow & QI_SLOW_ZERO)))
+        __builtin_memset(obj, 0, c->size);
+    return obj;
+}
+
+/* ---- free ---- */
+
+/* Put a full sheaf into the barn of its node against an empty one; NULL: the barn is full, or
+ * there is no empty one to be had. */
+static struct qi_sheaf *exchange_full(struct quire_cache *c, struct qi_cache_node *cn,
+                                      struct qi_sheaf *full)
+{
+    struct qi_sheaf *empty;
+    bool room;
+
+    qi_spin_lock_raw(&cn->lock);
+    room = cn->nfull_sheaves < c->max_sheaves;
+    empty = room ? pop_sheaf(&cn->empty_sheaves, &cn->nempty_sheaves) : NULL;
+    if (room && !empty) {
+        qi_spin_unlock_raw(&cn->lock);
+        empty = new_sheaf(QUIRE_GFP_ATOMIC);
+        qi_spin_lock_raw(&cn->lock);
+    }
+    if (empty) {
+        cn->barn_cached += full->n;
+        push_sheaf(&cn->full_sheaves, &cn->nfull_sheaves, full);
+    }
+    qi_spin_unlock_raw(&cn->lock);
+    return empty;
+}
+
+/* Main is full: make it one with room. */
+static void make_room(struct quire_cache *c, struct qi_cache_cpu *cc)
+{
+    struct qi_sheaf *other = cc->spare, *empty;
+
+    save_main(cc);
+    cc->spare = cc->main;
+    if (other->n == c->sheaf_cap) {
+        empty = exchange_full(c, &c->node[cc->node], other);
+        if (empty)
+            other = empty;
+        else
+            drain_sheaf(c, other);
+    }
+    load_main(c, cc, other);
+}
+
+static void push(struct quire_cache *c, struct qi_cache_cpu *cc, struct qi_entry e)
+{
+    if (cc->top == cc->end)
+        make_room(c, cc);
+    *cc->top = e;
+    qi_store_relaxed(&cc->top, cc->top + 1);
+    cc->frees++;
+}
+
+/* An object of another node: collect, and send home by the sheaf. */
+static void push_remote(struct quire_cache *c, struct qi_cache_cpu *cc, struct qi_entry e)
+{
+    if (!cc->remote)
+        cc->remote = new_sheaf(QUIRE_GFP_ATOMIC);
+    cc->frees++;
+    if (!cc->remote) {
+        qi_slabs_give(c, &e, 1);
+        return;
+    }
+    cc->remote->e[cc->remote->n++] = e;
+    if (cc->remote->n >= c->sheaf_cap)
+        drain_sheaf(c, cc->remote);
+}
+
+static void give(struct qi_slab *s, struct qi_entry e)
+{
+    struct quire_cache *c = s->cache;
+    struct qi_cache_cpu *cc = this_cpu(c, QUIRE_GFP_ATOMIC);
+
+    *e.state = QI_OBJ_IN;
+    if (!cc) {
+        qi_slabs_give(c, &e, 1);
+        qi_spin_lock_raw(&c->node[s->node].lock);
+        c->node[s->node].frees++;
+        qi_spin_unlock_raw(&c->node[s->node].lock);
+        return;
+    }
+    drain_if_asked(c, cc);
+    if (cc->node == s->node)
+        push(c, cc, e);
+    else
+        push_remote(c, cc, e);
+    note_aside(cc);
+}
+
+/* Panic with what p is, unless it is the first byte of an object that is out, of c if given. */
+static struct qi_slab *identify(struct quire_cache *c, void *p, uint8_t **state)
+{
+    const char *who = c ? c->name : "kfree";
+    uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;
+    struct quire_page *page;
+    struct qi_slab *s;
+    uint64_t i;
+
+    QI_CHECK(off < qi_load_relaxed(&qi_heap_end),
+             "heap: %s: foreign pointer %p: the heap never reached it", who, p);
+    page = quire_page_of_ptr(p);
+    QI_CHECK((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) && page->owner &&
+                 !(page->owner & QI_OWNER_TAGS),
+             "heap: %s: pointer %p freed twice or foreign: its page has flags %x and owner %lx",
+             who, p, page->flags, (unsigned long)page->owner);
+    s = qi_slab_of_page(page);
+    QI_CHECK(!c || s->cache == c, "heap: %s: object %p belongs to cache %s", who, p,
+             s->cache->name);
+    QI_CHECK(qi_slab_index(s, p, &i) && s->state[i] != QI_OBJ_EDGE,
+             "heap: %s: pointer %p is not the start of an object: slab at %p, slot %u",
+             s->cache->name, p, quire_page_ptr(s->page), s->cache->slot);
+    QI_CHECK(s->state[i] != QI_OBJ_IN, "heap: %s: double free of object %p (number %u of its slab)",
+             s->cache->name, p, (unsigned)i);
+    *state = &s->state[i];
+    return s;
+}
+
+void qi_free_slow(struct quire_cache *c, void *p)
+{
+    struct qi_entry e = {.obj = p};
+    struct qi_slab *s;
+    unsigned long irq;
+
+    if (!p && !c)
+        return;
+    if (!c && (uintptr_t)p - QPORT_DIRECT_BASE < qi_load_relaxed(&qi_heap_end)) {
+        struct quire_page *page = quire_page_of_ptr(p);
+
+        if ((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) && (page->owner & QI_OWNER_RUN)) {
+            qi_run_free(page, p);
+            return;
+        }
+    }
+    s = identify(c, p, &e.state);
+    if (*e.state == QI_OBJ_GUARDED)
+        qi_guard_free(s->cache, p);
+    irq = qport_irq_save();
+    give(s, e);
+    qport_irq_restore(irq);
+}
+
+/* ---- the public calls ---- */
+
+void *quire_cache_alloc(struct quire_cache *c, quire_gfp gfp) { return qi_alloc_fast(c, gfp); }
+
+void *quire_cache_alloc_node(struct quire_cache *c, quire_gfp gfp, unsigned node)
+{
+    QI_CHECK(node == QUIRE_NODE_ANY || node < quire_nodes(), "heap: %s: node %u of %u", c->name,
+             node, quire_nodes());
+    return qi_alloc_special(c, gfp, node);
+}
+
+void quire_cache_free(struct quire_cache *c, void *obj) { qi_free_fast(c, obj); }
+
+/* Objects out of this CPU's sheaves, a sheaf at a time. */
+static size_t take_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **out)
+{
+    unsigned long irq = qport_irq_save();
+    struct qi_cache_cpu *cc = this_cpu(c, gfp);
+    size_t done = 0;
+
+    while (done < n && cc && (cc->top != cc->base || refill(c, cc, gfp))) {
+        struct qi_entry *top = cc->top;
+        size_t part = QI_MIN(n - done, (size_t)(top - cc->base));
+
+        for (size_t i = 0; i < part; i++) {
+            top--;
+            *top->state = cc->out;
+            out[done + i] = top->obj;
+        }
+        qi_store_relaxed(&cc->top, top);
+        done += part;
+    }
+    qport_irq_restore(irq);
+    return done;
+}
+
+bool quire_cache_alloc_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **out)
+{
+    size_t done = 0;
+
+    if (!((gfp & QI_GFP_SPECIAL) | qi_load_relaxed(&c->slow)))
+        done = take_bulk(c, gfp, n, out);
+    for (; done < n; done++) {
+        out[done] = quire_cache_alloc(c, gfp);
+        if (!out[done]) {
+            quire_cache_free_bulk(c, done, out);
+            return false;
+        }
+    }
+    return true;
+}
+
+void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs)
+{
+    for (size_t i = 0; i < n; i++)
+        qi_free_fast(c, objs[i]);
+}

@@ -1,0 +1,279 @@
+/*
+ * slab/slab.h - the structures of the heap and what its files share.  slab.c has the theory.
+ */
+#ifndef QI_SLAB_H
+#define QI_SLAB_H
+
+#include <quire/heap.h>
+
+#include "../base/bits.h"
+#include "../base/list.h"
+#include "../sync/rwsem.h"
+#include "../sync/spin.h"
+
+/*
+ * What an object's state byte says.  IN: free, wherever it lies; the slab's bitmap tells the slab
+ * from the sheaves.  QI_OBJ_OUT(node of the slab): out; the node saves a free one comparison.
+ * GUARDED: out, and its free must look at guards or poison.  EDGE stands before the first and after
+ * the last object and is never an object's.
+ */
+#define QI_OBJ_IN        0u
+#define QI_OBJ_OUT(node) ((uint8_t)((node) + 1))
+#define QI_OBJ_GUARDED   0xfdu
+#define QI_OBJ_NEVER     0xfeu
+#define QI_OBJ_EDGE      0xffu
+
+/* quire_page.owner of each page of a slab is the slab; the low bits say what else a page may be. */
+#define QI_OWNER_RUN      1u /* first page of a kmalloc of whole pages: bytes << 2 above the tag */
+#define QI_OWNER_INTERNAL 2u /* a slab of headers or sheaves: nothing a user may free */
+#define QI_OWNER_TAGS     3u
+
+/* An object in a sheaf goes with the address of its state, so that taking it needs no look-up. */
+struct qi_entry {
+    void *obj;
+    uint8_t *state;
+};
+
+#define QI_SHEAF_CAP 31u
+
+struct qi_sheaf {
+    struct qi_sheaf *next; /* in the barn: its lock */
+    uint32_t n;            /* entries; not kept while the sheaf is a CPU's main one */
+    struct qi_entry e[QI_SHEAF_CAP];
+};
+_Static_assert(sizeof(struct qi_sheaf) == 512, "struct qi_sheaf");
+
+/* One CPU's part of a cache.  Written by that CPU with interrupts off; others only look
+ * (statistics) and set drain. */
+struct qi_cache_cpu {
+    struct qi_entry *top;  /* first empty entry of the main sheaf */
+    struct qi_entry *base; /* its entry 0; top == base: nothing to take */
+    struct qi_entry *end;  /* top == end: no room to give */
+    uint16_t aside;        /* objects in spare and remote */
+    uint8_t node;          /* of this CPU: the home of all objects in main and spare */
+    uint8_t out;           /* QI_OBJ_OUT(node) */
+    uint32_t drain;        /* atomic; set by others: flush at the next slow path */
+    uint64_t frees;        /* others may read it at any time, for statistics */
+    struct qi_sheaf *main, *spare;
+    struct qi_sheaf *remote; /* objects on their way home to other nodes */
+};
+_Static_assert(sizeof(struct qi_cache_cpu) == 64, "struct qi_cache_cpu");
+
+enum qi_slab_list { QI_SLAB_EMPTY, QI_SLAB_PARTIAL, QI_SLAB_FULL, QI_SLAB_LISTS };
+
+/* A run of pages cut into objects, and its books.  Lies outside the run, but for internal caches.
+ */
+struct qi_slab {
+    /* constant while the slab lives: read without a lock */
+    struct quire_cache *cache;
+    uint64_t recip;   /* ceil(2^64 / slot size) */
+    uintptr_t origin; /* where an object number 0 would be: objects count from 1 */
+    uint16_t node;
+    uint16_t n; /* objects */
+    uint8_t order;
+    /* cache->node[node].lock */
+    uint8_t list; /* enum qi_slab_list */
+    uint32_t nfree;
+    uint32_t hint; /* no free object in bitmap words below */
+    struct qi_list link;
+    struct quire_page *page;
+    uint64_t *free; /* bit i: object i + 1 is in the slab */
+    /* state[i] belongs to whoever holds object i */
+    uint8_t state[]; /* [n + 2] */
+};
+
+struct qi_cache_node {
+    struct qi_spin lock; /* taken with interrupts off */
+    uint32_t nempty;     /* slabs on slabs[EMPTY] */
+    uint32_t nfull_sheaves, nempty_sheaves;
+    struct qi_sheaf *full_sheaves, *empty_sheaves; /* the barn */
+    struct qi_list slabs[QI_SLAB_LISTS];
+    uint64_t nslabs;
+    uint64_t objects;     /* in all slabs */
+    uint64_t in_slabs;    /* of them, free in slabs */
+    uint64_t barn_cached; /* of them, in full sheaves */
+    uint64_t frees;       /* that did not go through a CPU's sheaf */
+};
+
+/* Why the fast path must not be taken; quire_cache.slow, atomic. */
+#define QI_SLOW_ZERO    0x1u
+#define QI_SLOW_GUARDS  0x2u /* red zone or poison */
+#define QI_SLOW_FAILING 0x4u /* quire_heap_fail_after() is armed */
+
+struct quire_cache {
+    struct qi_cache_cpu *cpu[QUIRE_MAX_CPUS]; /* atomic; qi_no_cpu until a CPU's first use */
+    uint32_t slow;                            /* atomic; QI_SLOW_* */
+    uint32_t flags;                           /* QUIRE_CACHE_* */
+    uint32_t slot;                            /* bytes from object to object */
+    uint32_t size;                            /* bytes asked */
+    uint32_t left;                            /* red zone in front, a multiple of the alignment */
+    uint32_t align;
+    uint64_t recip;
+    uint8_t order, min_order;
+    uint8_t sheaf_cap;   /* objects a sheaf of this cache may hold: 1..QI_SHEAF_CAP */
+    uint8_t max_sheaves; /* of either kind in a barn */
+    uint16_t max_empty;  /* slabs kept empty on a node */
+    bool internal;       /* no sheaves, header inside the slab */
+    bool fixed;          /* not to be destroyed */
+    void (*ctor)(void *);
+    const char *name;
+    struct qi_list link; /* qi_caches, its lock */
+    struct qi_cache_node node[QUIRE_MAX_NODES];
+};
+
+extern struct qi_cache_cpu qi_no_cpu;
+/* Offset into the direct map beyond every slab and run there ever was; only grows.  Atomic. */
+extern uintptr_t qi_heap_end;
+/* All caches, and what guards the list. */
+extern struct qi_list qi_caches;
+extern struct qi_rwsem qi_caches_lock;
+
+#define QI_GFP_SPECIAL (QUIRE_GFP_ZERO | QUIRE_GFP_DMA | QUIRE_GFP_DMA32 | QUIRE_GFP_THISNODE)
+
+/* ---- slab.c: sheaves and barn ---- */
+void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp);
+void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node);
+/* Free p, finding out what it is; c NULL: of any cache, and p may be NULL. */
+void qi_free_slow(struct quire_cache *c, void *p);
+/* This CPU's sheaves back to the slabs; interrupts off. */
+void qi_drain_cpu(struct quire_cache *c, struct qi_cache_cpu *cc);
+void qi_drain_barn(struct quire_cache *c, unsigned node);
+
+/* ---- slabs.c: the slab tier.  Interrupts off throughout. ---- */
+/* Move up to want objects of node's slabs to out; the node's lock is held. */
+unsigned qi_slabs_take_locked(struct quire_cache *c, struct qi_cache_node *cn, struct qi_entry *out,
+                              unsigned want);
+/* Give entries back to their slabs, of whichever nodes. */
+void qi_slabs_give(struct quire_cache *c, struct qi_entry *e, unsigned n);
+/* Make a slab with memory of node (THISNODE in gfp: no other) and put it on its node's list; its
+ * node, or QUIRE_NODE_ANY: no memory. */
+unsigned qi_slab_grow(struct quire_cache *c, quire_gfp gfp, unsigned node);
+/* Give empty slabs back until at most keep are left on the node; frames given. */
+size_t qi_slabs_shrink(struct quire_cache *c, unsigned node, uint32_t keep);
+/* One object of an internal cache, and back. */
+void *qi_internal_alloc(struct quire_cache *c, quire_gfp gfp);
+void qi_internal_free(struct quire_cache *c, void *obj);
+/* Objects that fit in 2^order pages. */
+unsigned qi_slab_objects(const struct quire_cache *c, unsigned order);
+size_t qi_slab_header_bytes(unsigned objects);
+
+/* ---- cache.c: registry ---- */
+extern struct quire_cache qi_sheaf_cache, qi_cpu_cache;
+/* The internal cache for the header of a slab of n objects. */
+struct quire_cache *qi_header_cache(unsigned n);
+void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t align,
+                    unsigned flags, void (*ctor)(void *));
+void qi_cache_register(struct quire_cache *c);
+/* True if the call that asks is the one that has to fail. */
+bool qi_heap_fail_now(void);
+
+/* ---- guard.c: red zones and poison ---- */
+void qi_guard_new(const struct quire_cache *c, void *obj);   /* slab made */
+void qi_guard_alloc(const struct quire_cache *c, void *obj); /* checks poison, sets red zones */
+void qi_guard_free(const struct quire_cache *c, void *obj);  /* checks red zones, sets poison */
+/* First damaged byte around an object that is out, or inside one that is in; NULL: intact. */
+const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, bool out);
+
+/* ---- kmalloc.c ---- */
+void qi_kmalloc_init(void);
+/* Every call has to go through qi_alloc_special(), or not. */
+void qi_kmalloc_set_failing(bool on);
+void qi_run_free(struct quire_page *page, void *p);
+
+static inline struct qi_slab *qi_slab_of_page(const struct quire_page *page)
+{
+    return (struct qi_slab *)(uintptr_t)(page->owner & ~(uint64_t)QI_OWNER_TAGS);
+}
+static inline void *qi_slab_object(const struct qi_slab *s, unsigned i)
+{
+    return (void *)(s->origin + (uintptr_t)i * s->cache->slot);
+}
+static inline uint32_t qi_cpu_count(const struct qi_cache_cpu *cc)
+{
+    return (uint32_t)(qi_load_relaxed(&cc->top) - cc->base);
+}
+
+/* Take an object from this CPU's main sheaf.  See slab.c, "The fast path".  For calls that have
+ * found neither a special flag nor c->slow. */
+static QI_ALWAYS_INLINE void *qi_alloc_plain(struct quire_cache *c, quire_gfp gfp)
+{
+    struct qi_cache_cpu *cc;
+    struct qi_entry *top;
+    unsigned long irq;
+    void *obj;
+
+    irq = qport_irq_save();
+    cc = qi_load_relaxed(&c->cpu[qport_cpu()]);
+    top = cc->top;
+    if (QI_UNLIKELY(top == cc->base)) {
+        qport_irq_restore(irq);
+        return qi_alloc_slow(c, gfp);
+    }
+    top--;
+    qi_store_relaxed(&cc->top, top);
+    *top->state = cc->out;
+    obj = top->obj;
+    qport_irq_restore(irq);
+    return obj;
+}
+
+static QI_ALWAYS_INLINE void *qi_alloc_fast(struct quire_cache *c, quire_gfp gfp)
+{
+    if (QI_UNLIKELY((gfp & QI_GFP_SPECIAL) | qi_load_relaxed(&c->slow)))
+        return qi_alloc_special(c, gfp, QUIRE_NODE_ANY);
+    return qi_alloc_plain(c, gfp);
+}
+
+/* The object number of p in s, 1..n; anything that is no object's first byte gives a number whose
+ * state is not OUT, or false. */
+static QI_ALWAYS_INLINE bool qi_slab_index(const struct qi_slab *s, const void *p, uint64_t *index)
+{
+    /* p = origin + k * slot + r: the high half is k, and the low half is below recip if and only
+     * if r is 0 (Lemire, Kaser, Kurz: "Faster remainder by direct computation", 2019) */
+    unsigned __int128 product = (unsigned __int128)((uintptr_t)p - s->origin) * s->recip;
+
+    *index = (uint64_t)(product >> 64);
+    return (uint64_t)product < s->recip;
+}
+
+/* Give p, of cache c or (NULL) any, to this CPU's main sheaf; anything unusual goes the slow way:
+ * NULL, which looks like a pointer far beyond the heap; an object of another node, whose state is
+ * not this CPU's out. */
+static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p)
+{
+    uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;
+    const struct quire_page *page;
+    struct qi_cache_cpu *cc;
+    struct qi_entry *top;
+    struct qi_slab *s;
+    unsigned long irq;
+    uint64_t i;
+
+    if (QI_UNLIKELY(off >= qi_load_relaxed(&qi_heap_end)))
+        goto slow;
+    page = quire_page_of_pfn(Q_PFN(off >> QUIRE_PAGE_SHIFT));
+    /* nobody but the heap changes the flags of its pages: a plain read */
+    if (QI_UNLIKELY(!(page->flags & QUIRE_PG_SLAB) || (page->owner & QI_OWNER_TAGS)))
+        goto slow;
+    s = (struct qi_slab *)(uintptr_t)page->owner;
+    if (QI_UNLIKELY(!qi_slab_index(s, p, &i) || (c && s->cache != c)))
+        goto slow;
+    irq = qport_irq_save();
+    cc = qi_load_relaxed(&s->cache->cpu[qport_cpu()]);
+    top = cc->top;
+    if (QI_UNLIKELY(s->state[i] != cc->out || top == cc->end)) {
+        qport_irq_restore(irq);
+        goto slow;
+    }
+    s->state[i] = QI_OBJ_IN;
+    top->obj = p;
+    top->state = &s->state[i];
+    qi_store_relaxed(&cc->top, top + 1);
+    cc->frees++;
+    qport_irq_restore(irq);
+    return;
+slow:
+    qi_free_slow(c, p);
+}
+
+#endif

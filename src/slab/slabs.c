@@ -1,0 +1,336 @@
+/*
+ * slab/slabs.c - the slab tier: runs of pages cut into objects.  slab.c has the theory.
+ */
+#include "slab.h"
+
+uintptr_t qi_heap_end;
+
+size_t qi_slab_header_bytes(unsigned objects)
+{
+    return qi_align_up(sizeof(struct qi_slab) + objects + 2, 8) + (objects + 63) / 64 * 8;
+}
+
+unsigned qi_slab_objects(const struct quire_cache *c, unsigned order)
+{
+    size_t bytes = QUIRE_PAGE_SIZE << order;
+    unsigned n = (unsigned)(bytes / c->slot);
+
+    while (c->internal && n * (size_t)c->slot + qi_align_up(qi_slab_header_bytes(n), 8) > bytes)
+        n--;
+    return n;
+}
+
+static void raise_end(const struct quire_page *page, unsigned order)
+{
+    uintptr_t end = (uintptr_t)quire_pa_of_page(page).v + (QUIRE_PAGE_SIZE << order);
+    uintptr_t seen = qi_load_relaxed(&qi_heap_end);
+
+    while (seen < end && !qi_cas_relaxed(&qi_heap_end, &seen, end)) {
+    }
+}
+
+/* Every page of a slab, tails too, names it: a free needs one look-up, no detour by the head. */
+static void mark_pages(struct qi_slab *s)
+{
+    uint64_t owner = (uint64_t)(uintptr_t)s | (s->cache->internal ? QI_OWNER_INTERNAL : 0);
+
+    for (unsigned i = 0; i < 1u << s->order; i++) {
+        s->page[i].owner = owner;
+        qi_fetch_or_relaxed(&s->page[i].flags, QUIRE_PG_SLAB);
+    }
+    raise_end(s->page, s->order);
+}
+
+static void unmark_pages(struct quire_page *page, unsigned order)
+{
+    for (unsigned i = 0; i < 1u << order; i++) {
+        page[i].owner = 0;
+        qi_fetch_and_relaxed(&page[i].flags, ~QUIRE_PG_SLAB);
+    }
+}
+
+static struct quire_page *alloc_pages(const struct quire_cache *c, quire_gfp gfp, unsigned node,
+                                      unsigned *order)
+{
+    struct quire_page *page;
+
+    gfp &= QUIRE_GFP_ATOMIC | QUIRE_GFP_NORETRY | QUIRE_GFP_MEMALLOC | QUIRE_GFP_THISNODE;
+    *order = c->order;
+    page = quire_page_alloc(*order, gfp, node);
+    if (!page && c->min_order < c->order) {
+        *order = c->min_order;
+        page = quire_page_alloc(*order, gfp, node);
+    }
+    return page;
+}
+
+static void fill_header(struct qi_slab *s, struct quire_cache *c, struct quire_page *page,
+                        unsigned order, unsigned n)
+{
+    uintptr_t first = (uintptr_t)quire_page_ptr(page) + c->left;
+
+    if (c->internal)
+        first += (QUIRE_PAGE_SIZE << order) - (size_t)n * c->slot;
+    s->cache = c;
+    s->recip = c->recip;
+    s->origin = first - c->slot;
+    s->node = (uint16_t)quire_page_node(page);
+    s->n = (uint16_t)n;
+    s->order = (uint8_t)order;
+    s->nfree = n;
+    s->hint = 0;
+    s->page = page;
+    s->free = (uint64_t *)((char *)s + qi_align_up(sizeof *s + n + 2, 8));
+    for (unsigned w = 0; w < (n + 63) / 64; w++)
+        s->free[w] = w < n / 64 ? ~(uint64_t)0 : ((uint64_t)1 << n % 64) - 1;
+    for (unsigned i = 1; i <= n; i++)
+        s->state[i] = QI_OBJ_IN;
+    s->state[0] = s->state[n + 1] = QI_OBJ_EDGE;
+}
+
+static struct qi_slab *slab_make(struct quire_cache *c, quire_gfp gfp, unsigned node)
+{
+    unsigned order, n;
+    struct quire_page *page = alloc_pages(c, gfp, node, &order);
+    struct qi_slab *s;
+
+    if (!page)
+        return NULL;
+    n = qi_slab_objects(c, order);
+    if (c->internal)
+        s = quire_page_ptr(page);
+    else
+        s = qi_internal_alloc(qi_header_cache(n), gfp & ~QUIRE_GFP_THISNODE);
+    if (!s) {
+        quire_page_free(page, order);
+        return NULL;
+    }
+    fill_header(s, c, page, order, n);
+    mark_pages(s);
+    for (unsigned i = 1; i <= n && (c->ctor || (c->flags & QUIRE_CACHE_POISON)); i++) {
+        if (c->ctor)
+            c->ctor(qi_slab_object(s, i));
+        else
+            qi_guard_new(c, qi_slab_object(s, i));
+    }
+    return s;
+}
+
+static void slab_release(struct qi_slab *s)
+{
+    struct quire_page *page = s->page;
+    unsigned order = s->order;
+
+    unmark_pages(page, order);
+    if (!s->cache->internal)
+        qi_internal_free(qi_header_cache(s->n), s);
+    quire_page_free(page, order);
+}
+
+static void slab_move(struct qi_cache_node *cn, struct qi_slab *s, enum qi_slab_list list)
+{
+    if (s->list == list)
+        return;
+    qi_list_del(&s->link);
+    if (s->list == QI_SLAB_EMPTY)
+        cn->nempty--;
+    if (list == QI_SLAB_EMPTY)
+        cn->nempty++;
+    s->list = (uint8_t)list;
+    qi_list_add(&cn->slabs[list], &s->link);
+}
+
+/* The slab's number of free objects changed. */
+static void slab_relist(struct qi_cache_node *cn, struct qi_slab *s)
+{
+    slab_move(cn, s,
+              s->nfree == 0      ? QI_SLAB_FULL
+              : s->nfree == s->n ? QI_SLAB_EMPTY
+                                 : QI_SLAB_PARTIAL);
+}
+
+unsigned qi_slab_grow(struct quire_cache *c, quire_gfp gfp, unsigned node)
+{
+    struct qi_slab *s = slab_make(c, gfp, node);
+    struct qi_cache_node *cn;
+
+    if (!s)
+        return QUIRE_NODE_ANY;
+    node = s->node;
+    cn = &c->node[node];
+    qi_spin_lock_raw(&cn->lock);
+    s->list = QI_SLAB_EMPTY;
+    qi_list_add(&cn->slabs[QI_SLAB_EMPTY], &s->link);
+    cn->nempty++;
+    cn->nslabs++;
+    cn->objects += s->n;
+    cn->in_slabs += s->n;
+    qi_spin_unlock_raw(&cn->lock);
+    return node;
+}
+
+static unsigned slab_take(struct qi_slab *s, struct qi_entry *out, unsigned want)
+{
+    unsigned got = 0, w = s->hint;
+
+    if (want > s->nfree)
+        want = s->nfree;
+    while (got < want) {
+        uint64_t bits = s->free[w];
+
+        for (; bits && got < want; got++, bits &= bits - 1) {
+            unsigned i = w * 64 + qi_lowest_bit(bits) + 1;
+
+            out[got].obj = qi_slab_object(s, i);
+            out[got].state = &s->state[i];
+        }
+        s->free[w] = bits;
+        if (!bits)
+            w++;
+    }
+    s->hint = w;
+    s->nfree -= got;
+    return got;
+}
+
+unsigned qi_slabs_take_locked(struct quire_cache *c, struct qi_cache_node *cn, struct qi_entry *out,
+                              unsigned want)
+{
+    unsigned got = 0;
+
+    (void)c;
+    while (got < want) {
+        struct qi_list *from = &cn->slabs[QI_SLAB_PARTIAL];
+        struct qi_slab *s;
+
+        if (qi_list_empty(from))
+            from = &cn->slabs[QI_SLAB_EMPTY];
+        if (qi_list_empty(from))
+            break;
+        s = qi_list_first(from, struct qi_slab, link);
+        got += slab_take(s, out + got, want - got);
+        slab_relist(cn, s);
+    }
+    cn->in_slabs -= got;
+    return got;
+}
+
+/* Put one object back; the slab's node is locked. */
+static void slab_put(struct qi_cache_node *cn, struct qi_slab *s, const struct qi_entry *e)
+{
+    unsigned i = (unsigned)(e->state - s->state) - 1, w = i / 64;
+    uint64_t bit = (uint64_t)1 << i % 64;
+
+    QI_CHECK(*e->state == QI_OBJ_IN && !(s->free[w] & bit),
+             "heap: %s: object %p was freed twice: state %u, %s in its slab", s->cache->name,
+             e->obj, *e->state, s->free[w] & bit ? "already" : "not");
+    s->free[w] |= bit;
+    if (w < s->hint)
+        s->hint = w;
+    s->nfree++;
+    cn->in_slabs++;
+    if (s->nfree == 1 || s->nfree == s->n)
+        slab_relist(cn, s);
+}
+
+/* Unlink empty slabs beyond keep, onto doomed. */
+static void cull_locked(struct qi_cache_node *cn, uint32_t keep, struct qi_list *doomed)
+{
+    while (cn->nempty > keep) {
+        struct qi_slab *s = qi_list_entry(cn->slabs[QI_SLAB_EMPTY].prev, struct qi_slab, link);
+
+        qi_list_del(&s->link);
+        qi_list_add(doomed, &s->link);
+        cn->nempty--;
+        cn->nslabs--;
+        cn->objects -= s->n;
+        cn->in_slabs -= s->n;
+    }
+}
+
+static size_t release_all(struct qi_list *doomed)
+{
+    size_t frames = 0;
+
+    while (!qi_list_empty(doomed)) {
+        struct qi_slab *s = qi_list_first(doomed, struct qi_slab, link);
+
+        qi_list_del(&s->link);
+        frames += (size_t)1 << s->order;
+        slab_release(s);
+    }
+    return frames;
+}
+
+void qi_slabs_give(struct quire_cache *c, struct qi_entry *e, unsigned n)
+{
+    struct qi_cache_node *cn = NULL;
+    struct qi_list doomed;
+
+    qi_list_init(&doomed);
+    for (unsigned i = 0; i < n; i++) {
+        struct qi_slab *s = qi_slab_of_page(quire_page_of_ptr(e[i].obj));
+
+        if (cn != &c->node[s->node]) {
+            if (cn) {
+                cull_locked(cn, c->max_empty, &doomed);
+                qi_spin_unlock_raw(&cn->lock);
+            }
+            cn = &c->node[s->node];
+            qi_spin_lock_raw(&cn->lock);
+        }
+        slab_put(cn, s, &e[i]);
+    }
+    if (cn) {
+        cull_locked(cn, c->max_empty, &doomed);
+        qi_spin_unlock_raw(&cn->lock);
+    }
+    release_all(&doomed);
+}
+
+size_t qi_slabs_shrink(struct quire_cache *c, unsigned node, uint32_t keep)
+{
+    struct qi_cache_node *cn = &c->node[node];
+    struct qi_list doomed;
+
+    qi_list_init(&doomed);
+    qi_spin_lock_raw(&cn->lock);
+    cull_locked(cn, keep, &doomed);
+    qi_spin_unlock_raw(&cn->lock);
+    return release_all(&doomed);
+}
+
+void *qi_internal_alloc(struct quire_cache *c, quire_gfp gfp)
+{
+    unsigned node = quire_cpu_node(qport_cpu());
+    struct qi_entry e;
+
+    for (;;) {
+        struct qi_cache_node *cn = &c->node[node];
+        unsigned got;
+
+        qi_spin_lock_raw(&cn->lock);
+        got = qi_slabs_take_locked(c, cn, &e, 1);
+        qi_spin_unlock_raw(&cn->lock);
+        if (got) {
+            *e.state = QI_OBJ_OUT(node);
+            return e.obj;
+        }
+        node = qi_slab_grow(c, gfp, node);
+        if (node == QUIRE_NODE_ANY)
+            return NULL;
+    }
+}
+
+void qi_internal_free(struct quire_cache *c, void *obj)
+{
+    struct qi_slab *s = qi_slab_of_page(quire_page_of_ptr(obj));
+    struct qi_entry e = {.obj = obj};
+    uint64_t i;
+
+    QI_CHECK(qi_slab_index(s, obj, &i) && s->cache == c && s->state[i] == QI_OBJ_OUT(s->node),
+             "heap: %s: internal object %p is damaged", c->name, obj);
+    e.state = &s->state[i];
+    *e.state = QI_OBJ_IN;
+    qi_slabs_give(c, &e, 1);
+}
