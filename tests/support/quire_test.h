@@ -29,7 +29,8 @@ static inline void test_seed(const char *program)
     struct timespec t;
 
     clock_gettime(CLOCK_REALTIME, &t);
-    test_rng_state = given ? strtoull(given, NULL, 0) : (uint64_t)t.tv_sec * 1000003u ^ (uint64_t)t.tv_nsec;
+    test_rng_state =
+        given ? strtoull(given, NULL, 0) : (uint64_t)t.tv_sec * 1000003u ^ (uint64_t)t.tv_nsec;
     if (!test_rng_state)
         test_rng_state = 1;
     printf("# %s: SEED=%llu repeats this run\n", program, (unsigned long long)test_rng_state);

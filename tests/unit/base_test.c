@@ -53,7 +53,7 @@ static void direct_map_is_a_constant_offset(void **state)
  * proves: LX-03 */
 static void address_kinds_are_distinct(void **state)
 {
-#define KIND(x) _Generic((x), q_uva: 1, q_pa: 2, q_ba: 3, q_kla: 4, q_kva: 5, default: 0)
+#define KIND(x) _Generic((x), q_uva : 1, q_pa : 2, q_ba : 3, q_kla : 4, q_kva : 5, default : 0)
     (void)state;
     assert_int_equal(KIND(Q_UVA(0)), 1);
     assert_int_equal(KIND(Q_PA(0)), 2);
@@ -111,15 +111,15 @@ static void list_keeps_order(void **state)
         items[i].value = i;
         qi_list_add(&head, &items[i].link);
     }
-    qi_list_for_each(pos, &head, link)
+    qi_list_for_each (pos, &head, link)
         assert_int_equal(pos->value, expect++);
     assert_int_equal(expect, 100);
-    qi_list_for_each_safe(pos, tmp, &head, link) {
+    qi_list_for_each_safe (pos, tmp, &head, link) {
         if (pos->value % 2)
             qi_list_del(&pos->link);
     }
     expect = 0;
-    qi_list_for_each(pos, &head, link) {
+    qi_list_for_each (pos, &head, link) {
         assert_int_equal(pos->value, expect);
         expect += 2;
     }
@@ -132,7 +132,8 @@ static void formats_match_the_host(void **state)
     static const char *const flags[] = {"", "-", "0", "+", " ", "#", "-#", "0+", "0#"};
     static const char *const widths[] = {"", "1", "7", "20", "*"};
     static const char *const kinds[] = {"lld", "llu", "llx", "llX", "lli"};
-    static const uint64_t values[] = {0, 1, 9, 10, 255, 1ull << 31, 1ull << 63, ~0ull, ~0ull - 4094};
+    static const uint64_t values[] = {0,          1,          9,     10,          255,
+                                      1ull << 31, 1ull << 63, ~0ull, ~0ull - 4094};
     char format[32], ours[128], host[128];
 
     (void)state;

@@ -26,7 +26,10 @@ class Elf:
         self.interp = None
         self.needed, self.rpath, self.runpath = [], [], []
         with open(path, "rb") as f:
-            self._read(f)
+            try:
+                self._read(f)
+            except (OSError, OverflowError, ValueError):  # a seek beyond what a file may have
+                self._fail("an offset lies outside the file")
 
     def _fail(self, what):
         raise QuireError("%s: damaged ELF file: %s" % (self.path, what), 126)
