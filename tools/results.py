@@ -9,9 +9,7 @@ import os
 import re
 
 LINE = re.compile(r"^\[\s*(RUN|OK|FAILED|SKIPPED)\s*\] (\S+)$", re.M)
-UNITTEST = re.compile(r"^(\w+) \(([\w.]+)\)(?:\n[^\n]*?)? \.\.\. (ok|FAIL|ERROR|skipped|expected failure)", re.M)
-OUTCOME = {"OK": "pass", "FAILED": "fail", "SKIPPED": "skip", "ok": "pass", "skipped": "skip",
-           "expected failure": "pass"}
+OUTCOME = {"OK": "pass", "FAILED": "fail", "SKIPPED": "skip"}
 
 
 def of_cmocka(output):
@@ -25,12 +23,6 @@ def of_cmocka(output):
     return found
 
 
-def of_unittest(output):
-    """{module.function: outcome} of Python's unittest -v."""
-    return {where.split(".")[0] + "." + name: OUTCOME.get(word, "fail")
-            for name, where, word in UNITTEST.findall(output)}
-
-
 def of_log_entry(entry):
     """[(name, outcome)] of one program in meson's log."""
     program = entry["name"].split(" / ")[-1].split(":")[-1]
@@ -39,15 +31,10 @@ def of_log_entry(entry):
         # the canary: it must fail, and the failure must have been seen for what it is
         seen = entry["result"] == "EXPECTEDFAIL" and "fail" in functions.values()
         return [(program, "pass" if seen else "fail")]
-    named = of_unittest(entry.get("stderr", ""))
-    if named:
-        if entry["result"] != "OK" and "fail" not in named.values():
-            named[program] = "fail"
-        return list(named.items())
     passed = entry["result"] == "OK"
     if not functions or (not passed and "fail" not in functions.values()):
         functions[""] = {"SKIP": "skip"}.get(entry["result"], "pass" if passed else "fail")
-    return [((program + "." + f).rstrip("."), outcome) for f, outcome in functions.items()]
+    return [(f if "." in f else (program + "." + f).rstrip("."), outcome) for f, outcome in functions.items()]
 
 
 def of_meson(build, log):
@@ -60,7 +47,7 @@ def of_meson(build, log):
         for line in f:
             entry = json.loads(line)
             rows = of_log_entry(entry)
-            suite = entry["suite"][0].split(":")[-1]
+            suite = entry["name"].split(" / ")[0].split(":")[-1]  # "quire:unit / frame_test"
             suites.setdefault(suite, {}).update(rows)
             if any(outcome == "fail" for _, outcome in rows):
                 failed.append(entry)

@@ -45,7 +45,7 @@ class Run:
         return [f for f in out.split() if os.path.exists(os.path.join(ROOT, f))]
 
     def checks(self):
-        self.step("format", ["clang-format", "--dry-run", "-Werror", "--ferror-limit=5"] + self.c_sources())
+        self.step("format", ["clang-format", "--dry-run", "-Werror", "--ferror-limit=1"] + self.c_sources())
         self.step("layers", [PYTHON, "tools/lint_layers.py"])
         self.step("python syntax", [PYTHON, "-c", SYNTAX])
 
