@@ -79,6 +79,8 @@ static void dump_leaf(struct dump *d, q_pa root, uint64_t va, uint64_t last, qi_
     struct run *r = &d->run;
 
     quire_pt_translate(root, va, &t);
+    if (!t.present)
+        t.prot = qi_pte_prot(e); /* no access: still whose it is */
     if (r->leaves && r->last + 1 == va && r->prot == t.prot && r->level == level &&
         r->cache == qi_pte_cache(e) && r->special == qi_pte_special(e)) {
         r->last = last;
