@@ -81,7 +81,9 @@ struct task {
     u32 refs;
     struct task *tid_next; /* kernel/proc: hash by tid; under proc_lock */
     int pdeath_signal;
-    u64 futex_tag;
+    /* last exception of user mode, set by arch before signal_fault(), for signal frames */
+    u32 trap_no, trap_err;
+    u64 trap_addr;
 };
 
 /* The running task, in the per-CPU area at %gs:0. */
@@ -127,6 +129,12 @@ bool ktimer_cancel(struct ktimer *t);           /* true if it had been armed */
 
 /* ---- processes (kernel/proc) ---- */
 
+/* Signals that wait: the set, and what is known of each, in order of arrival. */
+struct signal_queue {
+    u64 set;
+    struct sigentry *first, *last;
+};
+
 #define RLIMITS 16
 struct rlimit64 {
     u64 cur, max;
@@ -167,14 +175,14 @@ struct process {
 
     /* kernel/proc only */
     struct kspin siglock;           /* pending sets, masks, sighand pointer; also thread-list changes */
-    struct signal_queue *pending;   /* of the whole process */
+    struct signal_queue pending;    /* of the whole process */
     struct waitq stop_wait;         /* stopped threads park here */
     struct waitq signalfd_wait;     /* readers of a signalfd: any signal arrives */
     struct vfork_wait *vfork_wait;  /* parent that waits for our exec or exit */
     struct process *all_next, *all_prev; /* all processes; under proc_lock */
     struct ptimer *ptimers;         /* timer_create(2) */
     struct task *group_exec;        /* the thread that kills the others for exec */
-    bool group_exit, group_stop, did_exec, subreaper, no_new_privs, keep_caps, reparented;
+    bool group_exit, group_stop, did_exec, subreaper, no_new_privs, keep_caps, cont_notify;
     int group_exit_code, group_live;
     u64 cap_effective, cap_permitted, cap_inheritable, cap_bounding;
     u64 nvcsw, nivcsw, cnvcsw, cnivcsw, nsigpending;
@@ -183,6 +191,7 @@ struct process {
     } itimer_virt, itimer_prof;
     struct ktimer cpu_timer;
     int next_timer_id;
+    bool files_shared, vm_shared; /* with another process (clone without CLONE_THREAD), once at least */
 };
 
 extern struct kspin proc_lock; /* the process tree, thread lists, all tasks */
@@ -208,6 +217,10 @@ size_t fpu_size(void);       /* bytes of a task's fpu area in use: 512, or the X
 void fpu_save_current(void); /* registers -> current->fpu */
 void fpu_load_current(void); /* current->fpu -> registers; the area must be valid for the CPU */
 void fpu_reset_current(void); /* both to the state of a fresh program */
+/* Load the bases of the user FS and GS of the current task into the CPU (also store them in the task). */
+void arch_bases_load(u64 fs_base, u64 gs_base);
+/* Leave the kernel for good from a kernel thread that became a program: to these registers. */
+_Noreturn void task_enter_user(const struct regs *r);
 
 /* Kernel threads of the boot call this to become the first user program; never returns on success. */
 int kernel_execve(const char *path, char *const argv[], char *const envp[]);
