@@ -37,6 +37,14 @@
 #error "QUIRE_MAX_VMAS must be 16..1000000"
 #endif
 
+/* Most bytes that brk(2) may reach above its start; up to 2^46. */
+#ifndef QUIRE_BRK_MAX
+#define QUIRE_BRK_MAX (8ull << 30)
+#endif
+#if QUIRE_BRK_MAX < 4096 || QUIRE_BRK_MAX > (1ull << 46)
+#error "QUIRE_BRK_MAX must be 4096..2^46"
+#endif
+
 /* Debug checks: 0 = misuse by the caller only, 1 = also O(1) checks of our own invariants. */
 #ifndef QUIRE_DEBUG
 #define QUIRE_DEBUG 0

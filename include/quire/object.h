@@ -1,9 +1,10 @@
 /*
- * quire/object.h - what backs pages: shared anonymous memory, files through the page cache, devices.
+ * quire/object.h - what backs pages: shared anonymous memory, files through the page cache,
+ * devices.
  *
- * An object is a sequence of pages by index, counted by references.  The page cache of a file *is* its object:
- * read(2), write(2) and mappings see the same frames.  Private anonymous memory has no object: its
- * pages belong to the page tables that map them.
+ * An object is a sequence of pages by index, counted by references.  The page cache of a file *is*
+ * its object: read(2), write(2) and mappings see the same frames.  Private anonymous memory has no
+ * object: its pages belong to the page tables that map them.
  *
  * Task context throughout (a pager may sleep).
  */
@@ -17,7 +18,8 @@ struct quire_object;
 
 enum quire_object_kind { QUIRE_OBJECT_SHARED, QUIRE_OBJECT_FILE, QUIRE_OBJECT_DEVICE };
 
-/* What a file system gives.  cookie is the embedder's (an inode); NULL members are allowed but fill. */
+/* What a file system gives.  cookie is the embedder's (an inode); NULL members are allowed but
+ * fill. */
 struct quire_pager {
     /* Fill the page at index (page: 4 KiB, zeroed before).  May sleep. */
     enum quire_status (*fill)(void *cookie, uint64_t index, void *page);
@@ -44,8 +46,8 @@ void quire_object_set_cookie(struct quire_object *o, void *cookie, const struct 
 
 uint64_t quire_object_size(const struct quire_object *o); /* bytes */
 /*
- * Grow or truncate.  Pages wholly beyond the new end leave the cache and every space that maps them;
- * the tail of the last page is zeroed.
+ * Grow or truncate.  Pages wholly beyond the new end leave the cache and every space that maps
+ * them; the tail of the last page is zeroed.
  */
 enum quire_status quire_object_set_size(struct quire_object *o, uint64_t size);
 /* Free the pages that lie wholly in [start, start + len), zero the parts at the edges; size stays
@@ -56,7 +58,8 @@ enum quire_status quire_object_punch(struct quire_object *o, uint64_t start, uin
  * The page at index with a reference for the caller (quire_page_put), made and filled if absent.
  * index may lie beyond the size: the caller has checked.  NO_MEMORY, or what fill returned.
  */
-enum quire_status quire_object_page(struct quire_object *o, uint64_t index, struct quire_page **out);
+enum quire_status quire_object_page(struct quire_object *o, uint64_t index,
+                                    struct quire_page **out);
 /* Same, but only if present: NULL otherwise.  Any context. */
 struct quire_page *quire_object_peek(struct quire_object *o, uint64_t index);
 /* The page's content is newer than the backing store. */

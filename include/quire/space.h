@@ -49,8 +49,13 @@ struct quire_space_config {
     uint64_t limit_as, limit_data, limit_stack, limit_memlock; /* bytes; ~0 no limit */
 };
 
-enum quire_status quire_space_create(const struct quire_space_config *cfg, struct quire_space **out);
-/* A copy: private memory copy-on-write, shared memory shared.  NO_MEMORY: nothing is left behind. */
+/* Caches and the zero page; after quire_heap_init() and quire_pt_init().  Boot context. */
+enum quire_status quire_space_init(void);
+
+enum quire_status quire_space_create(const struct quire_space_config *cfg,
+                                     struct quire_space **out);
+/* A copy: private memory copy-on-write, shared memory shared.  NO_MEMORY: nothing is left behind.
+ */
 enum quire_status quire_space_fork(struct quire_space *parent, struct quire_space **out);
 void quire_space_get(struct quire_space *s);
 /* The last put unmaps everything and frees the tables; no CPU may have it active. */
@@ -69,12 +74,12 @@ void quire_space_set_limits(struct quire_space *s, const struct quire_space_conf
 struct quire_mmap {
     q_uva addr; /* hint, or the place with FIXED */
     uint64_t len;
-    unsigned prot;  /* QUIRE_READ | WRITE | EXEC */
-    unsigned flags; /* QUIRE_MAP_* */
+    unsigned prot;               /* QUIRE_READ | WRITE | EXEC */
+    unsigned flags;              /* QUIRE_MAP_* */
     struct quire_object *object; /* NULL with ANONYMOUS */
     uint64_t offset;             /* into object, page-aligned */
-    unsigned max_prot;           /* what the object's opener may have (mprotect checks it); 0: all */
-    const char *name;            /* static text for the maps view ("[heap]"), or NULL */
+    unsigned max_prot; /* what the object's opener may have (mprotect checks it); 0: all */
+    const char *name;  /* static text for the maps view ("[heap]"), or NULL */
 };
 enum quire_status quire_mmap(struct quire_space *s, const struct quire_mmap *m, q_uva *out);
 enum quire_status quire_munmap(struct quire_space *s, q_uva addr, uint64_t len);
@@ -106,19 +111,20 @@ enum quire_status quire_stack_map(struct quire_space *s, uint64_t limit, unsigne
 enum quire_status quire_fault(struct quire_space *s, q_uva addr, unsigned access);
 
 /*
- * Copy between kernel memory and any space, active or not, faulting pages in as a task of that space
- * would.  Stops at the first bad page: *done bytes were copied.  force: ignore missing write
+ * Copy between kernel memory and any space, active or not, faulting pages in as a task of that
+ * space would.  Stops at the first bad page: *done bytes were copied.  force: ignore missing write
  * permission of private mappings (ptrace, /proc/pid/mem).
  */
-enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, size_t len, size_t *done);
+enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, size_t len,
+                                   size_t *done);
 enum quire_status quire_space_write(struct quire_space *s, q_uva to, const void *from, size_t len,
                                     bool force, size_t *done);
 
 /* The page at addr for access, faulted in, with a reference. */
 enum quire_status quire_space_page(struct quire_space *s, q_uva addr, unsigned access,
                                    struct quire_page **out);
-/* A key for futexes: equal if and only if two addresses mean the same memory.  Shared mappings: object
- * and offset; private: space and address. */
+/* A key for futexes: equal if and only if two addresses mean the same memory.  Shared mappings:
+ * object and offset; private: space and address. */
 struct quire_futex_key {
     uint64_t a, b;
     struct quire_object *object; /* referenced if not NULL: quire_object_put */
@@ -134,18 +140,21 @@ struct quire_vma_info {
     struct quire_object *object; /* not referenced: valid inside the callback */
     const char *name;
     /* only from quire_space_smaps: pages of 4 KiB */
-    uint64_t rss, anon, swap, shared_clean, shared_dirty, private_clean, private_dirty, referenced, huge_pages;
+    uint64_t rss, anon, swap, shared_clean, shared_dirty, private_clean, private_dirty, referenced,
+        huge_pages;
     uint64_t pss_bytes;
 };
-/* Call visit for each vma in order until it returns false.  With detail, counts pages too (O(pages)).
- * visit must not call into the same space. */
+/* Call visit for each vma in order until it returns false.  With detail, counts pages too
+ * (O(pages)). visit must not call into the same space. */
 void quire_space_vmas(struct quire_space *s, bool detail,
                       bool (*visit)(void *ctx, const struct quire_vma_info *), void *ctx);
 /* The vma that contains addr, or the next above it: NOT_FOUND if none.  detail as above. */
-enum quire_status quire_space_vma(struct quire_space *s, q_uva addr, bool detail, struct quire_vma_info *out);
+enum quire_status quire_space_vma(struct quire_space *s, q_uva addr, bool detail,
+                                  struct quire_vma_info *out);
 
 struct quire_space_stats {
-    uint64_t total, rss_anon, rss_file, rss_shared, peak_rss, locked, data, exec, stack, tables; /* pages */
+    uint64_t total, rss_anon, rss_file, rss_shared, peak_rss, locked, data, exec, stack,
+        tables; /* pages */
     uint64_t vmas, peak_total;
     q_uva brk_start, brk_end, stack_top, mmap_base;
 };
@@ -154,29 +163,30 @@ q_pa quire_space_root(struct quire_space *s);
 enum quire_status quire_space_verify(struct quire_space *s);
 
 /* Fault and event counters of the whole machine, summed over CPUs. */
-#define QUIRE_EVENTS(X) \
-    X(FAULT_ZERO_READ, "fault_zero_read")     /* first read of anonymous memory: the zero page */ \
-    X(FAULT_ANON, "fault_anon")               /* a new zeroed page */ \
-    X(FAULT_COW_COPY, "fault_cow_copy")       /* write to a shared page: copied */ \
-    X(FAULT_COW_REUSE, "fault_cow_reuse")     /* write to a page nobody else has: made writable */ \
-    X(FAULT_FILE_READ, "fault_file_read")     /* a cache page mapped */ \
-    X(FAULT_FILE_COW, "fault_file_cow")       /* private write to a cache page: copied */ \
-    X(FAULT_SHARED, "fault_shared")           /* shared memory mapped */ \
-    X(FAULT_DEVICE, "fault_device") \
-    X(FAULT_HUGE, "fault_huge")               /* a 2 MiB leaf */ \
-    X(FAULT_STACK, "fault_stack_growth") \
-    X(FAULT_SPURIOUS, "fault_spurious")       /* another CPU was faster */ \
-    X(FAULT_SEGV, "fault_segv") \
-    X(FAULT_BUS, "fault_bus") \
-    X(FAULT_OOM, "fault_oom") \
-    X(MMAP, "mmap") X(MUNMAP, "munmap") X(MPROTECT, "mprotect") X(MREMAP, "mremap") X(BRK, "brk") \
-    X(MADVISE, "madvise") X(FORK, "fork") X(VMA_SPLIT, "vma_split") X(VMA_MERGE, "vma_merge") \
-    X(HUGE_SPLIT, "huge_split") X(PAGES_ZAPPED, "pages_zapped")
+#define QUIRE_EVENTS(X)                                                                           \
+    X(FAULT_ZERO_READ, "fault_zero_read") /* first read of anonymous memory: the zero page */     \
+    X(FAULT_ANON, "fault_anon")           /* a new zeroed page */                                 \
+    X(FAULT_COW_COPY, "fault_cow_copy")   /* write to a shared page: copied */                    \
+    X(FAULT_COW_REUSE, "fault_cow_reuse") /* write to a page nobody else has: made writable */    \
+    X(FAULT_FILE_READ, "fault_file_read") /* a cache page mapped */                               \
+    X(FAULT_FILE_COW, "fault_file_cow")   /* private write to a cache page: copied */             \
+    X(FAULT_SHARED, "fault_shared")       /* shared memory mapped */                              \
+    X(FAULT_DEVICE, "fault_device")                                                               \
+    X(FAULT_HUGE, "fault_huge") /* a 2 MiB leaf */                                                \
+    X(FAULT_STACK, "fault_stack_growth")                                                          \
+    X(FAULT_SPURIOUS, "fault_spurious") /* another CPU was faster */                              \
+    X(FAULT_SEGV, "fault_segv")                                                                   \
+    X(FAULT_BUS, "fault_bus")                                                                     \
+    X(FAULT_OOM, "fault_oom")                                                                     \
+    X(MMAP, "mmap")                                                                               \
+    X(MUNMAP, "munmap") X(MPROTECT, "mprotect") X(MREMAP, "mremap") X(BRK, "brk")                 \
+        X(MADVISE, "madvise") X(FORK, "fork") X(VMA_SPLIT, "vma_split") X(VMA_MERGE, "vma_merge") \
+            X(HUGE_SPLIT, "huge_split") X(PAGES_ZAPPED, "pages_zapped")
 enum quire_event {
 #define QUIRE_EVENT_ENUM(name, text) QUIRE_EVENT_##name,
     QUIRE_EVENTS(QUIRE_EVENT_ENUM)
 #undef QUIRE_EVENT_ENUM
-    QUIRE_EVENT_COUNT
+        QUIRE_EVENT_COUNT
 };
 uint64_t quire_event_count(enum quire_event e);
 const char *quire_event_name(enum quire_event e);

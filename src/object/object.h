@@ -1,0 +1,54 @@
+/*
+ * object/object.h - the object as src/space sees it.
+ */
+#ifndef QI_OBJECT_OBJECT_H
+#define QI_OBJECT_OBJECT_H
+
+#include "../base/list.h"
+#include "../sync/rwsem.h"
+#include "../sync/spin.h"
+#include "pagetree.h"
+#include <quire/object.h>
+
+struct quire_object {
+    uint32_t refs; /* atomic */
+    enum quire_object_kind kind;
+    const struct quire_pager *pager;
+    void *cookie;
+
+    /*
+     * map_lock orders truncation against faults and against the life of page tables:
+     *   read   a fault holds it from its check of size until the leaf is installed
+     *   write  truncation holds it while it removes pages and leaves; a vma is linked and unlinked
+     *          under it, and a space frees the tables below a vma only after unlinking it
+     * Order: space lock, map_lock, tree_lock.
+     */
+    struct qi_rwsem map_lock;
+    struct qi_list vmas; /* of struct qi_vma.object_link; under map_lock */
+    uint64_t size;       /* bytes; written under map_lock (write), read anywhere */
+
+    struct qi_spin tree_lock;
+    struct qi_pagetree tree; /* under tree_lock */
+
+    /* device: what is mapped */
+    q_pa device_base;
+    enum quire_cache_type device_cache;
+};
+
+/* Make the caches of this layer; boot context. */
+enum quire_status qi_object_setup(void);
+
+/*
+ * The one upward call of this layer: src/space removes every leaf that maps pages [from, to) of o,
+ * in the spaces of o->vmas.  map_lock is held for writing.  Set by src/space at its initialisation.
+ */
+extern void (*qi_object_unmap_hook)(struct quire_object *o, uint64_t from, uint64_t to);
+
+/*
+ * Present pages from index on, at most n, that follow one another without a hole, each with one
+ * mapping counted (reference and map): for fault-around.  Returns how many.
+ */
+unsigned qi_object_map_run(struct quire_object *o, uint64_t index, unsigned n,
+                           struct quire_page **out);
+
+#endif

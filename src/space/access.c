@@ -1,0 +1,249 @@
+/*
+ * space/access.c - a space seen from outside: copying, pages, futex keys.
+ *
+ * Everything goes through the tables and the direct map, never through the space's own addresses,
+ * so it works on any space, active or not, and in a hosted port that has no hardware tables.
+ */
+#include "space.h"
+
+/* The leaf of va as it stands, if it satisfies access; a huge leaf gives its part. */
+static bool leaf_ready(struct quire_space *s, uint64_t va, unsigned access, q_pfn *pfn,
+                       bool *counted)
+{
+    unsigned level;
+    qi_pte *slot = qi_pt_lookup(s->tlb.root, va, &level);
+    qi_pte e = slot ? qi_pte_load(slot) : QI_PTE(0);
+
+    if (!qi_pte_valid(e) || (access == QUIRE_WRITE && !qi_pte_write(e)))
+        return false;
+    *pfn = Q_PFN(qi_pte_pfn(e).v + (level ? (va >> QUIRE_PAGE_SHIFT) & (QI_PT_ENTRIES - 1) : 0));
+    *counted = !qi_pte_special(e);
+    return true;
+}
+
+/*
+ * Find the frame of va for access, faulting as often as it takes.  Returns with the space lock held
+ * for reading if OK, so that the frame stays.
+ */
+static enum quire_status pin_frame(struct quire_space *s, uint64_t va, unsigned access, bool force,
+                                   q_pfn *pfn, bool *counted)
+{
+    for (;;) {
+        enum quire_status status;
+        struct qi_vma *v;
+
+        qi_rwsem_read_lock(&s->lock);
+        v = qi_vma_find(s, va);
+        if (v && va >= v->start) {
+            if (!qi_access_allowed(v, access) &&
+                !(force && access == QUIRE_READ && (v->max_prot & QUIRE_READ)))
+                status = QUIRE_SEGV_ACCERR;
+            else if (leaf_ready(s, va, access, pfn, counted))
+                return QUIRE_OK;
+            else
+                status = qi_fault_page(v, va, access);
+            qi_rwsem_read_unlock(&s->lock);
+        } else {
+            qi_rwsem_read_unlock(&s->lock);
+            status = quire_fault(s, Q_UVA(va), access); /* a stack may grow */
+        }
+        if (status != QUIRE_OK)
+            return status;
+    }
+}
+
+/* Dumb byte copies are enough here: /proc/pid/mem, ptrace, hosted tests. */
+static void copy_bytes(void *to, const void *from, size_t n)
+{
+    unsigned char *d = to;
+    const unsigned char *f = from;
+
+    while (n--)
+        *d++ = *f++;
+}
+
+static size_t part_of_page(uint64_t va, size_t len)
+{
+    size_t room = QUIRE_PAGE_SIZE - (va & ~QUIRE_PAGE_MASK);
+
+    return len < room ? len : room;
+}
+
+enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, size_t len,
+                                   size_t *done)
+{
+    char *out = to;
+
+    for (*done = 0; *done < len;) {
+        uint64_t va = from.v + *done;
+        size_t n = part_of_page(va, len - *done);
+        enum quire_status status;
+        bool counted;
+        q_pfn pfn;
+
+        if (va < from.v || va >= s->end)
+            return QUIRE_SEGV_MAPERR;
+        status = pin_frame(s, va, QUIRE_READ, true, &pfn, &counted);
+        if (status != QUIRE_OK)
+            return status;
+        copy_bytes(out + *done,
+                   (char *)quire_ptr_of_pa(quire_pa_of_pfn(pfn)) + (va & ~QUIRE_PAGE_MASK), n);
+        qi_rwsem_read_unlock(&s->lock);
+        *done += n;
+    }
+    return QUIRE_OK;
+}
+
+/* Give a private mapping that may not be written a private copy of the page, still read-only. */
+static enum quire_status force_private(struct quire_space *s, uint64_t va, q_pfn *pfn)
+{
+    struct quire_page *page, *copy;
+    enum quire_status status;
+    struct qi_vma *v;
+    bool counted;
+    unsigned level;
+    qi_pte *slot, e;
+
+    status = pin_frame(s, va, QUIRE_READ, true, pfn, &counted);
+    if (status != QUIRE_OK)
+        return status;
+    qi_rwsem_read_unlock(&s->lock);
+    qi_rwsem_write_lock(&s->lock);
+    v = qi_vma_find(s, va);
+    slot = qi_pt_lookup(s->tlb.root, va, &level);
+    e = slot ? qi_pte_load(slot) : QI_PTE(0);
+    if (!v || va < v->start || !qi_pte_valid(e) || level) {
+        status = QUIRE_AGAIN;
+    } else if ((v->flags & QI_VM_SHARED) || (v->object && v->object->kind == QUIRE_OBJECT_DEVICE)) {
+        status = QUIRE_SEGV_ACCERR;
+    } else {
+        page = quire_page_of_pfn(qi_pte_pfn(e));
+        *pfn = qi_pte_pfn(e);
+        if (qi_pte_special(e) || !(page->flags & QUIRE_PG_ANON) ||
+            page->counts != QUIRE_PAGE_ONE_MAPPING) {
+            copy = quire_page_alloc(0, QUIRE_GFP_USER, QUIRE_NODE_ANY);
+            if (!copy) {
+                status = QUIRE_NO_MEMORY;
+            } else {
+                qport_copy_page(quire_page_ptr(copy), quire_page_ptr(page));
+                copy->flags |= QUIRE_PG_ANON;
+                copy->counts = QUIRE_PAGE_ONE_MAPPING;
+                v->has_anon = true;
+                qi_pte_xchg(slot, qi_pte_mkdirty(qi_pte_leaf(qi_vma_template(v, false),
+                                                             quire_pfn_of_page(copy), 0)));
+                qi_tlb_flush_page(&s->tlb, va & QUIRE_PAGE_MASK);
+                qi_rss_add(s, QI_RSS_ANON, 1);
+                if (!qi_pte_special(e)) {
+                    qi_rss_add(s, qi_rss_kind(v, page), -1);
+                    qi_fetch_sub_relaxed(&page->maps, 1u);
+                    quire_page_put(page);
+                }
+                *pfn = quire_pfn_of_page(copy);
+            }
+        }
+    }
+    qi_rwsem_downgrade(&s->lock);
+    if (status != QUIRE_OK)
+        qi_rwsem_read_unlock(&s->lock);
+    return status;
+}
+
+/* The frame to write va through; the lock is held for reading if OK. */
+static enum quire_status pin_for_write(struct quire_space *s, uint64_t va, bool force, q_pfn *pfn)
+{
+    bool counted;
+    enum quire_status status = pin_frame(s, va, QUIRE_WRITE, false, pfn, &counted);
+
+    if (status != QUIRE_SEGV_ACCERR || !force)
+        return status;
+    do
+        status = force_private(s, va, pfn);
+    while (status == QUIRE_AGAIN);
+    return status;
+}
+
+enum quire_status quire_space_write(struct quire_space *s, q_uva to, const void *from, size_t len,
+                                    bool force, size_t *done)
+{
+    const char *in = from;
+
+    for (*done = 0; *done < len;) {
+        uint64_t va = to.v + *done;
+        size_t n = part_of_page(va, len - *done);
+        enum quire_status status;
+        q_pfn pfn;
+
+        if (va < to.v || va >= s->end)
+            return QUIRE_SEGV_MAPERR;
+        status = pin_for_write(s, va, force, &pfn);
+        if (status != QUIRE_OK)
+            return status;
+        copy_bytes((char *)quire_ptr_of_pa(quire_pa_of_pfn(pfn)) + (va & ~QUIRE_PAGE_MASK),
+                   in + *done, n);
+        qi_rwsem_read_unlock(&s->lock);
+        *done += n;
+    }
+    return QUIRE_OK;
+}
+
+enum quire_status quire_space_page(struct quire_space *s, q_uva addr, unsigned access,
+                                   struct quire_page **out)
+{
+    enum quire_status status;
+    bool counted;
+    q_pfn pfn;
+
+    if (addr.v >= s->end)
+        return QUIRE_SEGV_MAPERR;
+    for (;;) {
+        status = pin_frame(s, addr.v, access, false, &pfn, &counted);
+        if (status != QUIRE_OK)
+            return status;
+        if (!counted) {
+            /* the zero page has a reference of its own; a device frame has none to give */
+            status = pfn.v == qi_zero_pfn().v ? QUIRE_OK : QUIRE_INVALID;
+            break;
+        }
+        if (!(quire_page_of_pfn(pfn)->flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL)))
+            break;
+        /* a reference into a huge page would keep it from being split: make it small first */
+        qi_rwsem_read_unlock(&s->lock);
+        qi_rwsem_write_lock(&s->lock);
+        status = qi_huge_split_range(s, qi_align_down(addr.v, QUIRE_HUGE_SIZE),
+                                     qi_align_down(addr.v, QUIRE_HUGE_SIZE) + QUIRE_HUGE_SIZE);
+        qi_rwsem_write_unlock(&s->lock);
+        if (status != QUIRE_OK)
+            return status;
+    }
+    if (status == QUIRE_OK) {
+        *out = quire_page_of_pfn(pfn);
+        quire_page_get(*out);
+    }
+    qi_rwsem_read_unlock(&s->lock);
+    return status;
+}
+
+enum quire_status quire_space_futex_key(struct quire_space *s, q_uva addr, bool private_hint,
+                                        struct quire_futex_key *out)
+{
+    struct qi_vma *v;
+    enum quire_status status = QUIRE_OK;
+
+    *out = (struct quire_futex_key){(uintptr_t)s, addr.v, NULL};
+    if (addr.v >= s->end)
+        return QUIRE_FAULT;
+    if (private_hint)
+        return QUIRE_OK;
+    qi_rwsem_read_lock(&s->lock);
+    v = qi_vma_find(s, addr.v);
+    if (!v || addr.v < v->start || !qi_access_allowed(v, QUIRE_READ)) {
+        status = QUIRE_FAULT;
+    } else if (v->flags & QI_VM_SHARED) {
+        out->a = (uintptr_t)v->object;
+        out->b = (qi_vma_pgoff(v, addr.v) << QUIRE_PAGE_SHIFT) | (addr.v & ~QUIRE_PAGE_MASK);
+        out->object = v->object;
+        quire_object_get(v->object);
+    }
+    qi_rwsem_read_unlock(&s->lock);
+    return status;
+}

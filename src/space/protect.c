@@ -1,0 +1,129 @@
+/*
+ * space/protect.c - mprotect: the vmas change first, then the leaves.
+ *
+ * Permission is given lazily and taken eagerly: leaves lose rights at once, with one flush for the
+ * whole call; they gain write only where a write would not have to copy or be noticed (a page that
+ * is ours alone), which saves the fault that Linux takes.  A change that only adds rights flushes
+ * nothing.
+ */
+#include "space.h"
+
+/* The entry that e must become under v's new flags. */
+static QI_ALWAYS_INLINE qi_pte new_leaf(const struct qi_vma *v, qi_pte e, qi_pte reader,
+                                        qi_pte writer)
+{
+    if ((v->flags & QUIRE_WRITE) && !qi_pte_special(e)) {
+        const struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(e));
+
+        if (v->flags & QI_VM_SHARED
+                ? qi_pte_dirty(e)
+                : (page->flags & QUIRE_PG_ANON) && page->counts == QUIRE_PAGE_ONE_MAPPING)
+            return qi_pte_modify(e, writer);
+    }
+    return qi_pte_modify(e, reader);
+}
+
+/* True if a CPU that goes on using old has rights that new does not give. */
+static bool loses(qi_pte old, qi_pte new)
+{
+    return qi_pte_valid(old) && (!qi_pte_valid(new) || (qi_pte_write(old) && !qi_pte_write(new)) ||
+                                 (qi_pte_exec(old) && !qi_pte_exec(new)));
+}
+
+/* Give the leaves of [start, end) of v the rights of v; true if a flush is needed. */
+static bool protect_leaves(struct qi_vma *v, uint64_t start, uint64_t end)
+{
+    qi_pte reader = qi_vma_template(v, false), writer = qi_vma_template(v, true);
+    bool flush = false;
+    struct qi_span sp;
+
+    for (uint64_t at = start; qi_pt_next_span(v->space->tlb.root, &at, end, &sp);)
+        for (unsigned i = 0; i < sp.n; i++) {
+            qi_pte e = qi_pte_load(&sp.ptes[i]), n;
+
+            if (!qi_pte_present(e))
+                continue;
+            do
+                n = new_leaf(v, e, reader, writer);
+            while (n.v != e.v && !qi_pte_cas(&sp.ptes[i], &e, n) && qi_pte_present(e));
+            flush |= loses(e, n);
+        }
+    return flush;
+}
+
+/* Change [start, end), inside v, to these flags.  *out: the vma that then contains start. */
+static enum quire_status change(struct qi_vma *v, uint64_t start, uint64_t end, uint32_t flags,
+                                bool *flush, struct qi_vma **out)
+{
+    struct quire_space *s = v->space;
+    enum quire_status status;
+
+    *out = v;
+    if (flags == v->flags)
+        return QUIRE_OK;
+    if (qi_counts_as_data(flags) && !qi_counts_as_data(v->flags) &&
+        (s->data + ((end - start) >> QUIRE_PAGE_SHIFT)) > s->limit_data >> QUIRE_PAGE_SHIFT)
+        return QUIRE_NO_MEMORY;
+    status = qi_vma_reflag(&v, start, end, flags);
+    if (status == QUIRE_OK)
+        *flush |= protect_leaves(v, start, end);
+    *out = qi_vma_merge(v);
+    return status;
+}
+
+static enum quire_status protect_locked(struct quire_space *s, uint64_t start, uint64_t end,
+                                        unsigned prot, bool grows, bool *flush)
+{
+    struct qi_vma *v = qi_vma_find(s, start);
+
+    if (!v || (grows ? v->start >= end : v->start > start))
+        return QUIRE_NO_MEMORY;
+    if (grows) {
+        if (!(v->flags & QI_VM_GROWSDOWN))
+            return QUIRE_INVALID;
+        start = v->start;
+    }
+    while (start < end) {
+        enum quire_status status;
+        uint64_t stop;
+
+        if (!v || v->start > start)
+            return QUIRE_NO_MEMORY;
+        if (prot & ~(unsigned)v->max_prot)
+            return QUIRE_ACCESS;
+        stop = QI_MIN(v->end, end);
+        status = change(v, start, stop, (v->flags & ~QI_VM_PROT) | prot, flush, &v);
+        if (status != QUIRE_OK)
+            return status;
+        start = stop;
+        if (v->end <= start)
+            v = v->next;
+    }
+    return QUIRE_OK;
+}
+
+enum quire_status quire_mprotect(struct quire_space *s, q_uva addr, uint64_t len, unsigned prot)
+{
+    bool down = prot & QUIRE_PROT_GROWSDOWN, up = prot & QUIRE_PROT_GROWSUP, flush = false;
+    uint64_t end;
+    enum quire_status status;
+
+    prot &= ~(QUIRE_PROT_GROWSDOWN | QUIRE_PROT_GROWSUP);
+    if ((down && up) || (addr.v & ~QUIRE_PAGE_MASK))
+        return QUIRE_INVALID;
+    if (!len)
+        return QUIRE_OK;
+    if (qi_add_overflows(addr.v, qi_align_up(len, QUIRE_PAGE_SIZE), &end) || end <= addr.v)
+        return QUIRE_NO_MEMORY;
+    if (prot & ~QI_VM_PROT)
+        return QUIRE_INVALID;
+    if (up)
+        return QUIRE_INVALID; /* no mapping grows up on this machine */
+    qi_rwsem_write_lock(&s->lock);
+    qi_event(QUIRE_EVENT_MPROTECT);
+    status = protect_locked(s, addr.v, end, prot, down, &flush);
+    if (flush)
+        qi_tlb_flush(&s->tlb, addr.v, end, false);
+    qi_rwsem_write_unlock(&s->lock);
+    return status;
+}
