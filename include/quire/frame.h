@@ -11,7 +11,12 @@
 #include <quire/memmap.h>
 #include <quire/port.h>
 
-/* Page state flags, in quire_page.flags; exact at all times. */
+/*
+ * Page state flags, in quire_page.flags; exact at all times for every page that somebody holds.
+ * Inside the allocator two shortcuts keep the cost of a frame that nobody touches at nothing: a free
+ * block may keep its head and tails (free is then said by the head's QUIRE_PG_FREE), and the pages
+ * of memory that was never handed out are all zeros.  quire_page_flags() sees through both.
+ */
 #define QUIRE_PG_RESERVED 0x0001u /* never given to the allocator, or a hole */
 #define QUIRE_PG_FREE     0x0002u /* inside the allocator (block or per-CPU list) */
 #define QUIRE_PG_HEAD     0x0004u /* head of a block of order >= 1 */
@@ -181,6 +186,19 @@ struct quire_block_info {
 };
 /* The n-th pageblock from frame 0; NOT_FOUND at the end of the highest zone.  O(512). */
 enum quire_status quire_block_info(uint64_t n, struct quire_block_info *out);
+
+/* The frame has a struct page that may be looked at.  Any context. */
+bool quire_pfn_valid(q_pfn pfn);
+/* Exact flags of a valid frame, whatever state its pageblock is in; RESERVED for all others.  Any
+ * context; a snapshot. */
+uint32_t quire_page_flags(q_pfn pfn);
+
+/* Failure injection, a debugging feature: the n-th next allocation of this layer (and only it) fails
+ * (n >= 1; each page of a bulk request counts); -1: off.  While armed the per-CPU lists are not used,
+ * so that an unarmed fast path pays nothing.  Other CPUs are quiet. */
+void quire_frame_fail_after(int64_t n);
+/* The failure asked for has not happened yet. */
+bool quire_frame_fail_armed(void);
 
 /* Walk every structure of this layer: QUIRE_OK or CORRUPT with the first broken invariant on the
  * log.  Task context, allocator quiet. */

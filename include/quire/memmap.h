@@ -40,7 +40,7 @@ struct quire_memmap {
     uint32_t nreserved, reserved_cap;
 };
 
-/* Empty map over the caller's arrays.  cap of at least twice the number of add() calls plus one
+/* Empty map over the caller's arrays.  cap of at least twice the number of add() calls plus two
  * for each node range never runs full. */
 void quire_memmap_init(struct quire_memmap *m, struct quire_mem_range *ranges, uint32_t cap,
                        struct quire_mem_range *reserved, uint32_t reserved_cap);

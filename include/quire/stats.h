@@ -9,6 +9,10 @@
 
 #include <quire/types.h>
 
+/* /proc/buddyinfo: free blocks of each order, a line for each zone. */
+size_t quire_buddyinfo(char *buf, size_t cap);
+/* /proc/zoneinfo: watermarks, sizes and per-CPU lists of each zone. */
+size_t quire_zoneinfo(char *buf, size_t cap);
 /* /proc/slabinfo, version 2.1. */
 size_t quire_slabinfo(char *buf, size_t cap);
 

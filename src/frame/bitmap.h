@@ -1,0 +1,180 @@
+/*
+ * frame/bitmap.h - the 512 bits of a pageblock: 1 = the frame is free.
+ *
+ * Pure functions on eight words, one cache line.  A run of order o is 2^o free frames, aligned to
+ * 2^o; a run is maximal when its buddy is not wholly free, which is exactly a free block of that
+ * order in a buddy system.  The bitmap of a block so says what a buddy system's lists would say,
+ * and merging costs nothing: it is what setting a bit means.
+ *
+ * A fold of order o of a word has bit i set (i a multiple of 2^o) if the run of order o at i is
+ * free; it comes from the fold of order o - 1 with one shift and two ands.
+ */
+#ifndef QI_FRAME_BITMAP_H
+#define QI_FRAME_BITMAP_H
+
+#include "../base/bits.h"
+
+#define QI_BLOCK_FRAMES   512u
+#define QI_BLOCK_WORDS    8u
+#define QI_WORD_ORDER     6u /* a word is one run of order 6 */
+#define QI_BITS_MAX_ORDER 8u /* the largest run that is handed out of a bitmap */
+
+/* Positions where a run of order o may begin. */
+static const uint64_t qi_fold_mask[] = {
+    0xffffffffffffffffu, 0x5555555555555555u, 0x1111111111111111u, 0x0101010101010101u,
+    0x0001000100010001u, 0x0000000100000001u, 0x0000000000000001u,
+};
+
+/* Fold of order o (1..6) from the one below. */
+static inline uint64_t qi_fold(uint64_t below, unsigned o)
+{
+    return below & below >> (1u << (o - 1)) & qi_fold_mask[o];
+}
+
+/* Bits set.  Not the builtin: without POPCNT it is a call into a library that kernels lack. */
+static inline unsigned qi_popcount(uint64_t x)
+{
+    x -= x >> 1 & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
+    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (unsigned)(x * 0x0101010101010101u >> 56);
+}
+
+static inline unsigned qi_bits_count(const uint64_t b[QI_BLOCK_WORDS])
+{
+    unsigned n = 0;
+
+    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
+        n += qi_popcount(b[w]);
+    return n;
+}
+
+/* Bit w set: word w is all free. */
+static inline uint64_t qi_bits_full_words(const uint64_t b[QI_BLOCK_WORDS])
+{
+    uint64_t full = 0;
+
+    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
+        full |= (uint64_t)(b[w] == UINT64_MAX) << w;
+    return full;
+}
+
+/* Order of the largest run in a word that is not 0. */
+static inline unsigned qi_word_max_order(uint64_t x)
+{
+    unsigned o = 0;
+
+    while (o < QI_WORD_ORDER && (x = qi_fold(x, o + 1)))
+        o++;
+    return o;
+}
+
+/* Order of the largest run, at most QI_BITS_MAX_ORDER; some bit is set. */
+static inline unsigned qi_bits_max_order(const uint64_t b[QI_BLOCK_WORDS])
+{
+    uint64_t full = qi_bits_full_words(b), x[QI_BLOCK_WORDS], any;
+    unsigned o;
+
+    if (full) {
+        full = qi_fold(full, 1);
+        return !full ? 6 : qi_fold(full, 2) ? 8 : 7;
+    }
+    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
+        x[w] = b[w];
+    for (o = 0; o < QI_WORD_ORDER - 1; o++) {
+        any = 0;
+        for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
+            any |= x[w] = qi_fold(x[w], o + 1);
+        if (!any)
+            break;
+    }
+    return o;
+}
+
+/* Of the runs of order o in fold, those whose buddy is not free as well. */
+static inline uint64_t qi_maximal(uint64_t fold, unsigned o)
+{
+    uint64_t merged = fold & fold >> (1u << o) & qi_fold_mask[o + 1];
+
+    return fold & ~(merged | merged << (1u << o));
+}
+
+/*
+ * First frame of the smallest maximal run of order at least order (0..8): larger runs are split
+ * only if nothing smaller serves.  QI_BLOCK_FRAMES if there is none.
+ */
+static inline unsigned qi_bits_find(const uint64_t b[QI_BLOCK_WORDS], unsigned order)
+{
+    uint64_t x[QI_BLOCK_WORDS], full;
+
+    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
+        x[w] = b[w];
+    for (unsigned o = 0; o < QI_WORD_ORDER; o++) {
+        for (unsigned w = 0; w < QI_BLOCK_WORDS; w++) {
+            uint64_t best = o >= order ? qi_maximal(x[w], o) : 0;
+
+            if (best)
+                return w * 64 + qi_lowest_bit(best);
+            x[w] = qi_fold(x[w], o + 1);
+        }
+    }
+    full = qi_bits_full_words(b);
+    for (unsigned o = 0; full && o <= 3; o++) {
+        uint64_t best = o + QI_WORD_ORDER >= order ? qi_maximal(full, o) : 0;
+
+        if (best)
+            return qi_lowest_bit(best) * 64;
+        full = qi_fold(full, o + 1);
+    }
+    return QI_BLOCK_FRAMES;
+}
+
+/* Set or clear the run of the order at frame at. */
+static inline void qi_bits_set_run(uint64_t b[QI_BLOCK_WORDS], unsigned at, unsigned order)
+{
+    if (order < QI_WORD_ORDER)
+        b[at / 64] |= ((1ull << (1u << order)) - 1) << at % 64;
+    else
+        for (unsigned w = at / 64; w < at / 64 + (1u << (order - QI_WORD_ORDER)); w++)
+            b[w] = UINT64_MAX;
+}
+static inline void qi_bits_clear_run(uint64_t b[QI_BLOCK_WORDS], unsigned at, unsigned order)
+{
+    if (order < QI_WORD_ORDER)
+        b[at / 64] &= ~(((1ull << (1u << order)) - 1) << at % 64);
+    else
+        for (unsigned w = at / 64; w < at / 64 + (1u << (order - QI_WORD_ORDER)); w++)
+            b[w] = 0;
+}
+/* Any bit of the run is set. */
+static inline bool qi_bits_any(const uint64_t b[QI_BLOCK_WORDS], unsigned at, unsigned order)
+{
+    uint64_t any = 0;
+
+    if (order < QI_WORD_ORDER)
+        return b[at / 64] >> at % 64 & ((1ull << (1u << order)) - 1);
+    for (unsigned w = at / 64; w < at / 64 + (1u << (order - QI_WORD_ORDER)); w++)
+        any |= b[w];
+    return any;
+}
+
+/* Add the number of maximal runs of each order to count[0..9]. */
+static inline void qi_bits_census(const uint64_t b[QI_BLOCK_WORDS], uint64_t *count)
+{
+    uint64_t full = qi_bits_full_words(b);
+
+    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++) {
+        uint64_t x = b[w];
+
+        for (unsigned o = 0; o < QI_WORD_ORDER && x; o++) {
+            count[o] += qi_popcount(qi_maximal(x, o));
+            x = qi_fold(x, o + 1);
+        }
+    }
+    for (unsigned o = 0; o <= 3; o++) {
+        count[QI_WORD_ORDER + o] += qi_popcount(qi_maximal(full, o));
+        full = qi_fold(full, o + 1);
+    }
+}
+
+#endif

@@ -1,0 +1,476 @@
+/*
+ * frame/frame.c - the frame allocator: taking and giving back, from the CPU's stacks or the zones.
+ *
+ * Theory statement: see below.
+ */
+#include "zone.h"
+
+static const struct qi_lock_class zone_lock_class = {"zone"};
+
+struct qi_zone qi_zones[QI_MAX_ZONES];
+unsigned qi_nzones, qi_nnodes, qi_ncpus;
+uint64_t qi_top_frame;
+uint8_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
+uint8_t qi_cpu_nodes[QUIRE_MAX_CPUS];
+struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
+uint8_t qi_zone_slot[2048];
+
+/* Failure injection: allocations still to come until one fails; 0: off. */
+static int64_t fail_left;
+
+/* ---- Watermarks ---- */
+
+/* Frames that a request may take from the zone before it meets its mark; 0: none. */
+static uint64_t spare(const struct qi_zone *z, unsigned class, quire_gfp gfp, unsigned mark)
+{
+    uint64_t free = qi_load_relaxed(&z->free), keep = z->wmark[mark];
+
+    if (gfp & QUIRE_GFP_MEMALLOC)
+        return free;
+    if (gfp & QUIRE_GFP_ATOMIC && mark == 0) {
+        keep -= keep / 2; /* as Linux does for GFP_ATOMIC: half, and a quarter of the rest */
+        keep -= keep / 4;
+    }
+    keep += z->reserve[class];
+    return free > keep ? free - keep : 0;
+}
+
+/* ---- Failure injection: while armed, limits of 0 send every call past the fast path ---- */
+
+static void stack_limits_set(bool on)
+{
+    for (unsigned c = 0; c < qi_ncpus; c++)
+        for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
+            struct qi_stack *s = &qi_frame_cpus[c].stacks[i];
+
+            qi_store_relaxed(&s->limit, on ? s->want : 0u);
+        }
+}
+
+static bool injected(void)
+{
+    int64_t left = qi_load_relaxed(&fail_left);
+
+    if (QI_LIKELY(left == 0))
+        return false;
+    if (qi_fetch_sub_acqrel(&fail_left, 1) != 1)
+        return false;
+    stack_limits_set(true);
+    return true;
+}
+
+void quire_frame_fail_after(int64_t n)
+{
+    qi_store_relaxed(&fail_left, n > 0 ? n : 0);
+    stack_limits_set(n <= 0);
+    if (n > 0)
+        quire_frame_drain();
+}
+
+bool quire_frame_fail_armed(void) { return qi_load_relaxed(&fail_left) > 0; }
+
+/* ---- Stacks ---- */
+
+static uint64_t pages_of(const struct qi_stack *s, unsigned n) { return (uint64_t)n << s->order; }
+
+/* Give the n oldest of a stack back to their blocks; those next to one another in one step. */
+static void stack_give(struct qi_stack *s, unsigned n)
+{
+    struct qi_zone *z = s->zone;
+    unsigned i = 0;
+
+    if (s->order)
+        for (unsigned k = 0; k < n; k++)
+            qi_pages_loose_free(z, s->pages[k], s->order);
+    qi_zone_lock(z);
+    while (i < n) {
+        uint64_t pfn = quire_pfn_of_page(s->pages[i]).v, base = pfn & ~63ull;
+        uint64_t run = (1ull << (1u << s->order)) - 1, mask = 0;
+
+        do {
+            mask |= run << (pfn - base);
+            if (++i == n)
+                break;
+            pfn = quire_pfn_of_page(s->pages[i]).v;
+        } while ((pfn & ~63ull) == base);
+        qi_zone_give_mask(z, base, mask);
+    }
+    qi_zone_unlock(z);
+    s->net -= pages_of(s, n);
+    for (unsigned k = n; k < s->count; k++)
+        s->pages[k - n] = s->pages[k];
+    qi_store_relaxed(&s->count, s->count - n);
+}
+
+void qi_stack_overflow(struct qi_stack *s, struct quire_page *p)
+{
+    if (s->count && s->count >= s->limit)
+        stack_give(s, s->limit ? s->limit / 2 : s->count);
+    s->pages[s->count] = p;
+    qi_store_relaxed(&s->count, s->count + 1);
+    if (!s->limit)
+        stack_give(s, s->count);
+}
+
+/* Fill an empty stack with about half its limit; false: the zone has nothing for it. */
+static bool stack_fill(struct qi_stack *s, uint64_t may)
+{
+    struct qi_zone *z = s->zone;
+    unsigned want = s->limit ? (s->limit + 1u) / 2 : 1, n = 0;
+
+    want = (unsigned)QI_MIN((uint64_t)want, may >> s->order);
+    qi_zone_lock(z);
+    if (s->order == 0)
+        n = qi_zone_take_frames(z, s->type, want, s->pages);
+    else
+        while (n < want && (s->pages[n] = qi_zone_take(z, s->type, s->order)))
+            n++;
+    qi_zone_unlock(z);
+    for (unsigned k = 0; k < n / 2; k++) { /* the lowest on top */
+        struct quire_page *p = s->pages[k];
+
+        s->pages[k] = s->pages[n - 1 - k];
+        s->pages[n - 1 - k] = p;
+    }
+    if (s->order)
+        for (unsigned k = 0; k < n; k++) {
+            qi_pages_compound(z, s->pages[k], s->order);
+            s->pages[k]->flags = s->flags | QUIRE_PG_FREE;
+            s->pages[k]->counts = 0;
+        }
+    s->net += pages_of(s, n);
+    qi_store_relaxed(&s->count, n);
+    return n > 0;
+}
+
+static unsigned drain_cpu(unsigned cpu)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
+        struct qi_stack *s = &qi_frame_cpus[cpu].stacks[i];
+
+        n += s->count;
+        if (s->count)
+            stack_give(s, s->count);
+    }
+    return n;
+}
+
+void quire_frame_drain(void)
+{
+    unsigned long irq = qport_irq_save();
+
+    for (unsigned c = 0; c < qi_ncpus; c++)
+        drain_cpu(c);
+    qport_irq_restore(irq);
+}
+
+/* ---- Allocation past the fast path ---- */
+
+/* A block of order 4 and up, whose struct pages are made after the lock is dropped: the block is
+ * ours then. */
+static struct quire_page *take_block(struct qi_zone *z, unsigned order, unsigned type)
+{
+    struct quire_page *p;
+    struct qi_block *b;
+
+    qi_zone_lock(z);
+    p = qi_zone_take(z, type, order);
+    if (p)
+        z->allocs += 1ull << order;
+    qi_zone_unlock(z);
+    if (!p)
+        return NULL;
+    if (order < QI_BLOCK_ORDER) {
+        qi_pages_compound(z, p, order);
+        return p;
+    }
+    b = &z->blocks[qi_block_of(z, quire_pfn_of_page(p).v)];
+    for (uint32_t k = 0; k < 1u << (order - QI_BLOCK_ORDER); k++)
+        if (b[k].pages != order) {
+            qi_pages_compound(z, p, order);
+            for (k = 0; k < 1u << (order - QI_BLOCK_ORDER); k++)
+                b[k].pages = (uint8_t)order;
+            return p;
+        }
+    qi_page_hand_out(p, z->place | QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT);
+    return p;
+}
+
+/* From this zone, if the mark lets it.  Interrupts off. */
+static struct quire_page *take_from_zone(struct qi_zone *z, unsigned order, quire_gfp gfp,
+                                         unsigned class, unsigned mark)
+{
+    struct qi_stack *s;
+    struct quire_page *p;
+    uint64_t may;
+
+    if (order < QI_STACK_ORDERS) {
+        s = qi_stack_of(&qi_frame_cpus[qport_cpu()], z->place, order, qi_gfp_type(gfp));
+        if (!s->count) {
+            may = spare(z, class, gfp, mark);
+            if (may >> order == 0 || !stack_fill(s, may))
+                return NULL;
+        }
+        p = qi_stack_pop(s);
+        qi_page_hand_out(p, s->flags);
+        return p;
+    }
+    if (spare(z, class, gfp, mark) >> order == 0)
+        return NULL;
+    return take_block(z, order, qi_gfp_type(gfp));
+}
+
+/* From the zones of the list, first those above their low mark, then down to min. */
+static struct quire_page *take_from_list(unsigned order, quire_gfp gfp, unsigned class,
+                                         unsigned node)
+{
+    for (int mark = 1; mark >= 0; mark--)
+        for (const uint8_t *l = qi_zonelists[node][class]; *l != 0xff; l++) {
+            struct qi_zone *z = &qi_zones[*l];
+            struct quire_page *p;
+
+            if (gfp & QUIRE_GFP_THISNODE && z->node != node)
+                continue;
+            p = take_from_zone(z, order, gfp, class, (unsigned)mark);
+            if (p)
+                return p;
+        }
+    return NULL;
+}
+
+static void count_failure(unsigned class, unsigned node)
+{
+    uint8_t slot = qi_zonelists[node][class][0];
+
+    if (slot != 0xff)
+        qi_fetch_add_relaxed(&qi_zones[slot].fails, 1u);
+}
+
+static void clear_block(struct quire_page *p, unsigned order)
+{
+    char *at = quire_page_ptr(p);
+
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        qport_clear_page(at + i * QUIRE_PAGE_SIZE);
+}
+
+struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned node)
+{
+    unsigned class = qi_gfp_class(gfp);
+    struct quire_page *p;
+    unsigned long irq;
+
+    QI_CHECK(node == QUIRE_NODE_ANY || node < qi_nnodes, "frames: allocation from node %u of %u",
+             node, qi_nnodes);
+    if (order > QUIRE_MAX_ORDER || injected())
+        return NULL;
+    irq = qport_irq_save();
+    if (node == QUIRE_NODE_ANY)
+        node = qi_cpu_nodes[qport_cpu()];
+    p = take_from_list(order, gfp, class, node);
+    /* what this CPU holds back, of other types and orders, may be just what is missing */
+    if (QI_UNLIKELY(!p) && drain_cpu(qport_cpu()))
+        p = take_from_list(order, gfp, class, node);
+    if (QI_UNLIKELY(!p))
+        count_failure(class, node);
+    qport_irq_restore(irq);
+    if (p && gfp & QUIRE_GFP_ZERO)
+        clear_block(p, order);
+    return p;
+}
+
+struct quire_page *quire_page_alloc(unsigned order, quire_gfp gfp, unsigned node)
+{
+    struct quire_page *p;
+
+    if (QI_UNLIKELY(order || node != QUIRE_NODE_ANY || gfp & QUIRE_GFP_THISNODE))
+        return qi_page_alloc_slow(order, gfp, node);
+    p = qi_page_try_alloc(gfp);
+    if (QI_UNLIKELY(!p))
+        return qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
+    if (gfp & QUIRE_GFP_ZERO)
+        qport_clear_page(quire_page_ptr(p));
+    return p;
+}
+
+struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned order, quire_gfp gfp,
+                                         unsigned node)
+{
+    struct quire_page *p = NULL;
+    unsigned long irq;
+
+    if (order > QUIRE_MAX_ORDER || injected())
+        return NULL;
+    irq = qport_irq_save();
+    if (node == QUIRE_NODE_ANY)
+        node = qi_cpu_nodes[qport_cpu()];
+    for (unsigned i = 0; i < qi_nzones; i++)
+        if (qi_zones[i].type == zone && qi_zones[i].node == node) {
+            p = take_from_zone(&qi_zones[i], order, gfp, zone, 0);
+            if (!p && drain_cpu(qport_cpu()))
+                p = take_from_zone(&qi_zones[i], order, gfp, zone, 0);
+            if (!p)
+                qi_fetch_add_relaxed(&qi_zones[i].fails, 1u);
+        }
+    qport_irq_restore(irq);
+    if (p && gfp & QUIRE_GFP_ZERO)
+        clear_block(p, order);
+    return p;
+}
+
+/* Frames straight from the blocks of a zone into out, made into pages. */
+static size_t bulk_from_zone(struct qi_zone *z, size_t n, struct quire_page **out, quire_gfp gfp,
+                             unsigned class)
+{
+    unsigned type = qi_gfp_type(gfp);
+    uint32_t flags = z->place | type << QI_PG_TYPE_SHIFT;
+    uint64_t may = spare(z, class, gfp, 0);
+    size_t got;
+
+    if (!may)
+        return 0;
+    n = QI_MIN(n, may);
+    qi_zone_lock(z);
+    got = qi_zone_take_frames(z, type, (unsigned)QI_MIN(n, (size_t)UINT32_MAX), out);
+    z->allocs += got;
+    qi_zone_unlock(z);
+    for (size_t i = 0; i < got; i++)
+        qi_page_hand_out(out[i], flags);
+    return got;
+}
+
+/* Interrupts are off no longer than it takes to get this many. */
+#define BULK_STEP 256u
+
+static size_t bulk_step(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node)
+{
+    unsigned class = qi_gfp_class(gfp);
+    unsigned long irq = qport_irq_save();
+    struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
+    size_t got = 0;
+
+    if (node == QUIRE_NODE_ANY)
+        node = qi_cpu_nodes[qport_cpu()];
+    for (const uint8_t *l = qi_zonelists[node][class]; *l != 0xff && got < n; l++) {
+        struct qi_zone *z = &qi_zones[*l];
+        struct qi_stack *s = qi_stack_of(c, z->place, 0, qi_gfp_type(gfp));
+
+        if (gfp & QUIRE_GFP_THISNODE && z->node != node)
+            continue;
+        while (got < n && s->count) {
+            out[got] = qi_stack_pop(s);
+            qi_page_hand_out(out[got++], s->flags);
+        }
+        if (got < n)
+            got += bulk_from_zone(z, n - got, out + got, gfp, class);
+    }
+    qport_irq_restore(irq);
+    return got;
+}
+
+size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node)
+{
+    size_t got = 0, k;
+
+    QI_CHECK(node == QUIRE_NODE_ANY || node < qi_nnodes, "frames: allocation from node %u of %u",
+             node, qi_nnodes);
+    while (got < n && !quire_frame_fail_armed()) {
+        k = bulk_step(QI_MIN(n - got, (size_t)BULK_STEP), out + got, gfp, node);
+        if (!k)
+            break;
+        for (size_t i = got; gfp & QUIRE_GFP_ZERO && i < got + k; i++)
+            qport_clear_page(quire_page_ptr(out[i]));
+        got += k;
+    }
+    /* the last ones, or those that injected failures count, one by one */
+    while (got < n && (out[got] = qi_page_alloc_slow(0, gfp, node)))
+        got++;
+    return got;
+}
+
+/* ---- Freeing ---- */
+
+/* A block of order 1 and up with that many references; checks, then to its stack or zone. */
+static void free_block(struct quire_page *p, unsigned order, unsigned refs)
+{
+    uint32_t flags = p->flags;
+    uint64_t pfn = quire_pfn_of_page(p).v;
+    struct qi_zone *z;
+    unsigned long irq;
+
+    if (QI_UNLIKELY((flags & QI_PG_STATE) != QUIRE_PG_HEAD || quire_page_order(p) != order ||
+                    p->counts != refs))
+        qi_page_bad(p, order, "bad free");
+    z = qi_zone_of(flags);
+    irq = qport_irq_save();
+    /* it keeps its form, as a free block may */
+    qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_HEAD | QUIRE_PG_FREE);
+    qi_store_relaxed(&p->counts, (uint64_t)0);
+    if (order < QI_STACK_ORDERS) {
+        unsigned type = z->blocks[qi_block_of(z, pfn)].type;
+
+        qi_stack_push(qi_stack_of(&qi_frame_cpus[qport_cpu()], flags, order, type), p);
+    } else {
+        if (order < QI_BLOCK_ORDER)
+            qi_pages_loose_free(z, p, order);
+        qi_zone_lock(z);
+        qi_zone_give(z, pfn, order);
+        z->frees += 1ull << order;
+        qi_zone_unlock(z);
+    }
+    qport_irq_restore(irq);
+}
+
+void quire_page_free(struct quire_page *page, unsigned order)
+{
+    if (QI_LIKELY(order == 0))
+        qi_page_free_fast(page);
+    else
+        free_block(page, order, 1);
+}
+
+void quire_page_put(struct quire_page *page)
+{
+    struct quire_page *p = quire_page_head(page);
+    uint32_t refs = qi_load_acquire(&p->refs);
+    unsigned order;
+
+    /* Only a holder can take another reference, so the last holder races with nobody. */
+    if (refs != 1) {
+        QI_CHECK(refs && !(p->flags & QUIRE_PG_FREE), "frames: put of pfn %#lx flags %#x refs %u",
+                 (unsigned long)quire_pfn_of_page(p).v, p->flags, refs);
+        if (qi_fetch_sub_acqrel(&p->refs, 1u) != 1)
+            return;
+        refs = 0;
+    }
+    order = quire_page_order(p);
+    if (QI_LIKELY(!order))
+        qi_page_free_refs(p, refs);
+    else
+        free_block(p, order, refs);
+}
+
+void quire_page_free_bulk(size_t n, struct quire_page **pages)
+{
+    for (size_t i = 0; i < n;) {
+        size_t end = QI_MIN(n, i + BULK_STEP);
+        unsigned long irq = qport_irq_save();
+        struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
+
+        for (; i < end; i++) {
+            struct quire_page *p = pages[i];
+            uint32_t flags = p->flags;
+
+            if (QI_UNLIKELY(flags & QI_PG_STATE || p->counts > 1)) {
+                qport_irq_restore(irq);
+                qi_page_bad(p, 0, "bad free");
+            }
+            qi_page_take_back(c, p, flags);
+        }
+        qport_irq_restore(irq);
+    }
+}
+
+void qi_zone_lock_init(struct qi_zone *z) { qi_spin_init(&z->lock, &zone_lock_class); }

@@ -1,0 +1,158 @@
+/*
+ * frame/frame.h - what higher layers may use of src/frame beyond quire/frame.h: the fast paths,
+ * inline.
+ *
+ * Each CPU has, for each zone, order 0..3 and migrate type, an array of free blocks (a stack).
+ * Taking one and giving one back are a few loads and stores with interrupts off, under no lock.  A
+ * stack belongs to its CPU; everybody else may only read its count.
+ *
+ * In order-0 pages the order bits of the flags hold the migrate type of the stack that the page
+ * came from, so that a free finds it without looking at the pageblock.
+ */
+#ifndef QI_FRAME_FRAME_H
+#define QI_FRAME_FRAME_H
+
+#include <quire/frame.h>
+#include "../base/atomic.h"
+#include "../base/bits.h"
+#include "../base/check.h"
+
+#define QI_STACK_SLOTS  59
+#define QI_STACK_ORDERS 4 /* orders 0..3 */
+#define QI_STACK_TYPES  3 /* QUIRE_UNMOVABLE, MOVABLE, RECLAIMABLE */
+
+struct qi_zone;
+
+struct qi_stack {
+    uint32_t count; /* pages in it; other CPUs may read it */
+    uint32_t
+        limit; /* a free at this count gives some back first; 0: everything goes the slow way */
+    uint64_t allocs;
+    uint64_t net; /* pages that came from blocks less pages that went to blocks */
+    struct qi_zone *zone;
+    uint32_t flags; /* of a page that is handed out from here */
+    uint8_t order, type;
+    uint16_t want; /* the limit when failure injection is off */
+    struct quire_page *pages[QI_STACK_SLOTS];
+} QI_CACHE_ALIGNED;
+_Static_assert(sizeof(struct qi_stack) == 512, "a stack is eight cache lines");
+
+/* (gfp >> 1) & QI_GFP_INDEX: the bits MOVABLE, RECLAIMABLE, DMA and DMA32. */
+#define QI_GFP_INDEX 27u
+
+struct qi_frame_cpu {
+    struct qi_stack *fast[QI_GFP_INDEX + 1]; /* of the preferred zone, order 0; never NULL */
+    struct qi_stack *stacks;                 /* [zone slot][order][type] */
+} QI_CACHE_ALIGNED;
+
+extern struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
+/* flags >> QUIRE_PG_ZONE_SHIFT: index of the zone's first stack in units of a zone's stacks. */
+extern uint8_t qi_zone_slot[2048];
+
+/* The flags that are the allocator's own business; what a user sets is his. */
+#define QI_PG_STATE      (QUIRE_PG_RESERVED | QUIRE_PG_FREE | QUIRE_PG_HEAD | QUIRE_PG_TAIL)
+#define QI_PG_TYPE_SHIFT QUIRE_PG_ORDER_SHIFT
+#define QI_PG_PLACE      (~0u << QUIRE_PG_ZONE_SHIFT)  /* zone and node in the flags */
+#define QI_PG_KEPT       (~0u << QUIRE_PG_ORDER_SHIFT) /* what a free leaves of the flags */
+
+/* Stop with the values of p: what is wrong with it. */
+_Noreturn void qi_page_bad(const struct quire_page *p, unsigned order, const char *what);
+
+/* Out of line: the stack is empty or full. */
+struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned node);
+void qi_stack_overflow(struct qi_stack *s, struct quire_page *p);
+
+static inline struct qi_stack *qi_stack_of(struct qi_frame_cpu *c, uint32_t flags, unsigned order,
+                                           unsigned type)
+{
+    return c->stacks +
+           qi_zone_slot[flags >> QUIRE_PG_ZONE_SHIFT] * (QI_STACK_ORDERS * QI_STACK_TYPES) +
+           order * QI_STACK_TYPES + type;
+}
+
+/* Take the top of a stack that is not empty; interrupts off. */
+static QI_ALWAYS_INLINE struct quire_page *qi_stack_pop(struct qi_stack *s)
+{
+    uint32_t n = s->count - 1;
+    struct quire_page *p = s->pages[n];
+
+    qi_store_relaxed(&s->count, n);
+    s->allocs++;
+    return p;
+}
+
+/* A page leaves the allocator with these flags and one reference. */
+static QI_ALWAYS_INLINE void qi_page_hand_out(struct quire_page *p, uint32_t flags)
+{
+    if (QI_UNLIKELY(!(p->flags & QUIRE_PG_FREE) || p->counts))
+        qi_page_bad(p, 0, "free frame was written to");
+    qi_store_relaxed(&p->flags, flags);
+    qi_store_relaxed(&p->counts, (uint64_t)1);
+    p->owner = 0;
+}
+
+/* One order-0 page from this CPU's stack of its preferred zone, or NULL.  gfp without THISNODE;
+ * ZERO is not looked at. */
+static QI_ALWAYS_INLINE struct quire_page *qi_page_try_alloc(quire_gfp gfp)
+{
+    unsigned long irq = qport_irq_save();
+    struct qi_stack *s = qi_frame_cpus[qport_cpu()].fast[gfp >> 1 & QI_GFP_INDEX];
+    struct quire_page *p = NULL;
+
+    if (QI_LIKELY(s->count)) {
+        p = qi_stack_pop(s);
+        qi_page_hand_out(p, s->flags);
+    }
+    qport_irq_restore(irq);
+    return p;
+}
+
+/* quire_page_alloc(0, gfp, QUIRE_NODE_ANY). */
+static QI_ALWAYS_INLINE struct quire_page *qi_page_alloc_fast(quire_gfp gfp)
+{
+    struct quire_page *p;
+
+    if (gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_ZERO))
+        return quire_page_alloc(0, gfp, QUIRE_NODE_ANY);
+    p = qi_page_try_alloc(gfp);
+    return QI_LIKELY(p != NULL) ? p : qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
+}
+
+/* Put a page on a stack of this CPU; interrupts off. */
+static QI_ALWAYS_INLINE void qi_stack_push(struct qi_stack *s, struct quire_page *p)
+{
+    if (QI_LIKELY(s->count < s->limit)) {
+        s->pages[s->count] = p;
+        qi_store_relaxed(&s->count, s->count + 1);
+    } else {
+        qi_stack_overflow(s, p);
+    }
+}
+
+/* The same for an order-0 page that was checked, as its flags say; it becomes free. */
+static QI_ALWAYS_INLINE void qi_page_take_back(struct qi_frame_cpu *c, struct quire_page *p,
+                                               uint32_t flags)
+{
+    qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_FREE);
+    qi_store_relaxed(&p->counts, (uint64_t)0);
+    qi_stack_push(qi_stack_of(c, flags, 0, flags >> QI_PG_TYPE_SHIFT & 3), p);
+}
+
+/* Free an order-0 page that must have refs as given (1, or 0 when the caller dropped the last) and
+ * no mapping. */
+static QI_ALWAYS_INLINE void qi_page_free_refs(struct quire_page *p, unsigned refs)
+{
+    uint32_t flags = p->flags;
+    unsigned long irq;
+
+    if (QI_UNLIKELY(flags & QI_PG_STATE || p->counts != refs))
+        qi_page_bad(p, 0, "bad free");
+    irq = qport_irq_save();
+    qi_page_take_back(&qi_frame_cpus[qport_cpu()], p, flags);
+    qport_irq_restore(irq);
+}
+
+/* quire_page_free(page, 0). */
+static QI_ALWAYS_INLINE void qi_page_free_fast(struct quire_page *p) { qi_page_free_refs(p, 1); }
+
+#endif

@@ -1,0 +1,493 @@
+/*
+ * frame/init.c - from the boot memory map to zones, watermarks, zone lists and stacks.
+ *
+ * The work is proportional to the number of ranges and pageblocks, not of frames: struct pages are
+ * written here only for frames that are reserved or share a pageblock with one; all others stay as
+ * the port delivered them, zeroed, until their pageblock is first used (QI_PAGES_UNTOUCHED).
+ */
+#include "../base/fmt.h"
+#include "zone.h"
+
+#define PFN_16M ((16ull << 20) / QUIRE_PAGE_SIZE)
+#define PFN_4G  ((4ull << 30) / QUIRE_PAGE_SIZE)
+/* x86-64 and AArch64 have at most 52 bits of physical address: what firmware says beyond is a lie
+ */
+#define PFN_END ((1ull << 52) / QUIRE_PAGE_SIZE)
+
+const char *const qi_zone_names[QUIRE_ZONES] = {"DMA", "DMA32", "Normal", "Movable", "Device"};
+
+static uint8_t distances[QUIRE_MAX_NODES][QUIRE_MAX_NODES];
+
+/* One usable piece of memory that lies in one zone. */
+struct piece {
+    uint64_t start, end; /* frames */
+    unsigned node, type;
+};
+
+struct cursor {
+    uint32_t range;
+    uint64_t at; /* go on from this frame of the range */
+};
+
+/* Walk the usable ranges of the map, cut at the borders between zone types.  False: done. */
+static bool next_piece(const struct quire_memmap *m, struct cursor *c, struct piece *out)
+{
+    for (; c->range < m->n; c->range++, c->at = 0) {
+        const struct quire_mem_range *r = &m->ranges[c->range];
+        uint64_t start = r->base.v / QUIRE_PAGE_SIZE, end = start + r->len / QUIRE_PAGE_SIZE;
+
+        /* Frame 0 is never handed out: too many callers take address 0 for "none". */
+        start = QI_MAX(QI_MAX(start, c->at), (uint64_t)1);
+        end = QI_MIN(end, PFN_END);
+        if (r->kind != QUIRE_MEM_USABLE || start >= end)
+            continue;
+        out->node = r->node;
+        out->type = start < PFN_16M  ? QUIRE_ZONE_DMA
+                    : start < PFN_4G ? QUIRE_ZONE_DMA32
+                                     : QUIRE_ZONE_NORMAL;
+        if (start < PFN_16M)
+            end = QI_MIN(end, PFN_16M);
+        else if (start < PFN_4G)
+            end = QI_MIN(end, PFN_4G);
+        out->start = start;
+        out->end = c->at = end;
+        return true;
+    }
+    return false;
+}
+
+#define FOR_EACH_PIECE(m, p) for (struct cursor c_ = {0}; next_piece(m, &c_, &(p));)
+
+static struct qi_zone *zone_by(unsigned node, unsigned type)
+{
+    for (unsigned i = 0; i < qi_nzones; i++)
+        if (qi_zones[i].node == node && qi_zones[i].type == type)
+            return &qi_zones[i];
+    return NULL;
+}
+
+/* ---- What the caller says ---- */
+
+static enum quire_status check_boot(const struct quire_boot *b)
+{
+    struct piece p;
+
+    if (!b || !b->map || b->nodes < 1 || b->nodes > QUIRE_MAX_NODES || b->cpus < 1 ||
+        b->cpus > QUIRE_MAX_CPUS) {
+        qi_log(QUIRE_LOG_ERROR, "frames: nodes %u (1..%u), cpus %u (1..%u)", b ? b->nodes : 0,
+               QUIRE_MAX_NODES, b ? b->cpus : 0, QUIRE_MAX_CPUS);
+        return QUIRE_INVALID;
+    }
+    for (unsigned c = 0; b->cpu_node && c < b->cpus; c++)
+        if (b->cpu_node[c] >= b->nodes) {
+            qi_log(QUIRE_LOG_ERROR, "frames: cpu %u is of node %u of %u", c, b->cpu_node[c],
+                   b->nodes);
+            return QUIRE_INVALID;
+        }
+    FOR_EACH_PIECE(b->map, p)
+    if (p.node >= b->nodes) {
+        qi_log(QUIRE_LOG_ERROR, "frames: memory at %#lx is of node %u of %u",
+               (unsigned long)(p.start * QUIRE_PAGE_SIZE), p.node, b->nodes);
+        return QUIRE_INVALID;
+    }
+    return QUIRE_OK;
+}
+
+/* ---- Zones ---- */
+
+/* The populated zones by node, then upwards, with their spans. */
+static enum quire_status find_zones(const struct quire_boot *b)
+{
+    struct piece p;
+
+    qi_nzones = 0;
+    for (unsigned i = 0; i < QI_COUNT(qi_zone_slot); i++)
+        qi_zone_slot[i] = 0;
+    for (unsigned node = 0; node < b->nodes; node++)
+        for (unsigned type = 0; type < QI_CLASSES; type++) {
+            struct qi_zone *z = &qi_zones[qi_nzones];
+
+            *z =
+                (struct qi_zone){.start = UINT64_MAX, .node = (uint8_t)node, .type = (uint8_t)type};
+            FOR_EACH_PIECE(b->map, p)
+            if (p.node == node && p.type == type) {
+                z->start = QI_MIN(z->start, p.start);
+                z->end = QI_MAX(z->end, p.end);
+                z->present += p.end - p.start;
+            }
+            if (!z->present)
+                continue;
+            z->slot = (uint8_t)qi_nzones++;
+            z->place = node << QUIRE_PG_NODE_SHIFT | type << QUIRE_PG_ZONE_SHIFT;
+            z->first_block = z->start / QI_BLOCK_FRAMES;
+            z->nblocks =
+                (uint32_t)((z->end + QI_BLOCK_FRAMES - 1) / QI_BLOCK_FRAMES - z->first_block);
+            qi_zone_slot[z->place >> QUIRE_PG_ZONE_SHIFT] = z->slot;
+            qi_zone_lock_init(z);
+            for (unsigned l = 0; l < QI_BIG_LISTS; l++)
+                z->big[l] = QI_NONE;
+            for (unsigned t = 0; t < QI_STACK_TYPES; t++)
+                for (unsigned l = 0; l < QI_PART_LISTS; l++)
+                    z->part[t][l] = QI_NONE;
+        }
+    if (qi_nzones)
+        return QUIRE_OK;
+    qi_log(QUIRE_LOG_ERROR, "frames: the memory map has no usable memory");
+    return QUIRE_INVALID;
+}
+
+/* Struct pages of every pageblock that has usable memory, in as few calls as possible. */
+static enum quire_status populate(const struct quire_memmap *m)
+{
+    uint64_t from = 0, to = 0;
+    unsigned node = 0;
+    struct piece p;
+    enum quire_status s = QUIRE_OK;
+
+    FOR_EACH_PIECE(m, p)
+    {
+        uint64_t start = qi_align_down(p.start, QI_BLOCK_FRAMES);
+        uint64_t end = qi_align_up(p.end, QI_BLOCK_FRAMES);
+
+        if (to && start <= to && p.node == node) {
+            to = QI_MAX(to, end);
+            continue;
+        }
+        if (to)
+            s = qport_vmemmap_populate((uintptr_t)quire_page_of_pfn(Q_PFN(from)),
+                                       (uintptr_t)quire_page_of_pfn(Q_PFN(to)), node);
+        if (s)
+            return s;
+        from = start;
+        to = end;
+        node = p.node;
+    }
+    return qport_vmemmap_populate((uintptr_t)quire_page_of_pfn(Q_PFN(from)),
+                                  (uintptr_t)quire_page_of_pfn(Q_PFN(to)), node);
+}
+
+static enum quire_status boot_alloc(struct quire_memmap *m, uint64_t len, unsigned node,
+                                    const char *owner, void **out)
+{
+    q_pa pa;
+    enum quire_status s = quire_memmap_alloc(m, len, QUIRE_PAGE_SIZE, 0, node, owner, &pa);
+
+    if (s) {
+        qi_log(QUIRE_LOG_ERROR, "frames: no %lu KiB for %s: %s", (unsigned long)(len >> 10), owner,
+               quire_status_text(s));
+        return s;
+    }
+    *out = quire_ptr_of_pa(pa);
+    return QUIRE_OK;
+}
+
+static enum quire_status alloc_blocks(struct quire_memmap *m, struct qi_zone *z)
+{
+    uint64_t bits = (uint64_t)z->nblocks * sizeof z->bits[0], i;
+    void *at;
+    enum quire_status s = boot_alloc(m, bits + (uint64_t)z->nblocks * sizeof *z->blocks, z->node,
+                                     "frame bitmaps", &at);
+
+    if (s)
+        return s;
+    z->bits = at;
+    z->blocks = (struct qi_block *)((char *)at + bits);
+    for (i = 0; i < z->nblocks; i++)
+        z->blocks[i] = (struct qi_block){.next = QI_NONE, .prev = QI_NONE};
+    return QUIRE_OK;
+}
+
+/* ---- Frames into blocks ---- */
+
+/* [start, end) may be handed out. */
+static void add_free(struct qi_zone *z, uint64_t start, uint64_t end)
+{
+    while (start < end) {
+        uint32_t i = qi_block_of(z, start);
+        uint64_t stop = QI_MIN(end, qi_block_pfn(z, i) + QI_BLOCK_FRAMES);
+        struct qi_block *b = &z->blocks[i];
+
+        z->managed += stop - start;
+        if (!b->managed && stop - start < QI_BLOCK_FRAMES)
+            for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
+                z->bits[i][w] = 0;
+        if (stop - start < QI_BLOCK_FRAMES)
+            for (uint64_t f = start; f < stop; f++)
+                z->bits[i][f / 64 % QI_BLOCK_WORDS] |= 1ull << f % 64;
+        b->managed = (uint16_t)(b->managed + (stop - start));
+        start = stop;
+    }
+}
+
+static void mark_reserved(struct qi_zone *z, uint64_t start, uint64_t end)
+{
+    for (; start < end; start++) {
+        struct quire_page *p = quire_page_of_pfn(Q_PFN(start));
+
+        p->flags = z->place | QUIRE_PG_RESERVED;
+        p->counts = 1;
+        z->blocks[qi_block_of(z, start)].state = QI_BLOCK_RESERVED;
+    }
+}
+
+/* Split a piece into what is reserved and what is free. */
+static void add_piece(const struct quire_memmap *m, struct qi_zone *z, const struct piece *p)
+{
+    uint64_t at = p->start;
+    uint32_t lo = 0, hi = m->nreserved;
+
+    while (lo < hi) { /* the first reservation that ends above at */
+        uint32_t mid = lo + (hi - lo) / 2;
+        const struct quire_mem_range *r = &m->reserved[mid];
+
+        if ((r->base.v + (r->len - 1)) / QUIRE_PAGE_SIZE < at)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    for (; lo < m->nreserved && at < p->end; lo++) {
+        const struct quire_mem_range *r = &m->reserved[lo];
+        uint64_t from = r->base.v / QUIRE_PAGE_SIZE;
+        uint64_t to = (r->base.v + (r->len - 1)) / QUIRE_PAGE_SIZE + 1;
+
+        from = QI_MIN(QI_MAX(from, at), p->end);
+        to = QI_MIN(QI_MAX(to, at), p->end);
+        add_free(z, at, from);
+        mark_reserved(z, from, to);
+        at = to;
+    }
+    add_free(z, at, p->end);
+}
+
+/* Struct pages of a block that is not wholly free: its own free frames, and the holes that no zone
+ * has claimed. */
+static void make_pages(struct qi_zone *z, uint32_t i)
+{
+    struct quire_page *page = quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i)));
+    bool some = z->blocks[i].managed != 0;
+
+    for (unsigned f = 0; f < QI_BLOCK_FRAMES; f++)
+        if (some && z->bits[i][f / 64] >> f % 64 & 1)
+            page[f].flags = z->place | QUIRE_PG_FREE;
+        else if (!page[f].flags)
+            page[f].flags = z->place | QUIRE_PG_RESERVED;
+}
+
+/* All blocks of the zone to their lists, from the top. */
+static void add_blocks(struct qi_zone *z)
+{
+    uint32_t i = z->nblocks, run = 0;
+
+    while (i-- > 0) {
+        struct qi_block *b = &z->blocks[i];
+
+        if (b->managed == QI_BLOCK_FRAMES) {
+            run++;
+            if (i > 0)
+                continue;
+            qi_zone_add_whole(z, 0, run);
+            return;
+        }
+        if (run)
+            qi_zone_add_whole(z, i + 1, run);
+        run = 0;
+        if (b->managed || b->state == QI_BLOCK_RESERVED)
+            make_pages(z, i);
+        if (b->managed)
+            qi_zone_add_part(z, i);
+    }
+}
+
+/* ---- Watermarks ---- */
+
+static uint64_t isqrt(uint64_t v)
+{
+    uint64_t r = 0;
+
+    for (uint64_t bit = 1ull << 31; bit; bit >>= 1)
+        if ((r + bit) * (r + bit) <= v)
+            r += bit;
+    return r;
+}
+
+/*
+ * As Linux (mm/page_alloc.c: calculate_min_free_kbytes, __setup_per_zone_wmarks,
+ * setup_per_zone_lowmem_reserve; Documentation/admin-guide/sysctl/vm.rst): min_free_kbytes is the
+ * root of 16 times the memory in KiB, within 128 KiB..256 MiB; each zone keeps its share.  low and
+ * high lie a quarter of min, or a thousandth of the zone, apart.  A zone keeps 1/256 of the memory
+ * of the higher zones of its node from requests that could have used those.
+ */
+static void watermarks_init(void)
+{
+    uint64_t all = quire_managed_pages(), kb = isqrt(all * 4 * 16), pages;
+
+    kb = QI_MIN(QI_MAX(kb, (uint64_t)128), (uint64_t)262144);
+    pages = kb / 4;
+    for (unsigned i = 0; i < qi_nzones; i++) {
+        struct qi_zone *z = &qi_zones[i];
+        uint64_t step;
+
+        z->wmark[0] = all ? pages * z->managed / all : 0;
+        step = QI_MAX(z->wmark[0] / 4, z->managed / 1000);
+        z->wmark[1] = z->wmark[0] + step;
+        z->wmark[2] = z->wmark[0] + 2 * step;
+        for (unsigned class = z->type + 1u; class < QI_CLASSES; class ++) {
+            const struct qi_zone *up = zone_by(z->node, class);
+
+            z->reserve[class] = z->reserve[class - 1] + (up ? up->managed / 256 : 0);
+        }
+    }
+}
+
+/* ---- Zone lists and stacks ---- */
+
+/* The node itself, whatever the table says, then the others by distance; of equals the next higher
+ * one first (and round), so that the nodes do not all fall back to node 0. */
+static unsigned nodes_by_distance(unsigned from, uint8_t *order)
+{
+    unsigned n = 0;
+
+    for (unsigned k = 0; k < qi_nnodes; k++) {
+        unsigned node = (from + k) % qi_nnodes, at = n++;
+
+        while (at > 0 && distances[from][order[at - 1]] > distances[from][node] && at - 1 > 0) {
+            order[at] = order[at - 1];
+            at--;
+        }
+        order[at] = (uint8_t)node;
+    }
+    return n;
+}
+
+static void zonelists_init(const struct quire_boot *b)
+{
+    uint8_t order[QUIRE_MAX_NODES];
+
+    for (unsigned i = 0; i < qi_nnodes; i++)
+        for (unsigned j = 0; j < qi_nnodes; j++)
+            distances[i][j] = b->distance ? b->distance[i * qi_nnodes + j] : i == j ? 10 : 20;
+    for (unsigned node = 0; node < qi_nnodes; node++) {
+        unsigned n = nodes_by_distance(node, order);
+
+        for (unsigned class = 0; class < QI_CLASSES; class ++) {
+            uint8_t *l = qi_zonelists[node][class];
+
+            for (unsigned k = 0; k < n; k++)
+                for (unsigned type = class + 1; type-- > 0;) {
+                    const struct qi_zone *z = zone_by(order[k], type);
+
+                    if (z && z->managed)
+                        *l++ = z->slot;
+                }
+            *l = 0xff;
+        }
+    }
+}
+
+static void stack_init(struct qi_stack *s, struct qi_zone *z, unsigned order, unsigned type)
+{
+    /* a small zone must not disappear into the stacks */
+    static const uint8_t limits[QI_STACK_ORDERS] = {56, 16, 8, 4};
+    uint64_t fair = (z->managed >> order) / (64ull * qi_ncpus);
+
+    s->count = 0;
+    s->allocs = s->net = 0;
+    s->zone = z;
+    s->order = (uint8_t)order;
+    s->type = (uint8_t)type;
+    s->want = (uint16_t)QI_MAX(QI_MIN((uint64_t)limits[order], fair), (uint64_t)2);
+    s->limit = s->want;
+    s->flags = z->place |
+               (order ? QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT : type << QI_PG_TYPE_SHIFT);
+}
+
+static enum quire_status stacks_init(struct quire_memmap *m)
+{
+    unsigned n = qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES;
+
+    for (unsigned c = 0; c < qi_ncpus; c++) {
+        void *at;
+        enum quire_status s =
+            boot_alloc(m, n * sizeof(struct qi_stack), qi_cpu_nodes[c], "per-CPU frame lists", &at);
+
+        if (s)
+            return s;
+        qi_frame_cpus[c].stacks = at;
+    }
+    return QUIRE_OK;
+}
+
+/* After the zones are filled: limits depend on their sizes. */
+static void stacks_fill_in(void)
+{
+    static struct qi_stack none; /* for a class without a zone: always empty */
+
+    for (unsigned c = 0; c < qi_ncpus; c++) {
+        struct qi_frame_cpu *cpu = &qi_frame_cpus[c];
+
+        for (unsigned i = 0; i < qi_nzones; i++)
+            for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++)
+                stack_init(&cpu->stacks[i * QI_STACK_ORDERS * QI_STACK_TYPES + k], &qi_zones[i],
+                           k / QI_STACK_TYPES, k % QI_STACK_TYPES);
+        for (unsigned i = 0; i <= QI_GFP_INDEX; i++) {
+            quire_gfp gfp = (quire_gfp)i << 1;
+            uint8_t slot = qi_zonelists[qi_cpu_nodes[c]][qi_gfp_class(gfp)][0];
+
+            cpu->fast[i] =
+                slot == 0xff ? &none : qi_stack_of(cpu, qi_zones[slot].place, 0, qi_gfp_type(gfp));
+        }
+    }
+}
+
+static enum quire_status build(const struct quire_boot *b)
+{
+    enum quire_status s = find_zones(b);
+    struct piece p;
+
+    if (!s)
+        s = populate(b->map);
+    if (!s)
+        s = stacks_init(b->map);
+    for (unsigned i = 0; !s && i < qi_nzones; i++)
+        s = alloc_blocks(b->map, &qi_zones[i]);
+    if (s)
+        return s;
+    /* nothing more is taken from the map: what is reserved now stays reserved */
+    FOR_EACH_PIECE(b->map, p)
+    add_piece(b->map, zone_by(p.node, p.type), &p);
+    for (unsigned i = 0; i < qi_nzones; i++) {
+        add_blocks(&qi_zones[i]);
+        qi_top_frame = QI_MAX(qi_top_frame, qi_zones[i].end);
+    }
+    watermarks_init();
+    zonelists_init(b);
+    stacks_fill_in();
+    return QUIRE_OK;
+}
+
+enum quire_status quire_frame_init(const struct quire_boot *b)
+{
+    enum quire_status s = check_boot(b);
+
+    if (s)
+        return s;
+    qi_nnodes = b->nodes;
+    qi_ncpus = b->cpus;
+    qi_top_frame = 0;
+    for (unsigned c = 0; c < b->cpus; c++)
+        qi_cpu_nodes[c] = b->cpu_node ? b->cpu_node[c] : 0;
+    s = build(b);
+    if (s) {
+        qi_nzones = qi_nnodes = qi_ncpus = 0;
+        return s;
+    }
+    quire_frame_fail_after(-1);
+    return QUIRE_OK;
+}
+
+unsigned quire_nodes(void) { return qi_nnodes; }
+unsigned quire_cpu_node(unsigned cpu) { return cpu < qi_ncpus ? qi_cpu_nodes[cpu] : 0; }
+unsigned quire_node_distance(unsigned from, unsigned to)
+{
+    return from < qi_nnodes && to < qi_nnodes ? distances[from][to] : 0;
+}

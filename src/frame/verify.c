@@ -1,0 +1,210 @@
+/*
+ * frame/verify.c - the walk over every structure of this layer.  The invariants are in frame.c.
+ */
+#include "zone.h"
+
+/* Log the first broken invariant, with the values, and give up. */
+#define BROKEN(...) return qi_log(QUIRE_LOG_ERROR, __VA_ARGS__), QUIRE_CORRUPT
+
+struct sums {
+    uint64_t free;   /* frames in blocks */
+    uint64_t loose;  /* frames that say FREE but are in no bitmap: they must be in stacks */
+    uint64_t listed; /* blocks met on lists */
+};
+
+/* F1, F2: the bitmap of a block agrees with its descriptor and with its pages. */
+static enum quire_status verify_part(const struct qi_zone *z, uint32_t i, struct sums *s)
+{
+    const struct qi_block *b = &z->blocks[i];
+    const uint64_t *bits = z->bits[i];
+    const struct quire_page *page = quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i)));
+
+    if (b->free != qi_bits_count(bits) || b->free > b->managed || b->free == QI_BLOCK_FRAMES)
+        BROKEN("frames: F1: block %u of zone %u: free %u, bits %u, managed %u", i, z->slot, b->free,
+               qi_bits_count(bits), b->managed);
+    if (b->free && b->order != qi_bits_max_order(bits))
+        BROKEN("frames: F1: block %u of zone %u: largest run %u, said %u", i, z->slot,
+               qi_bits_max_order(bits), b->order);
+    for (unsigned f = 0; f < QI_BLOCK_FRAMES; f++) {
+        bool bit = bits[f / 64] >> f % 64 & 1;
+        uint32_t flags = page[f].flags;
+
+        if (bit && ((flags & 0xffffu) != QUIRE_PG_FREE || page[f].refs ||
+                    (flags & QI_PG_PLACE) != z->place))
+            BROKEN("frames: F2: pfn %#lx is free, flags %#x refs %u",
+                   (unsigned long)(qi_block_pfn(z, i) + f), flags, page[f].refs);
+        if (!bit && flags & QUIRE_PG_FREE && (flags & QI_PG_PLACE) == z->place)
+            s->loose += 1ull << quire_page_order(&page[f]);
+    }
+    s->free += b->free;
+    s->listed += b->free != 0;
+    return QUIRE_OK;
+}
+
+/* F3: a run of whole blocks is aligned, in the zone, and its bodies are bodies; the buddy of a free
+ * one is not free as well. */
+static enum quire_status verify_run(const struct qi_zone *z, uint32_t i, struct sums *s)
+{
+    const struct qi_block *b = &z->blocks[i];
+    uint64_t abs = z->first_block + i, n = 1ull << (b->order - QI_BLOCK_ORDER);
+    uint64_t buddy = (abs ^ n) - z->first_block;
+
+    if (b->order < QI_BLOCK_ORDER || b->order > QUIRE_MAX_ORDER || abs & (n - 1) ||
+        i + n > z->nblocks)
+        BROKEN("frames: F3: block %u of zone %u heads a run of order %u", i, z->slot, b->order);
+    for (uint64_t k = 0; k < n; k++)
+        if (b[k].managed != QI_BLOCK_FRAMES || b[k].free || (k && b[k].state != QI_BLOCK_BODY))
+            BROKEN("frames: F3: block %lu of zone %u in a run of order %u: state %u managed %u",
+                   (unsigned long)(i + k), z->slot, b->order, b[k].state, b[k].managed);
+    if (b->state == QI_BLOCK_USED)
+        return QUIRE_OK;
+    if (b->order < QUIRE_MAX_ORDER && buddy < z->nblocks &&
+        z->blocks[buddy].state == QI_BLOCK_WHOLE && z->blocks[buddy].order == b->order)
+        BROKEN("frames: F3: block %u of zone %u and its buddy of order %u are both free", i,
+               z->slot, b->order);
+    s->free += n * QI_BLOCK_FRAMES;
+    s->listed++;
+    return QUIRE_OK;
+}
+
+static enum quire_status verify_blocks(const struct qi_zone *z, struct sums *s)
+{
+    uint32_t step;
+    uint64_t managed = 0;
+
+    for (uint32_t i = 0; i < z->nblocks; i += step) {
+        const struct qi_block *b = &z->blocks[i];
+        enum quire_status r = QUIRE_OK;
+
+        step = 1;
+        if (b->state == QI_BLOCK_PART) {
+            r = verify_part(z, i, s);
+        } else if (b->state == QI_BLOCK_WHOLE || b->state == QI_BLOCK_USED) {
+            r = verify_run(z, i, s);
+            step = r ? 1 : 1u << (b->order - QI_BLOCK_ORDER);
+        } else if (b->state > QI_BLOCK_RESERVED || b->managed) {
+            BROKEN("frames: F3: block %u of zone %u: state %u outside a run", i, z->slot, b->state);
+        }
+        if (r)
+            return r;
+        for (uint32_t k = i; k < i + step; k++)
+            managed += z->blocks[k].managed;
+    }
+    if (managed != z->managed)
+        BROKEN("frames: F1: zone %u manages %lu frames, its blocks %lu", z->slot,
+               (unsigned long)z->managed, (unsigned long)managed);
+    return QUIRE_OK;
+}
+
+/* Each block on the list belongs there; how many there are is added to *n. */
+static enum quire_status verify_list(const struct qi_zone *z, uint32_t head, unsigned state,
+                                     unsigned type, unsigned list, uint64_t *n)
+{
+    uint32_t prev = QI_NONE;
+
+    for (uint32_t i = head; i != QI_NONE; prev = i, i = z->blocks[i].next) {
+        const struct qi_block *b;
+        unsigned want;
+
+        if (i >= z->nblocks || ++*n > z->nblocks)
+            BROKEN("frames: F4: a list of zone %u leads to block %u of %u", z->slot, i, z->nblocks);
+        b = &z->blocks[i];
+        want = state == QI_BLOCK_WHOLE
+                   ? b->order - (unsigned)QI_BLOCK_ORDER
+                   : b->order * QI_FULLNESS + b->free / (QI_BLOCK_FRAMES / QI_FULLNESS);
+        if (b->state != state || b->prev != prev || want != list ||
+            (state == QI_BLOCK_PART && b->type != type))
+            BROKEN("frames: F4: block %u of zone %u (state %u type %u) is on list %u of type %u, "
+                   "not %u",
+                   i, z->slot, b->state, b->type, list, type, want);
+    }
+    return QUIRE_OK;
+}
+
+static enum quire_status verify_lists(const struct qi_zone *z, const struct sums *s)
+{
+    enum quire_status r;
+    uint64_t n = 0;
+
+    for (unsigned l = 0; l < QI_BIG_LISTS; l++) {
+        if ((z->big[l] != QI_NONE) != (z->big_mask >> l & 1))
+            BROKEN("frames: F4: zone %u: mask of whole blocks %#x", z->slot, z->big_mask);
+        r = verify_list(z, z->big[l], QI_BLOCK_WHOLE, 0, l, &n);
+        if (r)
+            return r;
+    }
+    for (unsigned t = 0; t < QI_STACK_TYPES; t++)
+        for (unsigned l = 0; l < QI_PART_LISTS; l++) {
+            if ((z->part[t][l] != QI_NONE) != (z->part_mask[t] >> l & 1))
+                BROKEN("frames: F4: zone %u: mask %#lx of type %u", z->slot,
+                       (unsigned long)z->part_mask[t], t);
+            r = verify_list(z, z->part[t][l], QI_BLOCK_PART, t, l, &n);
+            if (r)
+                return r;
+        }
+    if (n != s->listed)
+        BROKEN("frames: F4: zone %u: %lu blocks on lists, %lu should be", z->slot, (unsigned long)n,
+               (unsigned long)s->listed);
+    return QUIRE_OK;
+}
+
+/* F5: what a stack holds is free and in no bitmap.  *frames: how many there are. */
+static enum quire_status verify_stacks(const struct qi_zone *z, uint64_t *frames)
+{
+    for (unsigned c = 0; c < qi_ncpus; c++)
+        for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++) {
+            const struct qi_stack *s =
+                &qi_frame_cpus[c].stacks[z->slot * QI_STACK_ORDERS * QI_STACK_TYPES + k];
+
+            if (s->count > QI_STACK_SLOTS)
+                BROKEN("frames: F5: cpu %u: a stack of %u", c, s->count);
+            for (unsigned i = 0; i < s->count; i++) {
+                const struct quire_page *p = s->pages[i];
+                uint64_t pfn = quire_pfn_of_page(p).v;
+                uint32_t b = qi_block_of(z, pfn);
+
+                if (pfn < z->start || pfn >= z->end || !(p->flags & QUIRE_PG_FREE) || p->refs ||
+                    quire_page_order(p) != s->order || z->blocks[b].state != QI_BLOCK_PART ||
+                    qi_bits_any(z->bits[b], pfn % QI_BLOCK_FRAMES, s->order))
+                    BROKEN("frames: F5: cpu %u holds pfn %#lx order %u, flags %#x refs %u", c,
+                           (unsigned long)pfn, s->order, p->flags, p->refs);
+                *frames += 1ull << s->order;
+            }
+        }
+    return QUIRE_OK;
+}
+
+static enum quire_status verify_zone(const struct qi_zone *z)
+{
+    struct sums s = {0};
+    uint64_t cached = 0;
+    enum quire_status r = verify_blocks(z, &s);
+
+    if (r)
+        return r;
+    if (s.free != z->free)
+        BROKEN("frames: F1: zone %u says %lu free, its blocks %lu", z->slot, (unsigned long)z->free,
+               (unsigned long)s.free);
+    r = verify_lists(z, &s);
+    if (!r)
+        r = verify_stacks(z, &cached);
+    if (!r && cached != s.loose)
+        BROKEN("frames: F5: zone %u: %lu frames in stacks, %lu marked so", z->slot,
+               (unsigned long)cached, (unsigned long)s.loose);
+    return r;
+}
+
+enum quire_status quire_frame_verify(void)
+{
+    enum quire_status r = QUIRE_OK;
+
+    for (unsigned i = 0; !r && i < qi_nzones; i++) {
+        unsigned long irq = qport_irq_save();
+
+        qi_zone_lock(&qi_zones[i]);
+        r = verify_zone(&qi_zones[i]);
+        qi_zone_unlock(&qi_zones[i]);
+        qport_irq_restore(irq);
+    }
+    return r;
+}

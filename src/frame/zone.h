@@ -1,0 +1,135 @@
+/*
+ * frame/zone.h - zones and pageblocks, private to src/frame.  The theory is in frame.c.
+ */
+#ifndef QI_FRAME_ZONE_H
+#define QI_FRAME_ZONE_H
+
+#include "../sync/spin.h"
+#include "bitmap.h"
+#include "frame.h"
+
+#define QI_NONE        UINT32_MAX
+#define QI_BLOCK_ORDER QUIRE_HUGE_ORDER
+#define QI_CLASSES     3 /* QUIRE_ZONE_DMA, DMA32, NORMAL: the highest zone a request may use */
+#define QI_MAX_ZONES   (QUIRE_MAX_NODES * QI_CLASSES)
+#define QI_FULLNESS    4 /* lists of one order: blocks with less than 128, 256, 384, 512 free */
+#define QI_PART_LISTS  ((QI_BITS_MAX_ORDER + 1) * QI_FULLNESS)
+#define QI_BIG_LISTS   (QUIRE_MAX_ORDER - QI_BLOCK_ORDER + 1)
+
+enum qi_block_state {
+    QI_BLOCK_ABSENT,   /* the zone has no frame in it */
+    QI_BLOCK_RESERVED, /* none that the allocator was given */
+    QI_BLOCK_PART,     /* the bitmap says what is free */
+    QI_BLOCK_WHOLE,    /* first of 2^(order - 9) wholly free blocks, on a list */
+    QI_BLOCK_USED,     /* first of 2^(order - 9) blocks that are one allocation */
+    QI_BLOCK_BODY,     /* a later block of such a run */
+};
+
+/* What the struct pages of a block hold. */
+#define QI_PAGES_UNTOUCHED 0 /* zeros: never handed out */
+#define QI_PAGES_LOOSE     1 /* each its own state */
+                             /* 9..: head and tails of a block of this order */
+
+struct qi_block {
+    uint32_t next, prev; /* indexes in the zone; of PART with something free, and of WHOLE */
+    uint16_t free;       /* PART: bits set; else 0 */
+    uint16_t managed;    /* frames that the allocator was given */
+    uint8_t state;
+    uint8_t order; /* PART: of its largest run, if free; WHOLE, USED: of the run that it heads */
+    uint8_t type;  /* enum quire_migrate_type; kept by whole blocks, for pictures */
+    uint8_t pages;
+};
+_Static_assert(sizeof(struct qi_block) == 16, "struct qi_block");
+
+struct qi_zone {
+    struct qi_spin lock;
+    uint8_t slot, node, type;
+    uint32_t place;       /* zone and node as in the flags of a page */
+    uint64_t start, end;  /* frames spanned */
+    uint64_t first_block; /* start / 512 */
+    uint32_t nblocks;
+    struct qi_block *blocks;
+    uint64_t (*bits)[QI_BLOCK_WORDS];
+    uint64_t present, managed;
+    uint64_t wmark[3];            /* min, low, high */
+    uint64_t reserve[QI_CLASSES]; /* kept from requests of that class, beside the mark */
+
+    /* under lock; free may be read without it */
+    uint64_t free QI_CACHE_ALIGNED; /* frames in blocks */
+    uint64_t part_mask[QI_STACK_TYPES];
+    uint32_t big_mask;
+    uint32_t big[QI_BIG_LISTS];
+    uint32_t part[QI_STACK_TYPES][QI_PART_LISTS];
+    uint64_t allocs, frees, fails, locked; /* allocs, frees: past the stacks, in frames */
+};
+
+extern struct qi_zone qi_zones[QI_MAX_ZONES];
+extern unsigned qi_nzones, qi_nnodes, qi_ncpus;
+extern uint64_t qi_top_frame; /* end of the highest zone */
+/* Slots of the zones to try for a class from a node, in order; 0xff ends. */
+extern uint8_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
+extern uint8_t qi_cpu_nodes[QUIRE_MAX_CPUS];
+extern const char *const qi_zone_names[QUIRE_ZONES];
+
+/* Interrupts are off. */
+static inline void qi_zone_lock(struct qi_zone *z)
+{
+    qi_spin_lock_raw(&z->lock);
+    z->locked++;
+}
+static inline void qi_zone_unlock(struct qi_zone *z) { qi_spin_unlock_raw(&z->lock); }
+
+static inline struct qi_zone *qi_zone_of(uint32_t flags)
+{
+    return &qi_zones[qi_zone_slot[flags >> QUIRE_PG_ZONE_SHIFT]];
+}
+static inline uint32_t qi_block_of(const struct qi_zone *z, uint64_t pfn)
+{
+    return (uint32_t)(pfn / QI_BLOCK_FRAMES - z->first_block);
+}
+static inline uint64_t qi_block_pfn(const struct qi_zone *z, uint32_t i)
+{
+    return (z->first_block + i) * QI_BLOCK_FRAMES;
+}
+static inline unsigned qi_gfp_type(quire_gfp gfp)
+{
+    return gfp & QUIRE_GFP_MOVABLE       ? QUIRE_MOVABLE
+           : gfp & QUIRE_GFP_RECLAIMABLE ? QUIRE_RECLAIMABLE
+                                         : QUIRE_UNMOVABLE;
+}
+static inline unsigned qi_gfp_class(quire_gfp gfp)
+{
+    return gfp & QUIRE_GFP_DMA     ? QUIRE_ZONE_DMA
+           : gfp & QUIRE_GFP_DMA32 ? QUIRE_ZONE_DMA32
+                                   : QUIRE_ZONE_NORMAL;
+}
+
+/* ---- block.c: all with the zone's lock held ---- */
+
+/* A block of which nothing is on a list yet comes into being: n wholly free blocks at i, aligned
+ * or not; or one with the bitmap as it stands. */
+void qi_zone_add_whole(struct qi_zone *z, uint32_t i, uint32_t n);
+void qi_zone_add_part(struct qi_zone *z, uint32_t i);
+
+/* Up to n frames in out, ascending within a block; returns how many. */
+unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struct quire_page **out);
+/* A block of order 1..QUIRE_MAX_ORDER; its struct pages are not made.  NULL: none. */
+struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order);
+/* Frames of one word of a bitmap: those of mask from frame pfn, a multiple of 64. */
+void qi_zone_give_mask(struct qi_zone *z, uint64_t pfn, uint64_t mask);
+/* A block that is not in any structure; struct pages are marked free already. */
+void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order);
+/* The frames of an allocated block of order 9 and up become separate allocations. */
+void qi_zone_shatter(struct qi_zone *z, uint64_t pfn, unsigned order);
+
+/* ---- page.c: struct pages, no lock ---- */
+
+/* Head and tails of a block that is about to be handed out. */
+void qi_pages_compound(struct qi_zone *z, struct quire_page *head, unsigned order);
+/* 2^order free frames, each by itself. */
+void qi_pages_loose_free(struct qi_zone *z, struct quire_page *head, unsigned order);
+
+/* ---- frame.c ---- */
+void qi_zone_lock_init(struct qi_zone *z);
+
+#endif
