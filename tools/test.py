@@ -6,6 +6,7 @@ with sanitizers, fuzzers and boot tests; its last line is "N passed, N failed, N
 exit status tells whether anything failed.
 """
 import argparse
+import glob
 import os
 import subprocess
 import sys
@@ -55,6 +56,8 @@ class Run:
     def meson(self, suites):
         """Build and run suites; each program's line shows as it ends."""
         log = "log-" + "-".join(suites)
+        for old in glob.glob(os.path.join(ROOT, self.build, "meson-logs", log + ".*")):
+            os.unlink(old)
         command = ["meson", "test", "-C", self.build, "--logbase", log, "--num-processes", "2", "--print-errorlogs"]
         for s in suites:
             command += ["--suite", s]

@@ -1,0 +1,35 @@
+"""Runs every program of tests/guest on Quire: each must print what it prints on the host, and end with 0."""
+import os
+
+
+def runner(path, text):
+    """options: and host: no lines in the head of a program say how it wants to be run."""
+    options, compare = [], True
+    for line in text[:2000].splitlines():
+        line = line.strip(" *")
+        if line.startswith("options:"):
+            options = line[8:].split()
+        elif line == "host: no":
+            compare = False
+
+    def run(t):
+        program = t.guest(path)
+        if compare:
+            t.expect(t.same_as_host(program, options=options))
+        else:
+            t.expect(t.quire(program, options=options))
+
+    return run
+
+
+def programs_of(build):
+    """{name: test} of what meson says it builds from tests/guest (BUILD/tests/guest/list.txt)."""
+    found = {}
+    listing = os.path.join(build, "tests", "guest", "list.txt")
+    if os.path.exists(listing):
+        with open(listing, encoding="utf-8") as f:
+            for line in f:
+                name, source = line.split()
+                with open(source, encoding="utf-8") as src:
+                    found[name] = runner(name, src.read())
+    return found

@@ -1,0 +1,193 @@
+"""Unmodified programs of the host, run on Quire and compared with the same command on the host."""
+import re
+
+PYTHON = "/usr/bin/python3"
+
+
+def test_canary(t):
+    """Must fail: see run.py."""
+    t.expect(t.quire("false"), status=0)
+
+
+def test_exit_status(t):
+    for status in (0, 1, 42, 255):
+        t.expect(t.quire("sh", "-c", "exit %d" % status), stdout="", status=status)
+
+
+def test_killed_by_signal(t):
+    t.expect(t.quire("sh", "-c", "kill -TERM $$"), status=128 + 15)
+    t.expect(t.quire("sh", "-c", "kill -SEGV $$"), status=128 + 11)
+
+
+def test_streams_are_apart(t):
+    ours = t.same_as_host("sh", "-c", "echo out; echo err >&2")
+    t.check(ours.stderr == "err\n", ours)
+
+
+def test_stdin_through_a_pipe(t):
+    data = bytes(range(256)) * 200
+    ours = t.same_as_host("sha256sum", stdin=data)
+    t.check(len(ours.stdout) > 64, ours)
+
+
+def test_stdin_ends_at_once(t):
+    t.expect(t.quire("wc", "-c"), stdout="0\n")
+
+
+def test_arguments_arrive_whole(t):
+    t.same_as_host("printf", "<%s>\\n", "a b", "100%", "", "tab\there", "new\nline", "\u00fcnic\u00f6de", "--", "\"q\" 'q'")
+
+
+def test_environment(t):
+    t.expect(t.quire("sh", "-c", "echo $WORD; pwd", options=["--env", "WORD=two words"]), stdout="two words\n%s\n" % t.scratch)
+
+
+def test_busybox_script(t):
+    t.need("busybox")
+    t.same_as_host("busybox", "sh", "-c", """
+        for i in 1 2 3; do busybox echo line $i; done | busybox sed s/line/Line/ | busybox sort -r
+        busybox mkdir -p /tmp/quire-test-d; cd /tmp/quire-test-d; busybox seq 1000 > numbers; busybox wc -l numbers
+        busybox md5sum numbers; busybox rm -r /tmp/quire-test-d; x=$((6*7)); echo $x; (exit 3); echo status $?""")
+
+
+def test_bash_and_coreutils(t):
+    t.same_as_host("bash", "-c", """
+        seq 1 20000 | shuf --random-source=<(yes) | sort -n | sha256sum
+        declare -A a; for w in one two three two; do a[$w]=$((${a[$w]:-0}+1)); done; echo ${a[two]}
+        head -c 300000 /dev/zero | base64 | tail -c 20 | od -c
+        diff <(seq 5) <(seq 6); echo $?; mkfifo /tmp/quire-f$$; (echo through >/tmp/quire-f$$ &) ; cat /tmp/quire-f$$; rm /tmp/quire-f$$
+        printf '%s\\n' b a c | sort | tr a-z A-Z | paste -sd,; trap 'echo bye' EXIT; kill -0 $$ && echo alive""",
+                   options=["--with", "diff"])
+
+
+def test_python_allocates_forks_and_threads(t):
+    t.same_as_host(PYTHON, "-c", """
+import os, threading, hashlib, json, mmap
+blocks = [bytearray(os.urandom(1) * 65536) for _ in range(400)]
+total = sum(len(b) for b in blocks); print(total)
+pid = os.fork()
+if pid == 0:
+    for b in blocks: b[0] = 1
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+counts = [0] * 4
+def work(i):
+    for k in range(20000): counts[i] += 1
+ts = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+[x.start() for x in ts]; [x.join() for x in ts]; print(counts)
+m = mmap.mmap(-1, 1 << 20); m[4096] = 9; print(m[4096], m[0]); m.close()
+d = {str(i): [i] * 3 for i in range(20000)}; print(hashlib.sha256(json.dumps(d, sort_keys=True).encode()).hexdigest())
+r, w = os.pipe(); os.write(w, b'x' * 5000); print(len(os.read(r, 9000)))
+""")
+
+
+def test_python_subprocess(t):
+    t.same_as_host(PYTHON, "-c", """
+import subprocess
+print(subprocess.run(['sort'], input=b'b\\na\\n', capture_output=True).stdout)
+print(subprocess.run('exit 5', shell=True).returncode)
+""", options=["--with", "sort", "--with", "sh"])
+
+
+def test_sqlite_query_load(t):
+    t.need("sqlite3")
+    t.same_as_host("sqlite3", ":memory:", """
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 30000)
+  select count(*), sum(i * i % 1009) from n;
+create table t(id integer primary key, name text, v real);
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
+  insert into t select i, 'name' || (i * 7919 % 1000), i * 1.5 from n;
+create index tn on t(name);
+select name, count(*), sum(v) from t group by name order by 3 desc, 1 limit 5;
+select count(*) from t a join t b on a.name = b.name where a.id < 200;
+delete from t where id % 3 = 0; select count(*) from t; vacuum; pragma integrity_check;""")
+
+
+def test_sqlite_on_a_file(t):
+    t.need("sqlite3")
+    t.expect(t.quire("sh", "-c", """sqlite3 /tmp/q.db 'create table t(a); insert into t values(1),(2),(3);' &&
+sqlite3 /tmp/q.db 'select sum(a) from t; pragma integrity_check;'"""), stdout="6\nok\n")
+
+
+def test_perl(t):
+    t.same_as_host("perl", "-e", """
+use strict; use List::Util qw(sum); my %h; $h{$_ % 97} += $_ for 1..50000;
+print sum(values %h), "\\n"; print join(",", (sort { $a <=> $b } keys %h)[0..5]), "\\n";
+my $pid = fork(); if (!$pid) { exit 3 } waitpid($pid, 0); print $? >> 8, "\\n";
+my $s = "x" x 5_000_000; $s =~ s/x/yz/g; print length($s), "\\n"; open(my $f, ">", "/tmp/qp$$") or die; print $f "hi\\n"; close $f;
+open($f, "<", "/tmp/qp$$"); print <$f>; unlink "/tmp/qp$$";""")
+
+
+HELLO = """#include <stdio.h>
+#include <stdlib.h>
+int main(int argc, char **argv)
+{
+    char *p = malloc(100000);
+    snprintf(p, 100000, "hello from %s, %d arguments", "a program compiled here", argc);
+    puts(p);
+    return argv[0] ? 11 : 1;
+}
+"""
+
+
+def test_gcc_compiles_and_runs(t):
+    t.need("gcc")
+    source = t.file("hello.c", HELLO)
+    ours = t.quire("sh", "-c", "gcc -O2 -Wall -o /tmp/quire-hello hello.c && /tmp/quire-hello a b", options=["--file", source],
+                   timeout=200)
+    t.expect(ours, stdout="hello from a program compiled here, 3 arguments\n", status=11)
+
+
+def test_redis_serves_its_benchmark(t):
+    t.need("redis-server", "redis-benchmark", "redis-cli")
+    script = """redis-server --port 0 --unixsocket /tmp/r.sock --save '' --appendonly no --daemonize no >/tmp/r.log 2>&1 &
+for i in 1 2 3 4 5 6 7 8 9 10; do redis-cli -s /tmp/r.sock ping 2>/dev/null | grep -q PONG && break; sleep 0.3; done
+redis-cli -s /tmp/r.sock set key value; redis-cli -s /tmp/r.sock get key
+redis-benchmark -s /tmp/r.sock -n 2000 -c 10 -q -t set,get,lpush 2>&1 | tr '\\r' '\\n' | grep 'requests per second'
+redis-cli -s /tmp/r.sock dbsize; redis-cli -s /tmp/r.sock shutdown nosave; wait; echo done"""
+    ours = t.quire("sh", "-c", script, options=["--mem", "512M"], timeout=200)
+    t.check(ours.status == 0 and ours.stdout.startswith("OK\nvalue\n") and ours.stdout.endswith("done\n"), ours)
+    for name in ("SET", "GET", "LPUSH"):
+        t.check(re.search(r"^%s: [1-9][0-9.]* requests per second" % name, ours.stdout, re.M), ours)
+
+
+def test_two_nodes(t):
+    ours = t.expect(t.quire("cat", "/proc/zoneinfo", options=["--nodes", "2", "--cpus", "2"]))
+    t.check("Node 0" in ours.stdout and "Node 1" in ours.stdout, ours)
+
+
+def test_large_machine_boots(t):
+    t.expect(t.quire("true", options=["--mem", "16G"], timeout=60))
+
+
+def test_too_small_a_machine_is_told(t):
+    ours = t.quire(PYTHON, "-c", "1", options=["--mem", "24M"])
+    t.check(ours.status == 125 and re.search(r"too little memory.*--mem \d+M", ours.stderr), ours)
+
+
+# The program uses nearly all memory, then more: it gets an error or dies alone, and the shell goes on.
+# proves: VE-31
+def test_out_of_memory_kills_one_program(t):
+    ours = t.quire("sh", "-c", "%s -c 'b = []\nwhile True: b.append(bytearray(1 << 20))'; echo status $?; echo alive" % PYTHON,
+                   options=["--mem", "512M", "--with", PYTHON], timeout=200)
+    t.check(ours.status == 0 and ours.stdout.endswith("alive\n"), ours)
+    t.check(re.search(r"status (137|1)\n", ours.stdout), ours)
+    t.check("emory" in ours.stderr, ours)
+
+
+def test_report_counts_what_happened(t):
+    ours = t.expect(t.quire(PYTHON, "-c", "import os\nb = bytearray(20 << 20)\nif os.fork(): os.wait()", options=["--report"]))
+    for word in ("fault_anon", "fault_cow_copy", "free blocks"):
+        t.check(word in ours.stderr, ours)
+
+
+def test_unknown_system_call_is_named_once(t):
+    ours = t.quire("perl", "-e", "my $r = syscall(333); $r = syscall(333); print $! + 0, qq(\\n)", options=["--log"])
+    t.expect(ours, stdout="38\n")
+    t.check(ours.stderr.count("333") == 1 or ours.stderr.count("io_pgetevents") == 1, ours)
+
+
+def test_musl_program(t):
+    t.need("musl-gcc")
+    for name in ("hello-musl", "hello-musl-static"):
+        t.same_as_host(t.guest(name), "a", "b")
