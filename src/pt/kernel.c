@@ -248,13 +248,15 @@ enum quire_status quire_pt_init(q_pa root)
 
 /* ---- Windows ---- */
 
-static enum quire_status check_kernel(uint64_t va, uint64_t len, unsigned prot)
+/* Whole pages of the kernel half: of those, no range that does not wrap is non-canonical. */
+static inline bool kernel_range_ok(uint64_t va, uint64_t len)
 {
-    if (!range_ok(va, len) || qi_pt_index(va, QI_PT_TOP) < QI_PT_KERNEL_SLOT || !prot_ok(prot) ||
-        prot & QUIRE_USER)
-        return QUIRE_INVALID;
-    return QUIRE_OK;
+    const uint64_t low = ~(QI_PT_SIZE(QI_PT_LEVELS) / 2 - 1);
+
+    return va >= low && va + len > va && qi_is_aligned(va | len, QUIRE_PAGE_SIZE);
 }
+
+static inline bool kernel_prot_ok(unsigned prot) { return prot_ok(prot) && !(prot & QUIRE_USER); }
 
 enum quire_status qi_kpt_map(q_kva va, q_pfn pfn, uint64_t n, unsigned prot,
                              enum quire_cache_type cache, unsigned max_leaf_shift)
@@ -267,7 +269,8 @@ enum quire_status qi_kpt_map(q_kva va, q_pfn pfn, uint64_t n, unsigned prot,
     enum quire_status s;
 
     if (qi_mul_overflows(n, QUIRE_PAGE_SIZE, &len) || pfn.v >> (52 - QUIRE_PAGE_SHIFT) ||
-        !frames_ok(quire_pa_of_pfn(pfn).v, len) || check_kernel(va.v, len, prot) != QUIRE_OK)
+        !frames_ok(quire_pa_of_pfn(pfn).v, len) || !kernel_range_ok(va.v, len) ||
+        !kernel_prot_ok(prot))
         return QUIRE_INVALID;
     s = map_range(&m, va.v, quire_pa_of_pfn(pfn).v, len, &dirty);
     if (dirty)
@@ -309,7 +312,8 @@ enum quire_status qi_kpt_map_pages(q_kva va, struct quire_page *const *pages, si
     uint64_t len;
     size_t done = 0;
 
-    if (qi_mul_overflows(n, QUIRE_PAGE_SIZE, &len) || check_kernel(va.v, len, prot) != QUIRE_OK)
+    if (qi_mul_overflows(n, QUIRE_PAGE_SIZE, &len) || !kernel_range_ok(va.v, len) ||
+        !kernel_prot_ok(prot))
         return QUIRE_INVALID;
     while (done < n && s == QUIRE_OK)
         done += fill_pages(va.v + done * QUIRE_PAGE_SIZE, pages + done, n - done, template, &s);
@@ -322,8 +326,7 @@ enum quire_status qi_kpt_map_pages(q_kva va, struct quire_page *const *pages, si
 
 void qi_kpt_unmap(q_kva va, uint64_t len)
 {
-    QI_CHECK(range_ok(va.v, len) && qi_pt_index(va.v, QI_PT_TOP) >= QI_PT_KERNEL_SLOT,
-             "pt: kernel unmap of [%#llx, + %#llx)", (unsigned long long)va.v,
-             (unsigned long long)len);
+    QI_CHECK(kernel_range_ok(va.v, len), "pt: kernel unmap of [%#llx, + %#llx)",
+             (unsigned long long)va.v, (unsigned long long)len);
     clear_range(kernel_root, va.v, len);
 }

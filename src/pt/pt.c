@@ -233,18 +233,18 @@ bool qi_pt_next(q_pa root, uint64_t *va, uint64_t last, unsigned want, qi_pte **
     return true;
 }
 
-bool qi_pt_next_span(q_pa root, uint64_t *cursor, uint64_t end, struct qi_span *s)
+bool qi_pt_find_span(q_pa root, uint64_t *cursor, uint64_t end, struct qi_span *s)
 {
     uint64_t va = *cursor, stop;
 
-    if (va >= end || !qi_pt_next(root, &va, end - 1, 0, &s->ptes, &s->level)) {
+    s->ptes = qi_pt_slot(root, va, 0, &s->level); /* mostly something is there */
+    if (!s->ptes && !qi_pt_next(root, &va, end - 1, 0, &s->ptes, &s->level)) {
         *cursor = end;
         return false;
     }
     /* a level-0 run ends with its table, a huge leaf with itself */
-    stop = (va | (QI_PT_SIZE(s->level ? s->level : 1) - 1)) + 1;
-    if (stop > end || stop == 0)
-        stop = end;
+    stop = va | (QI_LIKELY(!s->level) ? QI_PT_SIZE(1) - 1 : QI_PT_SIZE(s->level) - 1);
+    stop = QI_MIN(stop, end - 1) + 1;
     s->va = va;
     s->end = stop;
     s->n = s->level ? 1 : (unsigned)((stop - va + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT);
@@ -317,8 +317,8 @@ static uint32_t free_level(struct qi_gather *g, q_pa root, unsigned level, uint6
     return freed;
 }
 
-void qi_pt_free_range(struct qi_gather *g, q_pa root, uint64_t start, uint64_t end, uint64_t floor,
-                      uint64_t ceiling)
+void qi_pt_free_tables(struct qi_gather *g, q_pa root, uint64_t start, uint64_t end, uint64_t floor,
+                       uint64_t ceiling)
 {
     uint32_t freed = 0;
 

@@ -110,7 +110,11 @@ struct qi_span {
  *         for (unsigned i = 0; i < s.n; i++)
  *             ... s.ptes[i], s.va + (i << 12) ...
  */
-bool qi_pt_next_span(q_pa root, uint64_t *cursor, uint64_t end, struct qi_span *s);
+bool qi_pt_find_span(q_pa root, uint64_t *cursor, uint64_t end, struct qi_span *s);
+static inline bool qi_pt_next_span(q_pa root, uint64_t *cursor, uint64_t end, struct qi_span *s)
+{
+    return *cursor < end && qi_pt_find_span(root, cursor, end, s);
+}
 
 /* True if [s->va, s->end) is all of a huge leaf. */
 static inline bool qi_span_whole(const struct qi_span *s)
@@ -156,8 +160,17 @@ enum quire_status qi_pt_move(q_pa root, uint64_t from, uint64_t to, unsigned lev
  * user half): a table that reaches beyond either stays.  floor <= start, end <= ceiling. Exclusive.
  * A few instructions when no table lies inside.
  */
-void qi_pt_free_range(struct qi_gather *g, q_pa root, uint64_t start, uint64_t end, uint64_t floor,
-                      uint64_t ceiling);
+void qi_pt_free_tables(struct qi_gather *g, q_pa root, uint64_t start, uint64_t end, uint64_t floor,
+                       uint64_t ceiling);
+static inline void qi_pt_free_range(struct qi_gather *g, q_pa root, uint64_t start, uint64_t end,
+                                    uint64_t floor, uint64_t ceiling)
+{
+    const uint64_t size = QI_PT_SIZE(1);
+    uint64_t lo = qi_align_down(start, size), hi = qi_align_up(end, size);
+
+    if ((lo < floor ? lo + size : lo) < (hi > ceiling ? hi - size : hi))
+        qi_pt_free_tables(g, root, start, end, floor, ceiling);
+}
 
 /* ---- The kernel's own table ---- */
 

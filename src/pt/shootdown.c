@@ -104,26 +104,25 @@ static void unload(struct tlb_cpu *c, unsigned cpu)
     qi_fetch_and_acqrel(&t->active[cpu / 64], ~cpu_bit(cpu));
 }
 
-/* Catch up with generation gen of t, in which [start, end) changed. */
-static void flush_here(struct tlb_cpu *c, unsigned cpu, const struct request *r)
+/* Catch up with generation gen of t, in which [start, end) changed (and tables went). */
+static inline void flush_here(struct tlb_cpu *c, unsigned cpu, struct qi_tlb *t, uint64_t gen,
+                              uint64_t start, uint64_t end, bool tables)
 {
-    struct qi_tlb *t = r->tlb;
     uint64_t seen = qi_load_relaxed(&c->seen);
 
     if (qi_load_relaxed(&c->loaded) != t)
         return;
-    if (qi_load_relaxed(&c->lazy)) {
-        if (r->tables)
+    if (QI_UNLIKELY(qi_load_relaxed(&c->lazy))) {
+        if (tables)
             unload(c, cpu);
         return; /* seen stays behind: S1 when it becomes active */
     }
-    if (r->gen <= seen)
+    if (gen <= seen)
         return;
-    if (r->gen == seen + 1 && r->start < r->end &&
-        r->end - r->start <= FLUSH_PAGES_MAX * QUIRE_PAGE_SIZE) {
-        for (uint64_t va = r->start; va < r->end; va += QUIRE_PAGE_SIZE)
-            qport_tlb_flush_page(va, t->asid);
-        qi_store_relaxed(&c->seen, r->gen);
+    if (gen == seen + 1 && start < end && end - start <= FLUSH_PAGES_MAX * QUIRE_PAGE_SIZE) {
+        for (; start < end; start += QUIRE_PAGE_SIZE)
+            qport_tlb_flush_page(start, t->asid);
+        qi_store_relaxed(&c->seen, gen);
         return;
     }
     seen = qi_load_acquire(&t->gen);
@@ -144,7 +143,7 @@ static void flush_kernel_here(const struct request *r)
 static void do_request(struct tlb_cpu *c, unsigned cpu, const struct request *r)
 {
     switch (r->kind) {
-    case FLUSH_SPACE: flush_here(c, cpu, r); break;
+    case FLUSH_SPACE: flush_here(c, cpu, r->tlb, r->gen, r->start, r->end, r->tables); break;
     case FLUSH_KERNEL: flush_kernel_here(r); break;
     case RETIRE:
         if (qi_load_relaxed(&c->loaded) != r->tlb)
@@ -252,18 +251,42 @@ static bool holders(struct qi_tlb *t, unsigned cpu, bool with_lazy, uint64_t mas
     return any;
 }
 
-void qi_tlb_flush(struct qi_tlb *t, uint64_t start, uint64_t end, bool tables)
+/* Others than cpu may have t loaded. */
+static inline bool elsewhere(struct qi_tlb *t, unsigned cpu)
+{
+    uint64_t any = 0;
+
+    for (unsigned w = 0; w < QI_CPU_WORDS; w++)
+        any |= qi_load_relaxed(&t->active[w]) & ~(w == cpu / 64 ? cpu_bit(cpu) : 0);
+    return any;
+}
+
+/* Out of line: other CPUs are, or may be, concerned. */
+static QI_NOINLINE void flush_elsewhere(struct tlb_cpu *c, unsigned cpu, struct qi_tlb *t,
+                                        uint64_t gen, uint64_t start, uint64_t end, bool tables)
 {
     struct request r = {
-        .kind = FLUSH_SPACE, .tables = tables, .tlb = t, .start = start, .end = end};
+        .kind = FLUSH_SPACE, .tables = tables, .tlb = t, .start = start, .end = end, .gen = gen};
     uint64_t mask[QI_CPU_WORDS];
+
+    holders(t, cpu, tables, mask);
+    run(c, cpu, &r, mask);
+}
+
+void qi_tlb_flush(struct qi_tlb *t, uint64_t start, uint64_t end, bool tables)
+{
     unsigned long flags = qport_irq_save();
     unsigned cpu = qport_cpu();
+    struct tlb_cpu *c = &cpus[cpu];
+    uint64_t gen = qi_fetch_add_acqrel(&t->gen, 1) + 1;
 
-    r.gen = qi_fetch_add_acqrel(&t->gen, 1) + 1;
     qi_fence_full(); /* S2: entries and gen before active and lazy */
-    if (holders(t, cpu, tables, mask))
-        run(&cpus[cpu], cpu, &r, mask);
+    if (QI_UNLIKELY(elsewhere(t, cpu))) {
+        flush_elsewhere(c, cpu, t, gen, start, end, tables);
+    } else if (qi_load_relaxed(&c->loaded) == t) {
+        flush_here(c, cpu, t, gen, start, end, tables);
+        count(&c->stats.local_flushes, 1);
+    }
     qport_irq_restore(flags);
 }
 
