@@ -8,7 +8,7 @@
  *   2. Functions, declared below.  A missing one is a link error.
  *
  * A layer that you do not link asks for nothing: frames alone need the first group, the heap adds
- * nothing, page tables and address spaces need the second, sleeping the third.
+ * qport_wait and qport_wake, page tables and address spaces need the second, sleeping the third.
  *
  * Contexts: "any" may be an interrupt handler; "task" may sleep; "no-sleep" holds a spin lock or
  * has preemption off.  quire_port_selftest() calls each hook and names the one that is wrong.

@@ -1,16 +1,8 @@
 /*
- * sync/sync.c - the slow paths of spin locks and sleeping locks.  See spin.h and rwsem.h.
+ * sync/rwsem.c - the slow paths of sleeping locks.  See rwsem.h.  A file of its own: who links no
+ * sleeping lock need not have qport_wait.
  */
 #include "rwsem.h"
-#include "spin.h"
-
-void qi_spin_contended(struct qi_spin *l)
-{
-    do {
-        while (qi_load_relaxed(&l->word))
-            qport_relax();
-    } while (!qi_spin_try_raw(l));
-}
 
 /* Say that somebody waits, then sleep unless the word has changed meanwhile. */
 static void wait_for_change(struct qi_rwsem *s, uint32_t seen)
