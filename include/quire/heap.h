@@ -64,7 +64,10 @@ struct quire_cache_stats {
 enum quire_status quire_cache_stats(unsigned i, struct quire_cache_stats *out);
 enum quire_status quire_heap_verify(void);
 
-/* For tests: the allocation after n more fails, once; then all succeed again.  -1: off. */
+/* Failure injection, a debugging feature: the n-th next allocation call of this layer fails (n >= 1), then
+ * all succeed again; -1: off.  Costs the fast paths nothing while off.  Task context. */
 void quire_heap_fail_after(int64_t n);
+/* The failure asked for has not happened yet. */
+bool quire_heap_fail_armed(void);
 
 #endif

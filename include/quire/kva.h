@@ -21,6 +21,8 @@ enum quire_status quire_kva_init(const struct quire_kva_layout *layout);
 /* size bytes, rounded up to pages; NULL: no memory or no address space.  Task context. */
 void *quire_vmalloc(size_t size, quire_gfp gfp);
 void *quire_vzalloc(size_t size, quire_gfp gfp);
+/* At a multiple of align, a power of two; less than a page means a page. */
+void *quire_vmalloc_aligned(size_t size, size_t align, quire_gfp gfp);
 void quire_vfree(void *p); /* NULL is fine; a foreign pointer panics */
 
 /* kmalloc if it fits and is contiguous, else vmalloc; kvfree takes both. */
@@ -41,6 +43,11 @@ enum quire_status quire_stack_alloc(size_t bytes, q_kva *top);
 void quire_stack_free(q_kva top);
 /* True if va lies in the guard page of a live stack: a fault there is an overflow. */
 bool quire_stack_guard_hit(q_kva va);
+
+/* Freed areas and stacks wait for a common flush before their frames and addresses are used again;
+ * flush now, and release the free stacks that CPUs keep.  Returns the frames that came free.  Task
+ * context. */
+uint64_t quire_kva_purge(void);
 
 struct quire_kva_stats {
     uint64_t areas, bytes, stacks, purges;

@@ -20,7 +20,7 @@ static const uint16_t header_objects[] = {16, 32, 64, 128, 256, 512};
 static struct quire_cache header_caches[QI_COUNT(header_objects)];
 static struct quire_cache cache_cache;
 
-/* Calls until one fails, plus one; 0: off.  Atomic. */
+/* The call that fails, counted from the next; 0: none.  Atomic. */
 static int64_t fail_countdown;
 
 struct quire_cache *qi_header_cache(unsigned n)
@@ -282,8 +282,9 @@ void quire_heap_fail_after(int64_t n)
 {
     struct quire_cache *c;
 
+    QI_CHECK(n == -1 || n >= 1, "heap: fail_after(%ld)", (long)n);
     qi_rwsem_write_lock(&qi_caches_lock);
-    qi_store_relaxed(&fail_countdown, n < 0 ? 0 : n + 1);
+    qi_store_relaxed(&fail_countdown, n < 0 ? 0 : n);
     qi_kmalloc_set_failing(n >= 0);
     qi_list_for_each (c, &qi_caches, link) {
         if (n < 0)
@@ -293,6 +294,8 @@ void quire_heap_fail_after(int64_t n)
     }
     qi_rwsem_write_unlock(&qi_caches_lock);
 }
+
+bool quire_heap_fail_armed(void) { return qi_load_relaxed(&fail_countdown) > 0; }
 
 bool qi_heap_fail_now(void)
 {
