@@ -30,6 +30,7 @@ quire's (128 + n if signal n ended it).  pack only writes the initramfs.
   --icount              count instructions: one processor, time is the number of instructions
   --kernel FILE         boot another kernel image
 
+At a terminal the program has one too; Control-] twice ends the machine.
 Files that PROGRAM's arguments name are packed as well.  Quire's own failures have status 125, a
 program that cannot be run 126, one that does not exist 127, a wrong use of quire 2.
 """

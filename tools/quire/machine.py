@@ -2,7 +2,8 @@
 
 The guest's standard output and error and the kernel's log come byte by byte from debug ports into
 pipes; standard input goes to the first serial port, where DLE (0x10) marks what a stream of bytes cannot
-say: DLE e is the end of input, DLE c an interrupt from the keyboard, DLE DLE the byte itself.
+say: DLE e is the end of input, DLE c an interrupt from the keyboard, DLE DLE the byte itself.  If the
+user sits at a terminal, keys go through as they are and the guest's own terminal does the rest.
 kernel/include/cmdline.md has the kernel's side.
 """
 import ctypes
@@ -12,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import termios
 import time
 
 from . import QuireError
@@ -19,9 +21,10 @@ from . import QuireError
 QEMU = "qemu-system-x86_64"
 OUT_PORT, ERR_PORT, LOG_PORT, EXIT_PORT = 0xe9, 0xea, 0xeb, 0xf4
 PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,=+@^-")
-CMDLINE_MAX = 65536
+CMDLINE_MAX = 16384
 TAIL = 40  # lines of the log shown when the machine dies
 CHUNK = 65536
+ESCAPE = b"\x1d"  # Control-], twice: end the machine, whatever its program does
 STDIN_AHEAD = 16384
 ENDED = re.compile(r"quire: exit (status|signal) (\d+)")
 
@@ -54,6 +57,7 @@ class Machine:
         self.output = {"out": b"", "err": b""}
         self.log, self.report_lines = [], []
         self.exit = None
+        self.terminal = False  # the guest's console is the user's terminal: the guest edits and echoes
 
     def check_memory(self):
         image = os.path.getsize(self.image)
@@ -66,7 +70,9 @@ class Machine:
 
     def command_line(self, split):
         words = ["quire.out=0x%x" % OUT_PORT, "quire.err=0x%x" % (ERR_PORT if split else OUT_PORT),
-                 "quire.log=0x%x" % LOG_PORT, "quire.exit=0x%x" % EXIT_PORT, "quire.stdin=dle"]
+                 "quire.log=0x%x" % LOG_PORT, "quire.exit=0x%x" % EXIT_PORT]
+        if not self.terminal:
+            words.append("quire.stdin=dle")
         if self.report:
             words.append("quire.report")
         if self.cwd:
@@ -118,8 +124,7 @@ class Machine:
         """Boot, wait for the end; the exit status for the shell."""
         self.check_memory()
         split = self.stdout is None or not same_file(self.stdout, self.stderr)
-        if self.stdin is not None and self.stdout is not None and os.isatty(self.stdin) and os.isatty(self.stdout):
-            self.append.append("quire.tty")
+        self.terminal = all(fd is not None and os.isatty(fd) for fd in (self.stdin, self.stdout))
         pump = Pump(self, split)
         try:
             pump.start()
@@ -180,6 +185,8 @@ class Pump:
         self.in_report = False
         self.last_interrupt = 0.0
         self.handlers = {}
+        self.escapes = 0
+        self.modes = None  # of the user's terminal, to be put back
 
     def start(self):
         self.reads = {}
@@ -208,8 +215,15 @@ class Pump:
         signal.set_wakeup_fd(self.wake_w, warn_on_full_buffer=False)
         for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self.handlers[sig] = signal.signal(sig, self._on_signal)
-        if not self.stdin_open:
+        if not self.stdin_open:  # never with a terminal
             self.pending += b"\x10e"
+        if self.m.terminal:
+            self.modes = termios.tcgetattr(self.m.stdin)
+            raw = termios.tcgetattr(self.m.stdin)
+            raw[0] &= ~(termios.ICRNL | termios.IXON | termios.INLCR | termios.IGNCR)
+            raw[1] &= ~termios.OPOST
+            raw[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG | termios.IEXTEN)
+            termios.tcsetattr(self.m.stdin, termios.TCSADRAIN, raw)
 
     @staticmethod
     def _exec(qemu, args, ends, libc):
@@ -285,10 +299,16 @@ class Pump:
             data = os.read(self.m.stdin, 4096)
         except OSError:
             data = b""
-        if data:
+        if data and self.m.terminal:
+            self.escapes = self.escapes + data.count(ESCAPE) if data.strip(ESCAPE) == b"" else 0
+            if self.escapes >= 2:
+                self.killed = signal.SIGKILL
+                self.kill()
+            self.pending += data
+        elif data:
             self.pending += data.replace(b"\x10", b"\x10\x10")
         else:
-            self.pending += b"\x10e"
+            self.pending += b"\x04" if self.m.terminal else b"\x10e"
             self.stdin_open = False
 
     def _serial(self, events):
@@ -338,6 +358,8 @@ class Pump:
                     sys.stderr.flush()
 
     def stop(self):
+        if self.modes:
+            termios.tcsetattr(self.m.stdin, termios.TCSADRAIN, self.modes)
         for sig, handler in self.handlers.items():
             signal.signal(sig, handler)
         if self.handlers:

@@ -1,0 +1,101 @@
+#!/usr/bin/python3
+"""The tour of `make run`: programs that nobody here wrote, on a machine whose memory Quire manages.
+
+For each program: what it printed, its exit status, and one line of what the memory manager did.  At the end
+a picture of the last machine's physical memory.
+"""
+import os
+import sys
+import time
+
+from picture import draw, parse, wants_colour
+from quire import QuireError
+from quire.cli import environment, parse as parse_options, pack
+from quire.machine import Machine, parse_size
+from quire.pack import write_image
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+SH = """n=0; for f in /proc/[a-z]*info; do n=$((n+1)); done
+echo "busybox sh counts $n files named info in /proc; $(busybox seq 100 | busybox wc -l) lines through a pipe" """
+BASH = """seq 1 5000 | sort -rn | head -3 | paste -sd ' '; declare -A a; for w in to be or not to be; do
+((a[$w]++)); done; echo "to: ${a[to]}, not: ${a[not]}"; sha256sum /bin/bash | cut -c 1-16 | wc -c"""
+PYTHON = """import os
+blocks = [bytearray(1 << 20) for _ in range(64)]
+for b in blocks: b[::4096] = b'x' * 256
+if os.fork() == 0:
+    for b in blocks[:16]: b[::4096] = b'y' * 256
+    os._exit(3)
+print('child ended with', os.waitstatus_to_exitcode(os.wait()[1]), '- mine is still', chr(blocks[0][0]))"""
+SQL = """create table t(id integer primary key, word text, n int);
+with recursive i(x) as (select 1 union all select x + 1 from i where x < 20000)
+insert into t select x, 'w' || x * 7919 % 500, x from i;
+create index tw on t(word);
+select word, count(*), sum(n) from t group by word order by 3 desc limit 3;"""
+
+STOPS = [
+    ("busybox: a shell script", ["busybox", "sh", "-c", SH], []),
+    ("bash with coreutils", ["bash", "-c", BASH], []),
+    ("python3 allocates 64 MiB and forks", ["/usr/bin/python3", "-c", PYTHON], []),
+    ("sqlite3: 20,000 rows, an index, a query", ["sqlite3", ":memory:", SQL], []),
+    ("a C program with threads", [os.path.join(ROOT, "build", "tests", "guest", "threads")], ["--nodes", "2"]),
+]
+EVENTS = [("fault_anon", "pages zeroed"), ("fault_file_read", "file pages mapped"), ("fault_cow_copy", "copied on write"),
+          ("fault_cow_reuse", "reused"), ("fork", "forks"), ("mmap", "mmaps"), ("fault_stack_growth", "stack growths")]
+
+
+def counters(lines):
+    """{name: number} of the report's lines "name number" and "name: number"."""
+    found = {}
+    for line in lines:
+        words = line.replace(":", " ").split()
+        if len(words) >= 2 and words[1].isdigit():
+            found.setdefault(words[0], int(words[1]))
+    return found
+
+
+def one_line(lines):
+    got = counters(lines)
+    parts = ["%d %s" % (got[name], text) for name, text in EVENTS if got.get(name)]
+    return ", ".join(parts) or "no events in the report"
+
+
+def stop(command, options):
+    """Run one program; its report's lines and exit status."""
+    o = parse_options(options + ["--"] + command)
+    image, program = pack(o)
+    m = Machine(os.path.join(ROOT, "build", "quire-kernel.elf"), write_image(image), program, command[1:])
+    m.memory = parse_size(o.mem, "--mem")
+    m.cpus, m.nodes = o.cpus or 2, o.nodes
+    m.env, m.report, m.timeout, m.stdin = environment(o.env), True, 60, None
+    sys.stdout.flush()
+    status = m.run()
+    return m.report_lines, status
+
+
+def main():
+    start = time.monotonic()
+    failures = 0
+    report = []
+    for number, (title, command, options) in enumerate(STOPS, 1):
+        print("\n%d/%d  %s" % (number, len(STOPS), title))
+        before = time.monotonic()
+        try:
+            report, status = stop(command, options)
+        except QuireError as e:
+            print("     failed: %s" % e)
+            failures += 1
+            continue
+        failures += status != 0
+        print("  -> exit status %d after %.1f s; memory manager: %s" % (status, time.monotonic() - before, one_line(report)))
+    zones, _ = parse(report)
+    if zones:
+        print("\nThe last machine's memory, when its program had ended:")
+        print("\n".join(draw(zones, wants_colour(sys.stdout))))
+    print("\n%d programs, %d failed, %.0f s.  Try your own:  ./quire run -- PROGRAM ARGS..."
+          % (len(STOPS), failures, time.monotonic() - start))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
