@@ -58,6 +58,16 @@ void quire_pt_dump(q_pa root, uint64_t from, uint64_t to,
 /* Frames in use as page tables. */
 uint64_t quire_pt_pages(void);
 
+/*
+ * Let each CPU keep up to so many cleared tables (0..32; 0, the initial value: none) for reuse instead of
+ * freeing them, and a quarter as many roots: a fresh table then costs no clearing.  Any context but
+ * interrupts, after quire_pt_init().  quire_pt_cached(): frames kept now, neither free nor in
+ * quire_pt_pages().  quire_pt_trim(): free them.
+ */
+void quire_pt_cache(unsigned tables);
+uint64_t quire_pt_cached(void);
+void quire_pt_trim(void);
+
 /* Shootdown counters: IPIs sent, requests, entries flushed on this CPU only. */
 struct quire_tlb_stats {
     uint64_t requests, ipis, local_flushes; /* local: flushes that concerned no other CPU */

@@ -21,7 +21,8 @@
  *   P4  No user-half table exists outside the mappings' 2 MiB (1 GiB, 512 GiB) surroundings:
  *       qi_pt_free_range() is called for each range that is unmapped, with the neighbours' bounds.
  *   P5  No kernel mapping is both writable and executable.
- *   P6  A table handed to qi_pt_table_free() or a gather contains only zeros or is cleared there.
+ *   P6  A table handed to qi_pt_table_free() or a gather contains only zeros; of a root, the user
+ *       half does.
  *
  * Locking.  None here.  Slots are filled with compare-and-swap; two CPUs that need the same table
  * both make one, the loser frees its own.  What must not run beside faults says "exclusive" in
@@ -44,99 +45,7 @@
  */
 #include "internal.h"
 
-static uint64_t table_frames; /* atomic; all tables that exist */
-
-void qi_pt_reset(uint64_t boot_tables) { qi_store_relaxed(&table_frames, boot_tables); }
-uint64_t quire_pt_pages(void) { return qi_load_relaxed(&table_frames); }
-
-/* ---- Tables ---- */
-
-struct quire_page *qi_pt_table_alloc(void)
-{
-    struct quire_page *t = quire_page_alloc(0, QUIRE_GFP_KERNEL | QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
-
-    if (!t)
-        return NULL;
-    qi_fetch_or_relaxed(&t->flags, QUIRE_PG_TABLE);
-    qi_fetch_add_relaxed(&table_frames, 1);
-    return t;
-}
-
-void qi_pt_table_free(struct quire_page *table)
-{
-    table->owner = 0;
-    qi_pt_tables_free(table);
-}
-
-void qi_pt_tables_free(struct quire_page *chain)
-{
-    struct quire_page *batch[32];
-    size_t n = 0;
-
-    while (chain) {
-        struct quire_page *t = chain;
-
-        QI_CHECK(t->flags & QUIRE_PG_TABLE, "pt: frame %#llx freed as a table, flags %#x",
-                 (unsigned long long)quire_pfn_of_page(t).v, t->flags);
-        chain = (struct quire_page *)(uintptr_t)t->owner;
-        t->owner = 0;
-        t->index = 0;
-        qi_fetch_and_relaxed(&t->flags, ~QUIRE_PG_TABLE);
-        batch[n++] = t;
-        if (n == QI_COUNT(batch) || !chain) {
-            qi_fetch_sub_relaxed(&table_frames, n);
-            quire_page_free_bulk(n, batch);
-            n = 0;
-        }
-    }
-}
-
-static bool frame_table_make(void *ctx, q_pa *out)
-{
-    struct quire_page *t = qi_pt_table_alloc();
-
-    (void)ctx;
-    if (t)
-        *out = quire_pa_of_page(t);
-    return t != NULL;
-}
-
-static void frame_table_drop(void *ctx, q_pa table)
-{
-    (void)ctx;
-    qi_pt_table_free(quire_page_of_pfn(quire_pfn_of_pa(table)));
-}
-
-const struct qi_table_maker qi_frame_tables = {frame_table_make, frame_table_drop, NULL};
-
 static struct quire_page *root_page(q_pa root) { return quire_page_of_pfn(quire_pfn_of_pa(root)); }
-
-enum quire_status qi_pt_root_alloc(q_pa *root)
-{
-    struct quire_page *page = qi_pt_table_alloc();
-    const qi_pte *from = qi_pt_entries(qi_kpt_root());
-    qi_pte *to;
-
-    if (!page)
-        return QUIRE_NO_MEMORY;
-    to = quire_page_ptr(page);
-    for (unsigned i = QI_PT_KERNEL_SLOT; i < QI_PT_ENTRIES; i++)
-        to[i] = from[i];
-    page->index = 1;
-    *root = quire_pa_of_page(page);
-    return QUIRE_OK;
-}
-
-void qi_pt_root_free(q_pa root)
-{
-    struct quire_page *page = root_page(root);
-
-    QI_CHECK(page->index == 1, "pt: root %#llx freed with %u tables", (unsigned long long)root.v,
-             page->index);
-    qi_pt_table_free(page);
-}
-
-uint64_t qi_pt_tables(q_pa root) { return qi_load_relaxed(&root_page(root)->index); }
 
 /* ---- Creating ---- */
 

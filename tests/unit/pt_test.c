@@ -152,6 +152,45 @@ static void tables_come_and_go_by_themselves(void **state)
     assert_int_equal(quire_free_pages(), frames);
 }
 
+/* Kept tables are clean, counted, limited, and come back when asked for.  proves: X-04 */
+static void kept_tables_are_clean(void **state)
+{
+    uint64_t frames = quire_free_pages(), tables = quire_pt_pages();
+    struct quire_page *t[40];
+    q_pa root[6];
+
+    (void)state;
+    quire_pt_cache(8);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 40; i++) {
+            t[i] = qi_pt_table_alloc();
+            assert_int_equal(t[i]->refs, 1);
+            assert_true(t[i]->flags & QUIRE_PG_TABLE);
+            for (unsigned k = 0; k < 512; k++)
+                assert_int_equal(((uint64_t *)quire_page_ptr(t[i]))[k], 0);
+        }
+        for (unsigned i = 0; i < 6; i++) {
+            root[i] = new_root();
+            assert_int_equal(qi_pt_tables(root[i]), 1);
+            assert_memory_equal((char *)quire_ptr_of_pa(root[i]) + 2048,
+                                (char *)quire_ptr_of_pa(kernel_root) + 2048, 2048);
+            put(root[i], 0x5000, 0x200000, QUIRE_READ, 0);
+            wipe(root[i], 0x5000, 0x6000);
+        }
+        assert_int_equal(quire_pt_pages(), tables + 46);
+        for (unsigned i = 0; i < 40; i++)
+            qi_pt_table_free(t[i]);
+        for (unsigned i = 0; i < 6; i++)
+            qi_pt_root_free(root[i]);
+        assert_int_equal(quire_pt_cached(), 8 + 2);
+        assert_int_equal(quire_pt_pages(), tables);
+        assert_int_equal(quire_free_pages() + quire_pt_cached(), frames);
+    }
+    quire_pt_cache(0);
+    assert_int_equal(quire_pt_cached(), 0);
+    assert_int_equal(quire_free_pages(), frames);
+}
+
 /* Tables shared with a neighbour stay until the neighbour goes.  proves: X-04 */
 static void neighbours_keep_their_tables(void **state)
 {
@@ -429,6 +468,7 @@ int main(void)
         T(software_entries_are_never_present),
         T(the_root_is_the_address_space),
         T(tables_come_and_go_by_themselves),
+        T(kept_tables_are_clean),
         T(neighbours_keep_their_tables),
         T(huge_leaves_at_their_level),
         T(spans_cover_what_is_there),
