@@ -42,16 +42,17 @@ struct task {
     void *fpu;       /* 40: 512-byte FXSAVE area (or XSAVE), 64-byte aligned */
 
     /* scheduler; under the run queue's lock */
-    enum task_state state;
-    u32 wake_pending; /* atomic: a wake-up came between wait_prepare and wait_sleep */
-    int cpu;          /* where it runs or last ran */
-    bool on_cpu, on_queue;
+    u32 state; /* enum task_state; atomic: SLEEPING to RUNNABLE by whoever wakes */
+    int cpu;   /* where it runs or last ran */
+    bool on_cpu;
+    u8 on_queue;     /* see core/sched.c */
     u64 affinity[4]; /* bit mask of CPUs */
     struct task *rq_next, *rq_prev;
-    u64 slice_end_ns, run_start_ns, utime_ns, stime_ns;
+    i64 slice_left_ns;
+    u64 run_start_ns, utime_ns, stime_ns;
     int nice, policy, rt_priority;
-    u64 wake_at; /* deadline of wait_sleep, in the timer structure */
-    void *timer_node[3];
+    bool reset_on_fork; /* SCHED_RESET_ON_FORK */
+    bool sample_user;   /* where the last tick found it */
     const char *wait_reason;
 
     /* identity; constant */
@@ -120,12 +121,15 @@ void task_set_work(struct task *t, u32 bits);
 struct ktimer {
     u64 at_ns;
     void (*fn)(struct ktimer *);
-    struct ktimer *left, *right, *parent; /* owned by core/timer.c */
+    struct ktimer *child, *next, *prev; /* owned by core/timer.c */
     bool armed;
-    u32 heap_slot;
+    u32 cpu;
 };
 void ktimer_start(struct ktimer *t, u64 at_ns); /* also moves an armed one */
 bool ktimer_cancel(struct ktimer *t);           /* true if it had been armed */
+/* Also waits until fn, if it runs on another CPU just now, has returned: before t's memory goes away.  The
+ * caller holds no lock that fn takes. */
+bool ktimer_cancel_sync(struct ktimer *t);
 
 /* ---- processes (kernel/proc) ---- */
 
@@ -191,6 +195,7 @@ struct process {
     } itimer_virt, itimer_prof;
     struct ktimer cpu_timer;
     int next_timer_id;
+    int ppid; /* parent's pid, or 0: atomic, written under proc_lock */
     bool files_shared, vm_shared; /* with another process (clone without CLONE_THREAD), once at least */
 };
 

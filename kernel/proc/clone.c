@@ -34,7 +34,7 @@
 #define CLONE_CLEAR_SIGHAND  0x100000000ul
 #define CLONE_INTO_CGROUP    0x200000000ul
 #define CLONE_NEWTIME        0x80ul
-#define CLONE_NEW_ALL                                                                              \
+#define CLONE_NEW_ALL                                                                             \
     (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
      CLONE_NEWNET)
 
@@ -147,7 +147,8 @@ static bool too_many_processes(void)
     u64 n = 0, limit = me->rlim[RLIMIT_NPROC].cur;
     unsigned long flags;
 
-    if (limit == RLIM_INFINITY || me->uid == 0 || capable(CAP_SYS_RESOURCE) || capable(CAP_SYS_ADMIN))
+    if (limit == RLIM_INFINITY || me->uid == 0 || capable(CAP_SYS_RESOURCE) ||
+        capable(CAP_SYS_ADMIN))
         return false;
     flags = kspin_lock(&proc_lock);
     for (struct process *p = process_list; p; p = p->all_next)

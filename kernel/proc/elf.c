@@ -138,15 +138,9 @@ int elf_read_phdrs(const u8 *phdrs, u64 file_size, struct elf_plan *plan)
         int err = 0;
 
         switch (field(p, 4)) {
-        case PT_LOAD:
-            err = check_load(plan, p, file_size);
-            break;
-        case PT_INTERP:
-            err = check_interp(plan, p, file_size);
-            break;
-        case PT_GNU_STACK:
-            plan->exec_stack = field(p + 4, 4) & ELF_X;
-            break;
+        case PT_LOAD: err = check_load(plan, p, file_size); break;
+        case PT_INTERP: err = check_interp(plan, p, file_size); break;
+        case PT_GNU_STACK: plan->exec_stack = field(p + 4, 4) & ELF_X; break;
         }
         if (err)
             return err;

@@ -190,8 +190,8 @@ static void reset_signals(struct process *p, struct sighand *fresh)
     unsigned long flags = kspin_lock(&p->siglock);
 
     for (int i = 0; i < NSIG; i++)
-        fresh->action[i] = (struct sigaction_k){
-            .handler = old->action[i].handler == SIG_IGN ? SIG_IGN : SIG_DFL};
+        fresh->action[i] =
+            (struct sigaction_k){.handler = old->action[i].handler == SIG_IGN ? SIG_IGN : SIG_DFL};
     p->sighand = fresh;
     current->sig->alt_sp = current->sig->alt_size = 0;
     current->sig->alt_flags = SS_DISABLE;
@@ -375,7 +375,10 @@ long sys_execveat(int dirfd, u64 path, u64 argv, u64 envp, unsigned flags)
     return err;
 }
 
-long sys_execve(u64 path, u64 argv, u64 envp) { return sys_execveat(AT_FDCWD, path, argv, envp, 0); }
+long sys_execve(u64 path, u64 argv, u64 envp)
+{
+    return sys_execveat(AT_FDCWD, path, argv, envp, 0);
+}
 
 int kernel_execve(const char *path, char *const argv[], char *const envp[])
 {

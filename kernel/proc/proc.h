@@ -172,6 +172,10 @@ void robust_exit(struct task *t);
 /* timers */
 void itimers_exit(struct process *p);
 void ptimers_exit(struct process *p);
+void cpu_timer_start(struct process *p); /* a limit or timer on CPU time was set */
+void cpu_timer_start_locked(struct process *p);
+bool ptimers_cpu_check(struct process *p);
+long sys_timer_delete(int id);
 void ptimers_signal_taken(struct sigentry *e);
 
 /* random.c */

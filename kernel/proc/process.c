@@ -158,6 +158,7 @@ struct task *task_find(int tid)
 void child_add_locked(struct process *parent, struct process *p)
 {
     p->parent = parent;
+    __atomic_store_n(&p->ppid, parent ? parent->pid : 0, __ATOMIC_RELAXED);
     p->sibling_prev = NULL;
     p->sibling_next = parent ? parent->children : NULL;
     if (p->sibling_next)

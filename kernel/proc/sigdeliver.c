@@ -97,9 +97,7 @@ static void settle_call(struct regs *r, const struct sigaction_k *act)
         return;
     switch ((i64)r->rax) {
     case -ERESTART_RESTARTBLOCK:
-    case -ERESTARTNOHAND:
-        r->rax = (u64)-EINTR;
-        break;
+    case -ERESTARTNOHAND: r->rax = (u64)-EINTR; break;
     case -ERESTARTSYS:
         if (!(act->flags & SA_RESTART)) {
             r->rax = (u64)-EINTR;
@@ -199,19 +197,11 @@ void signal_deliver(struct regs *r)
 
     for (;;) {
         switch (next(p, &e, &act)) {
-        case NOTHING_LEFT:
-            restart_call(r);
-            return;
-        case AGAIN:
-            break;
-        case DEATH:
-            die(p);
-        case STOP:
-            park(p);
-            break;
-        case CONTINUED:
-            tell_continued(p);
-            break;
+        case NOTHING_LEFT: restart_call(r); return;
+        case AGAIN: break;
+        case DEATH: die(p);
+        case STOP: park(p); break;
+        case CONTINUED: tell_continued(p); break;
         case ACTION:
             if (act.handler > SIG_IGN) {
                 enter_handler(r, &act, &e);

@@ -180,7 +180,10 @@ static void notify(struct task *t)
     task_wake(t);
 }
 
-bool signal_pending(struct task *t) { return __atomic_load_n(&t->work, __ATOMIC_RELAXED) & WORK_SIGNAL; }
+bool signal_pending(struct task *t)
+{
+    return __atomic_load_n(&t->work, __ATOMIC_RELAXED) & WORK_SIGNAL;
+}
 
 bool signal_fatal_pending(struct task *t)
 {
@@ -200,8 +203,7 @@ void signal_group_exit_locked(struct process *p, int code)
         return;
     do {
         t->sig->pending.set |= SIGBIT(SIGKILL);
-        if (t != current)
-            notify(t);
+        notify(t);
         t = t->thread_next;
     } while (t != p->threads);
     waitq_wake_all(&p->stop_wait);
@@ -290,7 +292,8 @@ static bool fatal(const struct task *t, const struct sigaction_k *act, int signo
 }
 
 /* 0; -EAGAIN if a queued signal finds no room. */
-static int enqueue(struct process *p, struct signal_queue *q, const struct ksiginfo *si, const u64 extra[2])
+static int enqueue(struct process *p, struct signal_queue *q, const struct ksiginfo *si,
+                   const u64 extra[2])
 {
     bool must = si->signo >= SIGRTMIN && si->code < 0 && si->code != SI_TKILL;
     struct sigentry *e = NULL;
@@ -325,7 +328,8 @@ static void complete(struct process *p, struct task *only, const struct sigactio
 }
 
 /* only: to this thread of p; NULL: to the process. extra: bytes 32..47 of a queued siginfo, or NULL. */
-int signal_send_locked(struct process *p, struct task *only, const struct ksiginfo *si, const u64 extra[2])
+int signal_send_locked(struct process *p, struct task *only, const struct ksiginfo *si,
+                       const u64 extra[2])
 {
     int signo = si->signo, err;
     struct sigaction_k act;
@@ -380,7 +384,10 @@ int signal_task(struct task *t, const struct ksiginfo *si)
     return t->proc ? signal_send(t->proc, t, si, NULL) : -ESRCH;
 }
 
-int signal_process(struct process *p, const struct ksiginfo *si) { return signal_send(p, NULL, si, NULL); }
+int signal_process(struct process *p, const struct ksiginfo *si)
+{
+    return signal_send(p, NULL, si, NULL);
+}
 
 int signal_pgrp(int pgid, const struct ksiginfo *si)
 {

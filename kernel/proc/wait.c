@@ -53,7 +53,8 @@ void process_cpu_ns(struct process *p, u64 *user, u64 *system)
 void process_notify_parent_locked(struct process *p, int code, int status)
 {
     struct process *parent = p->parent;
-    struct ksiginfo si = {.signo = code ? SIGCHLD : p->exit_signal, .pid = p->pid, .uid = (int)p->uid};
+    struct ksiginfo si = {
+        .signo = code ? SIGCHLD : p->exit_signal, .pid = p->pid, .uid = (int)p->uid};
     struct sigaction_k act;
 
     if (!parent)
@@ -61,7 +62,8 @@ void process_notify_parent_locked(struct process *p, int code, int status)
     si.code = code;
     si.status = status;
     if (!code) {
-        si.code = p->exit_status & 0x7f ? (p->exit_status & 0x80 ? CLD_DUMPED : CLD_KILLED) : CLD_EXITED;
+        si.code =
+            p->exit_status & 0x7f ? (p->exit_status & 0x80 ? CLD_DUMPED : CLD_KILLED) : CLD_EXITED;
         si.status = p->exit_status & 0x7f ? p->exit_status & 0x7f : p->exit_status >> 8 & 0xff;
     }
     act = signal_action(parent, SIGCHLD);
@@ -85,8 +87,7 @@ void process_reap_locked(struct process *p)
         parent->cmaj_flt += p->maj_flt + p->cmaj_flt;
         parent->cnvcsw += p->nvcsw + p->cnvcsw;
         parent->cnivcsw += p->nivcsw + p->cnivcsw;
-        parent->cmaxrss_kib =
-            K_MAX(parent->cmaxrss_kib, K_MAX(p->maxrss_kib, p->cmaxrss_kib));
+        parent->cmaxrss_kib = K_MAX(parent->cmaxrss_kib, K_MAX(p->maxrss_kib, p->cmaxrss_kib));
     }
     process_unlink_locked(p);
     process_put(p);
@@ -241,10 +242,8 @@ static int waitid_target(struct wait_ask *ask, int type, int id)
     ask->type = type;
     ask->id = id;
     switch (type) {
-    case P_ALL:
-        return 0;
-    case P_PID:
-        return id > 0 ? 0 : -EINVAL;
+    case P_ALL: return 0;
+    case P_PID: return id > 0 ? 0 : -EINVAL;
     case P_PGID:
         if (id < 0)
             return -EINVAL;
@@ -282,7 +281,8 @@ long sys_waitid(int type, int id, u64 uinfo, unsigned options, u64 urusage)
     struct wait_ask ask = {.options = options};
     long result;
 
-    if (options & ~(WNOHANG | WNOWAIT | WEXITED | WUNTRACED | WCONTINUED | WNOTHREAD | WALL | WCLONE))
+    if (options &
+        ~(WNOHANG | WNOWAIT | WEXITED | WUNTRACED | WCONTINUED | WNOTHREAD | WALL | WCLONE))
         return -EINVAL;
     if (!(options & (WEXITED | WUNTRACED | WCONTINUED)))
         return -EINVAL;

@@ -1,0 +1,56 @@
+/*
+ * kernel/proc/pidfd.c - descriptors that name a process: readable when it has ended.
+ */
+#include "fs.h"
+#include "proc.h"
+
+#define PIDFD_NONBLOCK 0x800u
+
+static unsigned pidfd_poll(struct file *f, struct poll_table *pt)
+{
+    struct process *p = f->priv;
+
+    poll_add(pt, &p->exit_wait);
+    return __atomic_load_n(&p->zombie, __ATOMIC_ACQUIRE) ? POLL_IN : 0;
+}
+
+static void pidfd_release(struct file *f) { process_put(f->priv); }
+
+static const struct file_ops pidfd_ops = {.poll = pidfd_poll, .release = pidfd_release};
+
+int pidfd_make(struct process *p, u32 flags, struct file **out)
+{
+    *out = file_alloc(&pidfd_ops, NULL, p, 2 /* O_RDWR */ | flags);
+    if (!*out)
+        return -ENOMEM;
+    process_get(p);
+    return 0;
+}
+
+struct process *pidfd_process(struct file *f) { return f->ops == &pidfd_ops ? f->priv : NULL; }
+
+long sys_pidfd_open(int pid, unsigned flags)
+{
+    struct process *p;
+    struct file *f;
+    int err, fd;
+
+    if (flags & ~PIDFD_NONBLOCK || pid <= 0)
+        return -EINVAL;
+    p = process_find(pid);
+    if (!p) {
+        struct task *t = task_find(pid);
+
+        if (t)
+            task_put(t);
+        return t ? -EINVAL : -ESRCH; /* only of a leader */
+    }
+    err = pidfd_make(p, flags, &f);
+    process_put(p);
+    if (err)
+        return err;
+    fd = fd_install(f, true, 0);
+    if (fd < 0)
+        file_put(f);
+    return fd;
+}
