@@ -112,11 +112,11 @@ enum quire_status quire_fault(struct quire_space *s, q_uva addr, unsigned access
 
 /*
  * Copy between kernel memory and any space, active or not, faulting pages in as a task of that
- * space would.  Stops at the first bad page: *done bytes were copied.  force: ignore missing write
- * permission of private mappings (ptrace, /proc/pid/mem).
+ * space would.  Stops at the first bad page: *done bytes were copied.  force: ignore missing permission, as
+ * ptrace and /proc/pid/mem do; a forced write needs a private mapping and makes its own copy.
  */
 enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, size_t len,
-                                   size_t *done);
+                                   bool force, size_t *done);
 enum quire_status quire_space_write(struct quire_space *s, q_uva to, const void *from, size_t len,
                                     bool force, size_t *done);
 

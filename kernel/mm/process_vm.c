@@ -63,7 +63,7 @@ static long move_piece(struct quire_space *other, struct cursor *local, struct c
             return -EFAULT;
         s = quire_space_write(other, Q_UVA(at(remote)), buf, n, false, &done);
     } else {
-        s = quire_space_read(other, Q_UVA(at(remote)), buf, n, &done);
+        s = quire_space_read(other, Q_UVA(at(remote)), buf, n, false, &done);
         if (done && copy_to_user(at(local), buf, done))
             return -EFAULT;
     }

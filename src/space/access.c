@@ -14,7 +14,8 @@ static bool leaf_ready(struct quire_space *s, uint64_t va, unsigned access, q_pf
     qi_pte *slot = qi_pt_lookup(s->tlb.root, va, &level);
     qi_pte e = slot ? qi_pte_load(slot) : QI_PTE(0);
 
-    if (!qi_pte_valid(e) || (access == QUIRE_WRITE && !qi_pte_write(e)))
+    /* a leaf without access still maps its frame: a forced read may use it */
+    if (!qi_pte_present(e) || (access == QUIRE_WRITE && !qi_pte_write(e)))
         return false;
     *pfn = Q_PFN(qi_pte_pfn(e).v + (level ? (va >> QUIRE_PAGE_SHIFT) & (QI_PT_ENTRIES - 1) : 0));
     *counted = !qi_pte_special(e);
@@ -70,7 +71,7 @@ static size_t part_of_page(uint64_t va, size_t len)
 }
 
 enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, size_t len,
-                                   size_t *done)
+                                   bool force, size_t *done)
 {
     char *out = to;
 
@@ -83,7 +84,7 @@ enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, 
 
         if (va < from.v || va >= s->end)
             return QUIRE_SEGV_MAPERR;
-        status = pin_frame(s, va, QUIRE_READ, true, &pfn, &counted);
+        status = pin_frame(s, va, QUIRE_READ, force, &pfn, &counted);
         if (status != QUIRE_OK)
             return status;
         copy_bytes(out + *done,
@@ -112,7 +113,7 @@ static enum quire_status force_private(struct quire_space *s, uint64_t va, q_pfn
     v = qi_vma_find(s, va);
     slot = qi_pt_lookup(s->tlb.root, va, &level);
     e = slot ? qi_pte_load(slot) : QI_PTE(0);
-    if (!v || va < v->start || !qi_pte_valid(e) || level) {
+    if (!v || va < v->start || !qi_pte_present(e) || level) {
         status = QUIRE_AGAIN;
     } else if ((v->flags & QI_VM_SHARED) || (v->object && v->object->kind == QUIRE_OBJECT_DEVICE)) {
         status = QUIRE_SEGV_ACCERR;
