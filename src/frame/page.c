@@ -17,7 +17,7 @@ void qi_page_bad(const struct quire_page *p, unsigned order, const char *what)
         what = "foreign free: the frame has no holder";
     else if (p->maps)
         what = "free of a frame that is still mapped";
-    else if (flags & QUIRE_PG_HEAD || order)
+    else if (quire_page_order(p) != order)
         what = "free with the wrong order";
     else if (p->refs > 1)
         what = "free of a frame that others hold";
