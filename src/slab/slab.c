@@ -337,10 +337,7 @@ void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node)
     if (gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32))
         return NULL; /* a cache's slabs lie anywhere */
     irq = qport_irq_save();
-    if (node == QUIRE_NODE_ANY && (gfp & QUIRE_GFP_THISNODE))
-        node = quire_cpu_node(qport_cpu());
-    if (node == QUIRE_NODE_ANY ||
-        (node == quire_cpu_node(qport_cpu()) && !(gfp & QUIRE_GFP_THISNODE)))
+    if (node == QUIRE_NODE_ANY || node == quire_cpu_node(qport_cpu()))
         obj = take(c, gfp);
     else
         obj = take_direct(c, gfp, node);
