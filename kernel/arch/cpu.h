@@ -1,0 +1,183 @@
+/*
+ * arch/cpu.h - the per-CPU area, and what arch offers to core.
+ */
+#ifndef ARCH_CPU_H
+#define ARCH_CPU_H
+
+#include "lock.h"
+#include "task.h"
+#include "x86.h"
+
+#define K_MAX_CPUS QUIRE_MAX_CPUS
+
+struct tss {
+    u32 reserved0;
+    u64 rsp[3];
+    u64 reserved1;
+    u64 ist[7];
+    u64 reserved2;
+    u16 reserved3, iomap;
+} __attribute__((packed));
+
+struct runqueue {
+    struct kspin lock;
+    struct task *queue[3][2]; /* by class (sched.c): first, last */
+    u32 queued;               /* tasks waiting, all classes; atomic read */
+    struct task *idle, *running;
+    u64 switches;
+};
+
+/* Timers of a CPU: a pairing heap (timer.c). */
+struct timer_base {
+    struct kspin lock;
+    struct ktimer *root, *running; /* running: whose fn is being called */
+    u64 programmed_ns; /* when the local timer will fire; ~0: not */
+    u64 tick_ns;       /* next scheduler tick; ~0: none */
+};
+
+struct cpu {
+    /* entry.S and ports/bare know these offsets */
+    struct task *task; /* 0: the running one */
+    u32 index;            /* 8 */
+    u32 apic_id;
+    u64 kstack;   /* 16: top of the current task's stack */
+    u64 user_rsp; /* 24: scratch of syscall_entry */
+
+    struct tss *tss;
+    struct cpu *self;
+    u32 online;      /* atomic */
+    u32 node;
+    u32 call_pending; /* atomic; of smp_call_all */
+    struct runqueue rq;
+    struct timer_base timers;
+    u64 mm_ns[2], mm_calls[2]; /* quire.report: time in faults, in memory system calls (TSC ticks) */
+    u64 user_samples, kernel_samples;
+} __attribute__((aligned(64)));
+
+_Static_assert(offsetof(struct cpu, task) == CPU_CURRENT && offsetof(struct cpu, index) == CPU_INDEX &&
+                   offsetof(struct cpu, kstack) == CPU_KSTACK && offsetof(struct cpu, user_rsp) == CPU_USER_RSP,
+               "entry.S");
+
+extern struct cpu cpus[K_MAX_CPUS];
+extern unsigned cpu_count; /* known to firmware; those online: cpus_online() */
+
+static inline struct cpu *this_cpu(void) { return &cpus[qport_cpu()]; }
+
+/* ---- cpu.c ---- */
+enum { CPU_NX = 1, CPU_ERMS = 2, CPU_GBPAGES = 4, CPU_RDRAND = 8, CPU_X2APIC = 16, CPU_TSC_DEADLINE = 32, CPU_XSAVE = 64 };
+extern u32 cpu_features;
+void cpu_early_init(void);              /* boot CPU: %gs, GDT, IDT, TSS on static stacks */
+void cpu_init(struct cpu *c);           /* this CPU: tables and control registers */
+int cpu_prepare(struct cpu *c);         /* memory for another CPU's tables: 0 or -ENOMEM */
+void cpu_load_idt(void);
+const char *cpu_vendor(void);
+
+/* ---- boot ---- */
+struct hvm_start_info;
+struct boot_info {
+    u64 start_info;
+    const char *cmdline;
+    u64 initrd_pa, initrd_len;
+    u64 rsdp_pa;
+};
+extern struct boot_info boot_info;
+void bootmap_build(u32 start_info_pa); /* memory map, from the start info; no output before */
+void bootmap_tables(void);             /* the final kernel tables, loaded */
+extern q_pa kernel_root;
+void bootmap_report(void);
+
+/* ---- acpi.c ---- */
+struct acpi_info {
+    u64 lapic_pa;
+    unsigned ncpus;
+    u32 apic_ids[K_MAX_CPUS];
+    u8 cpu_node[K_MAX_CPUS];
+    unsigned nnodes;
+    u8 distance[QUIRE_MAX_NODES * QUIRE_MAX_NODES];
+    bool has_distance;
+    struct {
+        u64 base, len;
+        unsigned node;
+    } memory[64];
+    unsigned nmemory;
+    u64 ioapic_pa;
+    u32 ioapic_gsi_base;
+    u32 irq_gsi[16];
+    u16 irq_flags[16];
+    u16 pm1a_control, pm1b_control, pm_timer;
+    u16 reset_port;
+    u8 reset_value;
+    bool has_reset;
+};
+extern struct acpi_info acpi;
+void acpi_parse(u64 rsdp_pa);
+
+/* ---- apic.c ---- */
+void apic_init_boot(void);
+void apic_init_cpu(void);
+void apic_eoi(void);
+u32 apic_id(void);
+void apic_ipi(unsigned cpu, u8 vector);
+void apic_ipi_raw(u32 apic_id, u32 command);
+void apic_nmi_others(void);
+void apic_timer_oneshot(u64 delta_ns); /* of this CPU */
+u32 apic_timer_count(void);
+void apic_timer_start_max(void);
+void apic_timer_set_rate(u64 ticks, u64 ns);
+void ioapic_route(unsigned isa_irq, u8 vector, unsigned cpu);
+
+/* ---- smp.c ---- */
+void smp_boot(void);
+/* fn on every other online CPU, in interrupt context; returns when all have done it.  Task context. */
+void smp_call_others(void (*fn)(void *), void *arg);
+void smp_call_interrupt(void);
+void smp_kick(unsigned cpu); /* make it look at its run queue and timers */
+
+/* ---- clock.c ---- */
+void clock_init(void);
+
+/* ---- traps.c ---- */
+bool extable_fixup(struct regs *r);
+/* Full registers, stack and backtrace of a kernel fault; does not return. */
+_Noreturn void die(struct regs *r, const char *what, ...) QUIRE_PRINTF(2, 3);
+void print_backtrace(u64 rsp, u64 rip);
+const char *ksym_name(u64 addr, u64 *offset);
+
+/* ---- serial.c, console.c ---- */
+void serial_init(void);
+void serial_write(const char *p, size_t n);
+void serial_enable_input(void);
+void serial_interrupt(void);
+void console_init(void);
+void console_log_write(const char *p, size_t n);
+
+/* ---- power.c ---- */
+/* code: value for isa-debug-exit, when the command line names its port. */
+_Noreturn void power_off(u8 code);
+_Noreturn void power_reset(void);
+_Noreturn void power_halt(void);
+
+/* ---- core ---- */
+void cmdline_init(const char *text);
+void printk_init(void);
+void sched_init_cpu(struct cpu *c);
+_Noreturn void sched_idle(void);
+void sched_start_boot_task(void);
+struct task *switch_stacks(struct task *prev, struct task *next);
+void sched_finish_switch(struct task *prev);
+void sched_tick(struct regs *r);
+void sched_kick_interrupt(void);
+void timer_interrupt(struct regs *r);
+void timer_start_tick(void); /* this CPU has work: let the scheduler tick come; interrupts off */
+void timer_base_init(struct timer_base *b);
+void user_return_work(struct regs *r);
+void task_caches_init(void);
+void stack_cache_trim(void);
+
+bool oom_kill(void);
+void syscall_init(void);
+void report_print(void);
+void report_init(void);
+extern void *syscall_table[SYSCALL_COUNT];
+
+#endif

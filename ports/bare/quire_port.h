@@ -1,0 +1,84 @@
+/*
+ * Bare port, x86-64: the hooks of the hot paths.  See include/quire/port.h for the contracts.
+ *
+ * What an embedding kernel must provide for it: a per-CPU area that %gs points to in kernel mode, with
+ * the running task's pointer at offset 0 and the CPU's number (32 bits) at offset 8; no involuntary
+ * preemption of kernel code, so that switching preemption off is only a matter for the compiler.
+ */
+#ifndef QUIRE_PORT_BARE_H
+#define QUIRE_PORT_BARE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <quire/types.h>
+
+#define QPORT_DIRECT_BASE  0xffff800000000000ul
+#define QPORT_VMEMMAP_BASE 0xffffd00000000000ul
+/* Every switch of spaces flushes: the machines this port is run on so far have no PCID. */
+#define QPORT_ASIDS 1
+
+#define QPORT_POINT(kind, ptr) ((void)0)
+
+static inline unsigned qport_cpu(void)
+{
+    unsigned cpu;
+
+    __asm__ volatile("movl %%gs:8, %0" : "=r"(cpu));
+    return cpu;
+}
+
+static inline unsigned long qport_irq_save(void)
+{
+    unsigned long flags;
+
+    __asm__ volatile("pushfq; popq %0; cli" : "=r"(flags) : : "memory");
+    return flags;
+}
+static inline void qport_irq_restore(unsigned long flags)
+{
+    __asm__ volatile("pushq %0; popfq" : : "rm"(flags) : "memory", "cc");
+}
+
+static inline void qport_preempt_disable(void) { __asm__ volatile("" : : : "memory"); }
+static inline void qport_preempt_enable(void) { __asm__ volatile("" : : : "memory"); }
+static inline void qport_relax(void) { __asm__ volatile("pause" : : : "memory"); }
+
+/* Chosen once at boot by what the CPU does best (bare.c). */
+extern void (*bare_clear_page)(void *kla);
+static inline void qport_clear_page(void *kla) { bare_clear_page(kla); }
+
+static inline void qport_copy_page(void *dst, const void *src)
+{
+    unsigned long n = 512;
+
+    __asm__ volatile("rep movsq" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+}
+
+static inline void qport_tlb_flush_page(uint64_t va, unsigned asid)
+{
+    (void)asid;
+    __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");
+}
+static inline void qport_tlb_flush_asid(unsigned asid)
+{
+    unsigned long cr3;
+
+    (void)asid;
+    __asm__ volatile("movq %%cr3, %0; movq %0, %%cr3" : "=r"(cr3) : : "memory");
+}
+/* Turning global pages off and on drops the global entries too (Intel SDM vol. 3, 4.10.4.1). */
+static inline void qport_tlb_flush_all(void)
+{
+    unsigned long cr4, off;
+
+    __asm__ volatile("movq %%cr4, %0" : "=r"(cr4));
+    off = cr4 & ~0x80ul;
+    __asm__ volatile("movq %0, %%cr4; movq %1, %%cr4" : : "r"(off), "r"(cr4) : "memory");
+}
+static inline void qport_table_load(q_pa root, unsigned asid, bool keep)
+{
+    (void)asid, (void)keep;
+    __asm__ volatile("movq %0, %%cr3" : : "r"(root.v) : "memory");
+}
+
+#endif
