@@ -72,23 +72,17 @@ static inline unsigned qi_word_max_order(uint64_t x)
 /* Order of the largest run, at most QI_BITS_MAX_ORDER; some bit is set. */
 static inline unsigned qi_bits_max_order(const uint64_t b[QI_BLOCK_WORDS])
 {
-    uint64_t full = qi_bits_full_words(b), x[QI_BLOCK_WORDS], any;
-    unsigned o;
+    uint64_t full = qi_bits_full_words(b);
+    unsigned max = 0;
 
     if (full) {
         full = qi_fold(full, 1);
         return !full ? 6 : qi_fold(full, 2) ? 8 : 7;
     }
     for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
-        x[w] = b[w];
-    for (o = 0; o < QI_WORD_ORDER - 1; o++) {
-        any = 0;
-        for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
-            any |= x[w] = qi_fold(x[w], o + 1);
-        if (!any)
-            break;
-    }
-    return o;
+        if (b[w])
+            max = QI_MAX(max, qi_word_max_order(b[w]));
+    return max;
 }
 
 /* Of the runs of order o in fold, those whose buddy is not free as well. */
@@ -99,34 +93,51 @@ static inline uint64_t qi_maximal(uint64_t fold, unsigned o)
     return fold & ~(merged | merged << (1u << o));
 }
 
+/* First frame of the smallest maximal run of order *order (0..5) to limit - 1 in a word, whose order
+ * then replaces *order; 64 if there is none. */
+static inline unsigned qi_word_find(uint64_t x, unsigned *order, unsigned limit)
+{
+    for (unsigned o = 0; o < limit && x; o++) {
+        uint64_t best = o >= *order ? qi_maximal(x, o) : 0;
+
+        if (best) {
+            *order = o;
+            return qi_lowest_bit(best);
+        }
+        x = qi_fold(x, o + 1);
+    }
+    return 64;
+}
+
 /*
- * First frame of the smallest maximal run of order at least order (0..8): larger runs are split
- * only if nothing smaller serves.  QI_BLOCK_FRAMES if there is none.
+ * First frame of the smallest maximal run of order at least order (0..8), of equals the lowest:
+ * larger runs are split only if nothing smaller serves.  QI_BLOCK_FRAMES if there is none.
  */
 static inline unsigned qi_bits_find(const uint64_t b[QI_BLOCK_WORDS], unsigned order)
 {
-    uint64_t x[QI_BLOCK_WORDS], full;
+    unsigned found = QI_BLOCK_FRAMES, limit = QI_WORD_ORDER;
+    uint64_t full = 0;
 
-    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
-        x[w] = b[w];
-    for (unsigned o = 0; o < QI_WORD_ORDER; o++) {
-        for (unsigned w = 0; w < QI_BLOCK_WORDS; w++) {
-            uint64_t best = o >= order ? qi_maximal(x[w], o) : 0;
+    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++) {
+        unsigned o = order, at;
 
-            if (best)
-                return w * 64 + qi_lowest_bit(best);
-            x[w] = qi_fold(x[w], o + 1);
+        full |= (uint64_t)(b[w] == UINT64_MAX) << w;
+        if (!b[w] || b[w] == UINT64_MAX || o >= limit)
+            continue;
+        at = qi_word_find(b[w], &o, limit);
+        if (at < 64) {
+            found = w * 64 + at;
+            limit = o; /* from now on only smaller ones are better */
         }
     }
-    full = qi_bits_full_words(b);
-    for (unsigned o = 0; full && o <= 3; o++) {
+    for (unsigned o = 0; found == QI_BLOCK_FRAMES && full && o <= 3; o++) {
         uint64_t best = o + QI_WORD_ORDER >= order ? qi_maximal(full, o) : 0;
 
         if (best)
-            return qi_lowest_bit(best) * 64;
+            found = qi_lowest_bit(best) * 64;
         full = qi_fold(full, o + 1);
     }
-    return QI_BLOCK_FRAMES;
+    return found;
 }
 
 /* Set or clear the run of the order at frame at. */

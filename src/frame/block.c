@@ -256,18 +256,38 @@ static uint32_t part_choose(struct qi_zone *z, unsigned type, unsigned order)
     return i != QI_NONE ? i : part_steal(z, type, order);
 }
 
-/* The n lowest bits of x, which has more than n. */
+/* The n lowest bits of x, which has more than n; n >= 1. */
 static uint64_t lowest_bits(uint64_t x, unsigned n)
 {
     uint64_t rest = x;
 
+    if (x == UINT64_MAX)
+        return UINT64_MAX >> (64 - n);
     while (n--)
         rest &= rest - 1;
     return x & ~rest;
 }
 
+/* Write the pages of the bits of a word, run by run, to out, out + step and so on. */
+static struct quire_page **put_pages(struct quire_page *base, uint64_t bits,
+                                     struct quire_page **out, int step)
+{
+    while (bits) {
+        unsigned at = qi_lowest_bit(bits);
+        uint64_t gap = ~(bits >> at);
+        unsigned len = gap ? qi_lowest_bit(gap) : 64;
+        struct quire_page *p = base + at, *end = p + len;
+
+        for (; p < end; p++, out += step)
+            *out = p;
+        bits &= at + len < 64 ? UINT64_MAX << (at + len) : 0;
+    }
+    return out;
+}
+
 /* Up to n frames of block i: from broken words first, whole words last. */
-static unsigned take_from_block(struct qi_zone *z, uint32_t i, unsigned n, struct quire_page **out)
+static unsigned take_from_block(struct qi_zone *z, uint32_t i, unsigned n, struct quire_page **out,
+                                int step)
 {
     uint64_t *bits = z->bits[i];
     struct quire_page *base = quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i)));
@@ -276,19 +296,24 @@ static unsigned take_from_block(struct qi_zone *z, uint32_t i, unsigned n, struc
     for (unsigned pass = 0; pass < 2; pass++)
         for (unsigned w = 0; w < QI_BLOCK_WORDS && got < n; w++) {
             uint64_t x = bits[w], take = x;
+            unsigned k;
 
             if (!x || (pass == 0 && x == UINT64_MAX))
                 continue;
-            if (qi_popcount(x) > n - got)
-                take = lowest_bits(x, n - got);
+            k = x == UINT64_MAX ? 64 : qi_popcount(x);
+            if (k > n - got) {
+                k = n - got;
+                take = lowest_bits(x, k);
+            }
             bits[w] = x & ~take;
-            for (; take; take &= take - 1)
-                out[got++] = base + w * 64 + qi_lowest_bit(take);
+            out = put_pages(base + w * 64, take, out, step);
+            got += k;
         }
     return got;
 }
 
-unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struct quire_page **out)
+unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struct quire_page **out,
+                             int step)
 {
     unsigned got = 0;
 
@@ -298,7 +323,7 @@ unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struc
 
         if (i == QI_NONE)
             break;
-        k = take_from_block(z, i, n - got, out + got);
+        k = take_from_block(z, i, n - got, out + (int)got * step, step);
         part_taken(z, i, k);
         got += k;
     }

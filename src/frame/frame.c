@@ -13,7 +13,7 @@ uint64_t qi_top_frame;
 uint8_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
 uint8_t qi_cpu_nodes[QUIRE_MAX_CPUS];
 struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
-uint8_t qi_zone_slot[2048];
+uint32_t qi_stack_offset[QUIRE_MAX_NODES << (QUIRE_PG_NODE_SHIFT - QUIRE_PG_ZONE_SHIFT)];
 
 /* Failure injection: allocations still to come until one fails; 0: off. */
 static int64_t fail_left;
@@ -121,17 +121,14 @@ static bool stack_fill(struct qi_stack *s, uint64_t may)
     want = (unsigned)QI_MIN((uint64_t)want, may >> s->order);
     qi_zone_lock(z);
     if (s->order == 0)
-        n = qi_zone_take_frames(z, s->type, want, s->pages);
+        n = qi_zone_take_frames(z, s->type, want, s->pages + want - 1, -1); /* the lowest on top */
     else
         while (n < want && (s->pages[n] = qi_zone_take(z, s->type, s->order)))
             n++;
     qi_zone_unlock(z);
-    for (unsigned k = 0; k < n / 2; k++) { /* the lowest on top */
-        struct quire_page *p = s->pages[k];
-
-        s->pages[k] = s->pages[n - 1 - k];
-        s->pages[n - 1 - k] = p;
-    }
+    if (s->order == 0 && n < want)
+        for (unsigned k = 0; k < n; k++)
+            s->pages[k] = s->pages[k + want - n];
     if (s->order)
         for (unsigned k = 0; k < n; k++) {
             qi_pages_compound(z, s->pages[k], s->order);
@@ -333,7 +330,7 @@ static size_t bulk_from_zone(struct qi_zone *z, size_t n, struct quire_page **ou
         return 0;
     n = QI_MIN(n, may);
     qi_zone_lock(z);
-    got = qi_zone_take_frames(z, type, (unsigned)QI_MIN(n, (size_t)UINT32_MAX), out);
+    got = qi_zone_take_frames(z, type, (unsigned)n, out, 1);
     z->allocs += got;
     qi_zone_unlock(z);
     for (size_t i = 0; i < got; i++)

@@ -46,8 +46,8 @@ struct qi_frame_cpu {
 } QI_CACHE_ALIGNED;
 
 extern struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
-/* flags >> QUIRE_PG_ZONE_SHIFT: index of the zone's first stack in units of a zone's stacks. */
-extern uint8_t qi_zone_slot[2048];
+/* By flags >> QUIRE_PG_ZONE_SHIFT: where in bytes the stacks of the zone begin in those of a CPU. */
+extern uint32_t qi_stack_offset[QUIRE_MAX_NODES << (QUIRE_PG_NODE_SHIFT - QUIRE_PG_ZONE_SHIFT)];
 
 /* The flags that are the allocator's own business; what a user sets is his. */
 #define QI_PG_STATE      (QUIRE_PG_RESERVED | QUIRE_PG_FREE | QUIRE_PG_HEAD | QUIRE_PG_TAIL)
@@ -65,9 +65,17 @@ void qi_stack_overflow(struct qi_stack *s, struct quire_page *p);
 static inline struct qi_stack *qi_stack_of(struct qi_frame_cpu *c, uint32_t flags, unsigned order,
                                            unsigned type)
 {
-    return c->stacks +
-           qi_zone_slot[flags >> QUIRE_PG_ZONE_SHIFT] * (QI_STACK_ORDERS * QI_STACK_TYPES) +
-           order * QI_STACK_TYPES + type;
+    char *first = (char *)c->stacks + qi_stack_offset[flags >> QUIRE_PG_ZONE_SHIFT];
+
+    return (struct qi_stack *)first + order * QI_STACK_TYPES + type;
+}
+/* The stack of order 0 that a page with these flags came from: its type times 512 from the first. */
+static QI_ALWAYS_INLINE struct qi_stack *qi_stack_home(struct qi_frame_cpu *c, uint32_t flags)
+{
+    char *first = (char *)c->stacks + qi_stack_offset[flags >> QUIRE_PG_ZONE_SHIFT];
+
+    _Static_assert(QI_PG_TYPE_SHIFT == 16 && sizeof(struct qi_stack) == 1 << 9, "the shift below");
+    return (struct qi_stack *)(first + (flags >> 7 & 3 << 9));
 }
 
 /* Take the top of a stack that is not empty; interrupts off. */
@@ -135,7 +143,7 @@ static QI_ALWAYS_INLINE void qi_page_take_back(struct qi_frame_cpu *c, struct qu
 {
     qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_FREE);
     qi_store_relaxed(&p->counts, (uint64_t)0);
-    qi_stack_push(qi_stack_of(c, flags, 0, flags >> QI_PG_TYPE_SHIFT & 3), p);
+    qi_stack_push(qi_stack_home(c, flags), p);
 }
 
 /* Free an order-0 page that must have refs as given (1, or 0 when the caller dropped the last) and

@@ -101,8 +101,8 @@ static enum quire_status find_zones(const struct quire_boot *b)
     struct piece p;
 
     qi_nzones = 0;
-    for (unsigned i = 0; i < QI_COUNT(qi_zone_slot); i++)
-        qi_zone_slot[i] = 0;
+    for (unsigned i = 0; i < QI_COUNT(qi_stack_offset); i++)
+        qi_stack_offset[i] = 0;
     for (unsigned node = 0; node < b->nodes; node++)
         for (unsigned type = 0; type < QI_CLASSES; type++) {
             struct qi_zone *z = &qi_zones[qi_nzones];
@@ -122,7 +122,8 @@ static enum quire_status find_zones(const struct quire_boot *b)
             z->first_block = z->start / QI_BLOCK_FRAMES;
             z->nblocks =
                 (uint32_t)((z->end + QI_BLOCK_FRAMES - 1) / QI_BLOCK_FRAMES - z->first_block);
-            qi_zone_slot[z->place >> QUIRE_PG_ZONE_SHIFT] = z->slot;
+            qi_stack_offset[z->place >> QUIRE_PG_ZONE_SHIFT] =
+                z->slot * (uint32_t)QI_ZONE_STACK_BYTES;
             qi_zone_lock_init(z);
             for (unsigned l = 0; l < QI_BIG_LISTS; l++)
                 z->big[l] = QI_NONE;

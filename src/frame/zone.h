@@ -8,13 +8,14 @@
 #include "bitmap.h"
 #include "frame.h"
 
-#define QI_NONE        UINT32_MAX
-#define QI_BLOCK_ORDER QUIRE_HUGE_ORDER
-#define QI_CLASSES     3 /* QUIRE_ZONE_DMA, DMA32, NORMAL: the highest zone a request may use */
-#define QI_MAX_ZONES   (QUIRE_MAX_NODES * QI_CLASSES)
-#define QI_FULLNESS    4 /* lists of one order: blocks with less than 128, 256, 384, 512 free */
-#define QI_PART_LISTS  ((QI_BITS_MAX_ORDER + 1) * QI_FULLNESS)
-#define QI_BIG_LISTS   (QUIRE_MAX_ORDER - QI_BLOCK_ORDER + 1)
+#define QI_NONE             UINT32_MAX
+#define QI_BLOCK_ORDER      QUIRE_HUGE_ORDER
+#define QI_CLASSES          3 /* QUIRE_ZONE_DMA, DMA32, NORMAL: the highest zone a request may use */
+#define QI_MAX_ZONES        (QUIRE_MAX_NODES * QI_CLASSES)
+#define QI_FULLNESS         4 /* lists of one order: blocks with less than 128, 256, 384, 512 free */
+#define QI_ZONE_STACK_BYTES (QI_STACK_ORDERS * QI_STACK_TYPES * sizeof(struct qi_stack))
+#define QI_PART_LISTS       ((QI_BITS_MAX_ORDER + 1) * QI_FULLNESS)
+#define QI_BIG_LISTS        (QUIRE_MAX_ORDER - QI_BLOCK_ORDER + 1)
 
 enum qi_block_state {
     QI_BLOCK_ABSENT,   /* the zone has no frame in it */
@@ -81,7 +82,7 @@ static inline void qi_zone_unlock(struct qi_zone *z) { qi_spin_unlock_raw(&z->lo
 
 static inline struct qi_zone *qi_zone_of(uint32_t flags)
 {
-    return &qi_zones[qi_zone_slot[flags >> QUIRE_PG_ZONE_SHIFT]];
+    return &qi_zones[qi_stack_offset[flags >> QUIRE_PG_ZONE_SHIFT] / QI_ZONE_STACK_BYTES];
 }
 static inline uint32_t qi_block_of(const struct qi_zone *z, uint64_t pfn)
 {
@@ -111,8 +112,9 @@ static inline unsigned qi_gfp_class(quire_gfp gfp)
 void qi_zone_add_whole(struct qi_zone *z, uint32_t i, uint32_t n);
 void qi_zone_add_part(struct qi_zone *z, uint32_t i);
 
-/* Up to n frames in out, ascending within a block; returns how many. */
-unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struct quire_page **out);
+/* Up to n frames, ascending within a block, to out[0], out[step], out[2 * step]..; returns how many. */
+unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struct quire_page **out,
+                             int step);
 /* A block of order 1..QUIRE_MAX_ORDER; its struct pages are not made.  NULL: none. */
 struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order);
 /* Frames of one word of a bitmap: those of mask from frame pfn, a multiple of 64. */
