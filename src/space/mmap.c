@@ -45,7 +45,8 @@ void qi_free_tables(struct quire_space *s, struct qi_gather *g, uint64_t start, 
 {
     struct qi_vma *next = qi_vma_find(s, start), *prev = next ? next->prev : s->last;
 
-    qi_pt_free_range(g, s->tlb.root, start, end, prev ? prev->end : 0, next ? next->start : s->end);
+    qi_pt_free_range(g, s->tlb.root, start, end, prev ? prev->end : 0,
+                     next ? next->start : QI_USER_HALF);
 }
 
 /* All of v goes; its pages into g. */

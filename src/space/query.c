@@ -183,7 +183,7 @@ static uint64_t all_leaves(struct quire_space *s)
     uint64_t n = 0;
     struct qi_span sp;
 
-    for (uint64_t at = 0; qi_pt_next_span(s->tlb.root, &at, 1ull << (QI_PT_VA_BITS - 1), &sp);)
+    for (uint64_t at = 0; qi_pt_next_span(s->tlb.root, &at, QI_USER_HALF, &sp);)
         for (unsigned k = 0; k < sp.n; k++)
             n += !qi_pte_none(qi_pte_load(&sp.ptes[k]));
     return n;

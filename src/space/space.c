@@ -116,7 +116,7 @@ enum quire_status quire_space_create(const struct quire_space_config *c, struct 
     struct quire_space *s;
 
     if (!c->start.v || ((c->start.v | c->end.v) & ~QUIRE_PAGE_MASK) || c->start.v >= c->end.v ||
-        c->end.v > 1ull << (QI_PT_VA_BITS - 1))
+        c->end.v > QI_USER_HALF)
         return QUIRE_INVALID;
     status = space_new(&s);
     if (status != QUIRE_OK)
@@ -155,7 +155,7 @@ static void tear_down(struct quire_space *s)
     }
     s->total = s->locked = s->data = s->exec = s->stack = 0;
     qi_gather_init(&g, &s->tlb);
-    qi_pt_free_range(&g, s->tlb.root, s->start, s->end, 0, s->end);
+    qi_pt_free_range(&g, s->tlb.root, s->start, s->end, 0, QI_USER_HALF);
     qi_gather_finish(&g);
 }
 

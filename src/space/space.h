@@ -68,6 +68,8 @@ struct quire_space {
     int64_t rss[QI_RSS_KINDS]; /* atomic; pages */
 };
 
+/* End of the half of the table that a space may use; s->end may lie a little below. */
+#define QI_USER_HALF   (1ull << (QI_PT_VA_BITS - 1))
 #define QI_STACK_GUARD (256 * QUIRE_PAGE_SIZE)
 
 static inline uint64_t qi_vma_pages(const struct qi_vma *v)
