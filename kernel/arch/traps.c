@@ -308,3 +308,38 @@ void trap_dispatch(unsigned vec, struct regs *r, u64 err)
     else
         exception(vec, r, err);
 }
+
+/* ---- the way back to user mode ---- */
+
+/* Registers that something in the kernel may have set (signal frames, exec): only what a program may have. */
+static void clean_regs(struct regs *r)
+{
+    r->cs = SEL_USER_CS;
+    r->ss = SEL_USER_DS;
+    r->rflags = (r->rflags & RFLAGS_USER) | RFLAGS_IF | 2;
+    if (r->rip >> 47) { /* iret would fault with the user's %gs */
+        u64 bad = r->rip;
+
+        r->rip = 0;
+        irq_on();
+        signal_fault(SIGSEGV, SI_KERNEL, bad);
+        irq_off();
+    }
+}
+
+/* A system call that does not return by sysret. */
+void syscall_slow_exit(struct regs *r) { clean_regs(r); }
+
+/* The task has work: it is done, with interrupts on, until there is none (entry.S looks again). */
+void user_return_work(struct regs *r)
+{
+    u32 work = __atomic_load_n(&current->work, __ATOMIC_RELAXED);
+
+    irq_on();
+    if (work & WORK_RESCHED)
+        schedule();
+    if (work & WORK_SIGNAL) {
+        signal_deliver(r);
+        clean_regs(r);
+    }
+}

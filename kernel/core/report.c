@@ -112,8 +112,8 @@ static char block_char(const struct quire_block_info *b)
     const struct {
         unsigned n;
         char c;
-    } kinds[] = {{(unsigned)b->free + b->cached, '.'}, {b->anon, 'a'}, {b->file, 'f'}, {b->huge, 'H'}, {b->slab, 's'},
-                 {b->table, 't'}, {b->kva, 'k'}, {b->reserved, 'r'}, {b->other, 'o'}, {b->absent, ' '}};
+    } kinds[] = {{(unsigned)b->free + b->cached, '.'}, {b->anon, 'a'}, {b->file, 'f'}, {b->huge, 'h'}, {b->slab, 's'},
+                 {b->table, 't'}, {b->kva, 'k'}, {b->reserved, 'r'}, {b->other, 'o'}, {b->absent, 'x'}};
     unsigned best = 0;
 
     /* what is used shows, even where less than half is */
@@ -125,26 +125,42 @@ static char block_char(const struct quire_block_info *b)
 
 #define BLOCKS_A_LINE 64
 
+/* A run of pageblocks of one zone: the picture that tools/picture.py draws. */
+struct block_line {
+    u64 first;
+    unsigned n, node;
+    enum quire_zone_type zone;
+    char kinds[BLOCKS_A_LINE + 1];
+};
+
+static void flush_blocks(struct block_line *l)
+{
+    static const char *const zones[QUIRE_ZONES] = {"DMA", "DMA32", "Normal", "Movable", "Device"};
+
+    l->kinds[l->n] = 0;
+    if (l->n)
+        printk("quire: blocks %u %s %lu %s", l->node, zones[l->zone], (unsigned long)l->first, l->kinds);
+    l->n = 0;
+}
+
 static void print_blocks(void)
 {
     struct quire_block_info b;
-    char line[BLOCKS_A_LINE + 1];
-    unsigned n = 0;
-    u64 first = 0;
+    struct block_line l = {0};
 
     for (u64 i = 0; quire_block_info(i, &b) == QUIRE_OK; i++) {
-        if (!n)
-            first = i;
-        line[n++] = block_char(&b);
-        if (n == BLOCKS_A_LINE) {
-            line[n] = 0;
-            printk("quire: block %lu %s", (unsigned long)first, line);
-            n = 0;
+        char c = block_char(&b);
+
+        if (l.n == BLOCKS_A_LINE || b.node != l.node || b.zone != l.zone || (c == 'x') != (l.n && l.kinds[0] == 'x'))
+            flush_blocks(&l);
+        if (!l.n) {
+            l.first = i;
+            l.node = b.node;
+            l.zone = b.zone;
         }
+        l.kinds[l.n++] = c;
     }
-    line[n] = 0;
-    if (n)
-        printk("quire: block %lu %s", (unsigned long)first, line);
+    flush_blocks(&l);
 }
 
 void report_print(void)

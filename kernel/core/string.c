@@ -153,3 +153,13 @@ u64 kstrtou64(const char *s, const char **end)
         *end = s;
     return v;
 }
+
+/* GCC calls it where the CPU is not known to have popcnt (libgcc's place). */
+int __popcountdi2(u64 v);
+int __popcountdi2(u64 v)
+{
+    v -= v >> 1 & 0x5555555555555555ull;
+    v = (v & 0x3333333333333333ull) + (v >> 2 & 0x3333333333333333ull);
+    v = (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0full;
+    return (int)(v * 0x0101010101010101ull >> 56);
+}
