@@ -1,19 +1,18 @@
 #!/usr/bin/python3
 """Draws physical memory in the terminal: zones, pageblocks, and what occupies them.
 
-The kernel's report has a line for each run of up to 64 pageblocks of 2 MiB of one zone:
+The kernel's report (kernel/core/report.c) has a line for each run of up to 64 pageblocks of 2 MiB of one zone:
 
   quire: blocks NODE ZONE FIRST KINDS
 
-FIRST is the number of the first pageblock; KINDS has one character a block, the kind of most of its used
-frames, or that of an empty one.
+FIRST is the number of the first pageblock; KINDS has one character a block: the kind of most of its used frames, or that of an
+empty one.
 """
 import os
 
 # character of the report -> (what is drawn, colour, meaning)
 KINDS = {
     ".": ("\u00b7", "90", "free"),
-    "c": ("\u00b7", "36", "free, in lists of the processors"),
     "a": ("\u2588", "32", "anonymous memory"),
     "f": ("\u2593", "34", "files"),
     "s": ("\u2592", "33", "kernel heap"),
@@ -55,7 +54,7 @@ def draw(zones, colour=True):
         present = [b for b, c in blocks.items() if c != "x"]
         if not present:
             continue
-        used = sum(c not in ".cx" for c in blocks.values())
+        used = sum(c not in ".x" for c in blocks.values())
         lines.append("node %d, zone %s: %d pageblocks of 2 MiB, %d in use" % (node, zone, len(present), used))
         row = min(present) // WIDTH * WIDTH
         while row <= max(present):

@@ -40,24 +40,23 @@ STOPS = [
     ("sqlite3: 20,000 rows, an index, a query", ["sqlite3", ":memory:", SQL], []),
     ("a C program with threads", [os.path.join(ROOT, "build", "tests", "guest", "threads")], ["--nodes", "2"]),
 ]
-EVENTS = [("fault_anon", "pages zeroed"), ("fault_file_read", "file pages mapped"), ("fault_cow_copy", "copied on write"),
-          ("fault_cow_reuse", "reused"), ("fork", "forks"), ("mmap", "mmaps"), ("fault_stack_growth", "stack growths")]
-
-
-def counters(lines):
-    """{name: number} of the report's lines "name number" and "name: number"."""
-    found = {}
-    for line in lines:
-        words = line.replace(":", " ").split()
-        if len(words) >= 2 and words[1].isdigit():
-            found.setdefault(words[0], int(words[1]))
-    return found
+EVENTS = [("fault_anon", "pages zeroed"), ("fault_zero_read", "zero-page reads"), ("fault_file_read", "file pages mapped"),
+          ("fault_cow_copy", "copied on write"), ("fault_cow_reuse", "reused"), ("fork", "forks"), ("mmap", "mmaps"),
+          ("fault_stack_growth", "stack growths"), ("fault_huge", "huge pages")]
 
 
 def one_line(lines):
-    got = counters(lines)
+    """What the manager did, from the report's lines "quire: event NAME COUNT" and others."""
+    words = [line.split() for line in lines]
+    got = {w[2]: int(w[3]) for w in words if w[1:2] == ["event"] and len(w) == 4}
     parts = ["%d %s" % (got[name], text) for name, text in EVENTS if got.get(name)]
-    return ", ".join(parts) or "no events in the report"
+    for w in words:
+        if w[1:2] == ["memory"] and "lowest_free" in w:
+            used = int(w[w.index("start_free") + 1]) - int(w[w.index("lowest_free") + 1])
+            parts.append("peak %d MiB" % (used >> 8))
+        if w[1:3] == ["time", "faults"]:
+            parts.append("%d faults in %.0f ms" % (int(w[3]), int(w[5]) / 1e6))
+    return ", ".join(parts) or "no report"
 
 
 def stop(command, options):

@@ -81,6 +81,8 @@ static void run_first_program(void)
     unsigned n;
     int err;
 
+    if (cmdline_get("quire.cwd", path, sizeof(path)) && (err = kchdir(path)))
+        kpanic("quire.cwd=%s: error %d", path, -err);
     argv[0] = first_program(path, sizeof(path));
     cmdline_words(CMDLINE_ARGS, args, sizeof(args), argv + 1, ARGS_MAX);
     n = cmdline_words(CMDLINE_ENV, env, sizeof(env), envp, ARGS_MAX - 2);

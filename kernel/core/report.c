@@ -151,8 +151,10 @@ static void print_blocks(void)
     for (u64 i = 0; quire_block_info(i, &b) == QUIRE_OK; i++) {
         char c = block_char(&b);
 
-        if (l.n == BLOCKS_A_LINE || b.node != l.node || b.zone != l.zone || (c == 'x') != (l.n && l.kinds[0] == 'x'))
+        if (l.n == BLOCKS_A_LINE || b.node != l.node || b.zone != l.zone || c == 'x')
             flush_blocks(&l);
+        if (c == 'x')
+            continue;
         if (!l.n) {
             l.first = i;
             l.node = b.node;

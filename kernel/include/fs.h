@@ -56,7 +56,6 @@ struct file_ops {
     i64 (*lseek)(struct file *, i64 off, int whence);
     long (*ioctl)(struct file *, unsigned cmd, u64 arg);
     unsigned (*poll)(struct file *, struct poll_table *);
-    int (*getdents)(struct file *, struct uio *, u64 *pos);
     /* The object to map, referenced, or -errno in *err; default: the inode's object. */
     struct quire_object *(*mmap)(struct file *, int *err);
     void (*release)(struct file *);
@@ -65,7 +64,7 @@ struct file_ops {
 
 struct file {
     const struct file_ops *ops;
-    struct inode *inode; /* NULL for anonymous kinds (epoll, eventfd) */
+    struct inode *inode; /* never NULL: nameless kinds have one of their own */
     void *priv;
     u64 pos; /* under pos_lock */
     struct kmutex pos_lock;
@@ -76,7 +75,7 @@ struct file {
     struct epoll_item *watchers; /* under the epoll mutex (epoll.c) */
 };
 
-/* New file with one reference, or NULL. */
+/* New file with one reference, or NULL.  inode NULL: a nameless file with an inode of its own. */
 struct file *file_alloc(const struct file_ops *ops, struct inode *inode, void *priv, u32 flags);
 void file_get(struct file *f);
 void file_put(struct file *f);
@@ -103,6 +102,8 @@ void fs_context_put(struct fs_context *);
 
 /* Opened for exec or by the kernel itself: follows links, checks x permission.  Negative errno in *err. */
 struct file *kfile_open(const char *path, u32 flags, int *err);
+/* The current process's working directory from now on. */
+int kchdir(const char *path);
 long kfile_read(struct file *f, void *buf, size_t n, u64 pos);
 u64 kfile_size(struct file *f);
 struct quire_object *kfile_object(struct file *f); /* not referenced; NULL: not mappable */
@@ -120,8 +121,15 @@ void fs_init(void);
 
 /* Console input arrived (interrupt context). */
 void tty_input(const u8 *bytes, size_t n);
+/* Bytes that tty_input can take now; what comes beyond is lost.  Any context. */
+size_t tty_input_room(void);
 /* End of the input stream. */
 void tty_input_eof(void);
+/* SIGINT to the foreground process group, as if typed. */
+void tty_interrupt(void);
+/* The reader has made room: the driver may look at its input again.  Provided by the driver of the
+ * console; task context. */
+void console_input_resume(void);
 /* Where program output goes: implemented by arch/console. stream 1 stdout, 2 stderr. */
 void console_write(int stream, const char *p, size_t n);
 
