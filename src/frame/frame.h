@@ -61,6 +61,8 @@ _Noreturn void qi_page_bad(const struct quire_page *p, unsigned order, const cha
 /* Out of line: the stack is empty or full. */
 struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned node);
 void qi_stack_overflow(struct qi_stack *s, struct quire_page *p);
+/* The same as the last thing of a free: also restores interrupts, so that the call is a jump. */
+void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page *p, unsigned long irq);
 
 static inline struct qi_stack *qi_stack_of(struct qi_frame_cpu *c, uint32_t flags, unsigned order,
                                            unsigned type)
@@ -137,13 +139,13 @@ static QI_ALWAYS_INLINE void qi_stack_push(struct qi_stack *s, struct quire_page
     }
 }
 
-/* The same for an order-0 page that was checked, as its flags say; it becomes free. */
-static QI_ALWAYS_INLINE void qi_page_take_back(struct qi_frame_cpu *c, struct quire_page *p,
-                                               uint32_t flags)
+/* An order-0 page that was checked becomes free, and belongs on the stack that is returned. */
+static QI_ALWAYS_INLINE struct qi_stack *qi_page_mark_free(struct qi_frame_cpu *c,
+                                                           struct quire_page *p, uint32_t flags)
 {
     qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_FREE);
     qi_store_relaxed(&p->counts, (uint64_t)0);
-    qi_stack_push(qi_stack_home(c, flags), p);
+    return qi_stack_home(c, flags);
 }
 
 /* Free an order-0 page that must have refs as given (1, or 0 when the caller dropped the last) and
@@ -152,11 +154,18 @@ static QI_ALWAYS_INLINE void qi_page_free_refs(struct quire_page *p, unsigned re
 {
     uint32_t flags = p->flags;
     unsigned long irq;
+    struct qi_stack *s;
 
     if (QI_UNLIKELY(flags & QI_PG_STATE || p->counts != refs))
         qi_page_bad(p, 0, "bad free");
     irq = qport_irq_save();
-    qi_page_take_back(&qi_frame_cpus[qport_cpu()], p, flags);
+    s = qi_page_mark_free(&qi_frame_cpus[qport_cpu()], p, flags);
+    if (QI_UNLIKELY(s->count >= s->limit)) {
+        qi_stack_overflow_restore(s, p, irq);
+        return;
+    }
+    s->pages[s->count] = p;
+    qi_store_relaxed(&s->count, s->count + 1);
     qport_irq_restore(irq);
 }
 
