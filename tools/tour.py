@@ -13,6 +13,7 @@ from quire import QuireError
 from quire.cli import environment, parse as parse_options, pack
 from quire.machine import Machine, parse_size
 from quire.pack import write_image
+from quire.report import Report, size
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -46,16 +47,13 @@ EVENTS = [("fault_anon", "pages zeroed"), ("fault_zero_read", "zero-page reads")
 
 
 def one_line(lines):
-    """What the manager did, from the report's lines "quire: event NAME COUNT" and others."""
-    words = [line.split() for line in lines]
-    got = {w[2]: int(w[3]) for w in words if w[1:2] == ["event"] and len(w) == 4}
-    parts = ["%d %s" % (got[name], text) for name, text in EVENTS if got.get(name)]
-    for w in words:
-        if w[1:2] == ["memory"] and "lowest_free" in w:
-            used = int(w[w.index("start_free") + 1]) - int(w[w.index("lowest_free") + 1])
-            parts.append("peak %d MiB" % (used >> 8))
-        if w[1:3] == ["time", "faults"]:
-            parts.append("%d faults in %.0f ms" % (int(w[3]), int(w[5]) / 1e6))
+    """What the manager did."""
+    r = Report(lines)
+    parts = ["%d %s" % (r.events[name], text) for name, text in EVENTS if r.events.get(name)]
+    if r.memory:
+        parts.append("%s at most" % size(r.peak_pages()))
+    if "faults" in r.time:
+        parts.append("%d faults in %.0f ms" % (r.time["faults"][0], r.time["faults"][1] / 1e6))
     return ", ".join(parts) or "no report"
 
 

@@ -177,8 +177,9 @@ def test_out_of_memory_kills_one_program(t):
 
 def test_report_counts_what_happened(t):
     ours = t.expect(t.quire(PYTHON, "-c", "import os\nb = bytearray(20 << 20)\nif os.fork(): os.wait()", options=["--report"]))
-    for word in ("fault_anon", "fault_cow_copy", "free blocks"):
-        t.check(word in ours.stderr, ours)
+    counts = dict(re.findall(r"^ +([a-z ]+?) +([0-9]+)$", ours.stderr, re.M))
+    t.check(int(counts.get("anon", 0)) >= 5120 and int(counts.get("fork", 0)) == 1, ours)
+    t.check("free blocks by order" in ours.stderr and "at most" in ours.stderr, ours)
 
 
 def test_unknown_system_call_is_named_once(t):

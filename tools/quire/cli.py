@@ -6,6 +6,7 @@ import sys
 from . import QuireError
 from .machine import Machine, parse_size
 from .pack import Packer, write_image
+from .report import Report
 from .resolve import find_program
 
 HELP = """\
@@ -179,7 +180,7 @@ def run(root, words):
         return m.run()
     finally:
         if o.report and m.report_lines:
-            sys.stderr.write("\n".join(m.report_lines) + "\n")
+            sys.stderr.write("\n".join(Report(m.report_lines).text()) + "\n")
 
 
 def main(root, argv):

@@ -1,0 +1,68 @@
+"""What the memory manager saw: the kernel's report (kernel/core/report.c) made readable.
+
+The kernel writes lines "quire: KIND words..."; numbers follow their names.
+"""
+
+
+def numbers(words):
+    """{name: number} of "name number name number ..."."""
+    return {a: int(b) for a, b in zip(words, words[1:]) if b.isdigit() and not a.isdigit()}
+
+
+class Report:
+    def __init__(self, lines):
+        self.events, self.memory, self.time, self.zones, self.orders, self.other = {}, {}, {}, [], {}, {}
+        for line in lines:
+            words = line.split()
+            if words[:1] != ["quire:"] or len(words) < 3:
+                continue
+            kind, rest = words[1], words[2:]
+            if kind == "event" and len(rest) == 2:
+                self.events[rest[0]] = int(rest[1])
+            elif kind == "memory":
+                self.memory = numbers(rest)
+            elif kind == "time" and len(rest) == 5:  # NAME COUNT in NS ns
+                self.time[rest[0]] = (int(rest[1]), int(rest[3]))
+            elif kind == "time":
+                self.time[rest[0]] = (1, int(rest[1]))
+            elif kind == "zone":
+                self.zones.append((int(rest[1]), rest[2], numbers(rest[3:])))
+            elif kind == "orders":
+                self.orders[int(rest[1]), rest[2]] = [int(n) for n in rest[3:]]
+            elif kind in ("tlb", "tables", "cache", "areas"):
+                self.other[kind] = numbers(words[1:])
+
+    def peak_pages(self):
+        return self.memory.get("start_free", 0) - self.memory.get("lowest_free", 0)
+
+    def text(self):
+        """Lines for people."""
+        out = ["memory manager's report"]
+        m = self.memory
+        if m:
+            out.append("  memory       %s managed; the programs used %s at most, %s at the end"
+                       % (size(m["managed"]), size(self.peak_pages()), size(max(0, m["start_free"] - m["free"]))))
+        faults = {k[6:]: v for k, v in self.events.items() if k.startswith("fault_") and v}
+        if "faults" in self.time:
+            n, ns = self.time["faults"]
+            out.append("  faults       %d in %.1f ms%s" % (n, ns / 1e6, ", %.1f us each" % (ns / n / 1e3) if n else ""))
+        for name, count in sorted(faults.items(), key=lambda kv: -kv[1]):
+            out.append("    %-18s %8d" % (name.replace("_", " "), count))
+        if "calls" in self.time:
+            n, ns = self.time["calls"]
+            out.append("  memory calls %d in %.1f ms" % (n, ns / 1e6))
+        for name, count in sorted(self.events.items(), key=lambda kv: -kv[1]):
+            if not name.startswith("fault_") and count:
+                out.append("    %-18s %8d" % (name.replace("_", " "), count))
+        for kind, values in self.other.items():
+            out.append("  %-12s %s" % (kind, ", ".join("%d %s" % (v, k) for k, v in values.items())))
+        if self.orders:
+            out.append("  free blocks by order, from 4 KiB")
+            for (node, zone), counts in self.orders.items():
+                out.append("    node %d %-8s %s" % (node, zone, " ".join("%5d" % c for c in counts)))
+        return out
+
+
+def size(pages):
+    kib = pages * 4
+    return "%d KiB" % kib if kib < 10240 else "%d MiB" % (kib // 1024)
