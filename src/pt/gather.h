@@ -45,6 +45,7 @@ static inline void qi_tlb_flush_page(struct qi_tlb *t, uint64_t va)
 {
     qi_tlb_flush(t, va, va + QUIRE_PAGE_SIZE, false);
 }
+/* The same for all of t's addresses; no table was unlinked. */
 void qi_tlb_flush_all(struct qi_tlb *t);
 
 /* ---- The gather ---- */

@@ -72,7 +72,7 @@ enum quire_status qi_pt_slot_make(q_pa root, uint64_t va, unsigned want,
     unsigned l = QI_PT_TOP;
 
     while (l > want) {
-        qi_pte e = qi_pte_load(p);
+        qi_pte e = qi_pte_load_link(p);
 
         if (qi_pte_none(e)) {
             enum quire_status s = link_table(p, m, user);
@@ -118,7 +118,7 @@ bool qi_pt_next(q_pa root, uint64_t *va, uint64_t last, unsigned want, qi_pte **
 
         if (l == 0)
             break;
-        e = qi_pte_load(p);
+        e = qi_pte_load_link(p);
         if (qi_pte_none(e)) {
             at = (at | (QI_PT_SIZE(l) - 1)) + 1;
             if (at == 0 || at > last)

@@ -23,6 +23,9 @@ struct qi_gather;
 /* ---- One entry, shared with other CPUs and the hardware ---- */
 
 static inline qi_pte qi_pte_load(const qi_pte *p) { return QI_PTE(qi_load_relaxed(&p->v)); }
+/* The same, for an entry that is followed: what was written to the table before it was linked is
+ * seen.  (A dependency would do; compilers offer none.  On x86 both are plain loads.) */
+static inline qi_pte qi_pte_load_link(const qi_pte *p) { return QI_PTE(qi_load_acquire(&p->v)); }
 /* Publishes what was written to the frame before.  Not over an entry that hardware may be marking
  * accessed or dirty: use xchg or cas for those. */
 static inline void qi_pte_set(qi_pte *p, qi_pte e) { qi_store_release(&p->v, e.v); }
@@ -52,7 +55,7 @@ static QI_ALWAYS_INLINE qi_pte *qi_pt_slot(q_pa root, uint64_t va, unsigned want
 
 #pragma GCC unroll 8
     for (unsigned l = QI_PT_TOP; l > want; l--) {
-        qi_pte e = qi_pte_load(p);
+        qi_pte e = qi_pte_load_link(p);
 
         if (QI_UNLIKELY(!qi_pte_leads(e))) {
             *level = l;

@@ -290,7 +290,7 @@ void qi_tlb_flush(struct qi_tlb *t, uint64_t start, uint64_t end, bool tables)
     qport_irq_restore(flags);
 }
 
-void qi_tlb_flush_all(struct qi_tlb *t) { qi_tlb_flush(t, 0, ~(uint64_t)0, true); }
+void qi_tlb_flush_all(struct qi_tlb *t) { qi_tlb_flush(t, 0, ~(uint64_t)0, false); }
 
 void qi_tlb_retire(struct qi_tlb *t)
 {

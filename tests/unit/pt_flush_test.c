@@ -109,6 +109,9 @@ static void lazy_cpus_are_left_alone(void **state)
     activate_on(2, &t);
     lazy_on(2);
     assert_int_equal(flush_interrupts(&t, false), 1 << 1);
+    interrupted = 0;
+    qi_tlb_flush_all(&t);
+    assert_int_equal(interrupted, 1 << 1);
     flushes = hosted_tlb_flushes;
     activate_on(2, &t); /* catches up with what it missed, once */
     assert_int_equal(hosted_tlb_flushes, flushes + 1);
