@@ -189,7 +189,8 @@ static void send(struct tlb_cpu *c, unsigned cpu, const uint64_t mask[QI_CPU_WOR
     uint32_t n = 0;
 
     for (unsigned w = 0; w < QI_CPU_WORDS; w++)
-        n += (uint32_t)__builtin_popcountll(mask[w]);
+        for (uint64_t m = mask[w]; m; m &= m - 1)
+            n++; /* no popcount: without the instruction it is a call into libgcc */
     qi_store_relaxed(&c->request.waiting, n);
     for (unsigned w = 0; w < QI_CPU_WORDS; w++) {
         ipi[w] = mask[w];
