@@ -7,14 +7,6 @@
 
 /* ---- Lists of partly free blocks ---- */
 
-/* A block that has just come under the bitmap, all 512 free, counts as one with 511. */
-static unsigned part_list_of(const struct qi_block *b)
-{
-    unsigned free = b->free - b->free / QI_BLOCK_FRAMES;
-
-    return b->order * QI_FULLNESS + free / (QI_BLOCK_FRAMES / QI_FULLNESS);
-}
-
 static void link(struct qi_zone *z, uint32_t *head, uint32_t i)
 {
     struct qi_block *b = &z->blocks[i];
@@ -41,7 +33,7 @@ static void unlink(struct qi_zone *z, uint32_t *head, uint32_t i)
 static void part_link(struct qi_zone *z, uint32_t i)
 {
     struct qi_block *b = &z->blocks[i];
-    unsigned l = part_list_of(b);
+    unsigned l = qi_part_list(b);
 
     link(z, &z->part[b->type][l], i);
     z->part_mask[b->type] |= 1ull << l;
@@ -149,7 +141,7 @@ static void part_changed(struct qi_zone *z, uint32_t i, unsigned was_free, unsig
     struct qi_block *b = &z->blocks[i];
 
     b->order = (uint8_t)order;
-    if (was_free && b->free && b->free < QI_BLOCK_FRAMES && part_list_of(b) == was_list)
+    if (was_free && b->free && b->free < QI_BLOCK_FRAMES && qi_part_list(b) == was_list)
         return;
     if (was_free)
         part_unlink(z, i, b->type, was_list);
@@ -164,7 +156,7 @@ static void part_changed(struct qi_zone *z, uint32_t i, unsigned was_free, unsig
 static void part_taken(struct qi_zone *z, uint32_t i, unsigned n)
 {
     struct qi_block *b = &z->blocks[i];
-    unsigned was_free = b->free, was_list = part_list_of(b);
+    unsigned was_free = b->free, was_list = qi_part_list(b);
     unsigned order = b->order;
 
     b->free = (uint16_t)(b->free - n);
@@ -243,8 +235,8 @@ static uint32_t part_steal(struct qi_zone *z, unsigned type, unsigned order)
 }
 
 /* A block with a run of the order (0..8) for the type: of those partly free the one with the
- * smallest largest run, and among these a fuller one, so that what is nearly whole becomes whole.
- */
+ * smallest largest run, so that larger runs are not split, and among these the fullest, so that what
+ * is nearly whole becomes whole. */
 static uint32_t part_choose(struct qi_zone *z, unsigned type, unsigned order)
 {
     uint64_t fits = z->part_mask[type] & ~0ull << order * QI_FULLNESS;
@@ -361,7 +353,7 @@ void qi_zone_give_mask(struct qi_zone *z, uint64_t pfn, uint64_t mask)
     uint32_t i = qi_block_of(z, pfn);
     struct qi_block *b = &z->blocks[i];
     uint64_t *word = &z->bits[i][pfn / 64 % QI_BLOCK_WORDS];
-    unsigned was_free = b->free, was_list = part_list_of(b), order = was_free ? b->order : 0;
+    unsigned was_free = b->free, was_list = qi_part_list(b), order = was_free ? b->order : 0;
     unsigned n = mask & (mask - 1) ? qi_popcount(mask) : 1, max;
 
     QI_CHECK(b->state == QI_BLOCK_PART && !(*word & mask),
@@ -399,7 +391,7 @@ void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order)
              "frames: pfn %#lx order %u: block state %u: freed twice", (unsigned long)pfn, order,
              b->state);
     was_free = b->free;
-    was_list = part_list_of(b);
+    was_list = qi_part_list(b);
     qi_bits_set_run(z->bits[i], at, order);
     b->free = (uint16_t)(b->free + (1u << order));
     set_free(z, z->free + (1ull << order));

@@ -25,7 +25,7 @@
  * frame's struct page is not read or written but for the flag that says FREE, and the pages of a
  * pageblock that was never used are not written at all.
  *
- * Pageblocks with something free hang on lists by (migrate type, order of the largest run, quarter of
+ * Pageblocks with something free hang on lists by (migrate type, order of the largest run, seventh of
  * fullness), with a mask of the lists that are not empty.  A request for order n looks at the first
  * list of its type at or above n: the block whose largest run is smallest, and of those a fuller one.
  * So nearly full blocks fill up, nearly empty ones become whole.  If its type has none, a whole

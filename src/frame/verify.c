@@ -109,9 +109,7 @@ static enum quire_status verify_list(const struct qi_zone *z, uint32_t head, uns
         if (i >= z->nblocks || ++*n > z->nblocks)
             BROKEN("frames: F4: a list of zone %u leads to block %u of %u", z->slot, i, z->nblocks);
         b = &z->blocks[i];
-        want = state == QI_BLOCK_WHOLE
-                   ? b->order - (unsigned)QI_BLOCK_ORDER
-                   : b->order * QI_FULLNESS + b->free / (QI_BLOCK_FRAMES / QI_FULLNESS);
+        want = state == QI_BLOCK_WHOLE ? b->order - (unsigned)QI_BLOCK_ORDER : qi_part_list(b);
         if (b->state != state || b->prev != prev || want != list ||
             (state == QI_BLOCK_PART && b->type != type))
             BROKEN("frames: F4: block %u of zone %u (state %u type %u) is on list %u of type %u, "

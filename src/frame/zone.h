@@ -12,7 +12,7 @@
 #define QI_BLOCK_ORDER      QUIRE_HUGE_ORDER
 #define QI_CLASSES          3 /* QUIRE_ZONE_DMA, DMA32, NORMAL: the highest zone a request may use */
 #define QI_MAX_ZONES        (QUIRE_MAX_NODES * QI_CLASSES)
-#define QI_FULLNESS         4 /* lists of one order: blocks with less than 128, 256, 384, 512 free */
+#define QI_FULLNESS         7 /* lists of blocks with the same largest run: by sevenths free */
 #define QI_ZONE_STACK_BYTES (QI_STACK_ORDERS * QI_STACK_TYPES * sizeof(struct qi_stack))
 #define QI_PART_LISTS       ((QI_BITS_MAX_ORDER + 1) * QI_FULLNESS)
 #define QI_BIG_LISTS        (QUIRE_MAX_ORDER - QI_BLOCK_ORDER + 1)
@@ -71,6 +71,15 @@ extern uint64_t qi_top_frame; /* end of the highest zone */
 extern uint8_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
 extern uint8_t qi_cpu_nodes[QUIRE_MAX_CPUS];
 extern const char *const qi_zone_names[QUIRE_ZONES];
+
+/* The list of a block under the bitmap.  One that has just come there, all 512 free, counts as one
+ * with 511. */
+static inline unsigned qi_part_list(const struct qi_block *b)
+{
+    unsigned free = b->free - b->free / QI_BLOCK_FRAMES;
+
+    return b->order * QI_FULLNESS + free * QI_FULLNESS / QI_BLOCK_FRAMES;
+}
 
 /* Interrupts are off. */
 static inline void qi_zone_lock(struct qi_zone *z)
