@@ -6,6 +6,7 @@
  * do on everything since 2008 and in QEMU.
  */
 #include "cpu.h"
+#include "ktime.h"
 
 #define PM_HZ  3579545ull
 #define PIT_HZ 1193182ull

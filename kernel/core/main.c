@@ -154,9 +154,9 @@ _Noreturn void kernel_main(u32 start_info_pa)
     memory_init();
     apic_init_boot();
     clock_init();
-    syscall_init();
     task_caches_init();
     report_init();
+    syscall_init();
     irq_on();
     smp_boot();
     say_hello();

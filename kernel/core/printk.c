@@ -8,7 +8,7 @@
 #include "arch/cpu.h"
 #include "lock.h"
 
-#define RING 65536
+#define RING PRINTK_RING
 
 static char ring[RING];
 static u64 head; /* bytes ever written */
@@ -75,8 +75,6 @@ void printk(const char *fmt, ...)
 void printk_panic_mode(void) { panicking = true; }
 void printk_console(bool on) { console_on = on; }
 
-size_t printk_size(void) { return (size_t)K_MIN(head, (u64)RING); }
-
 /* The oldest byte that is still there and not cleared. */
 static u64 oldest(bool all)
 {
@@ -107,6 +105,15 @@ u64 printk_start(size_t last)
         from = head - last;
     kspin_unlock(&lock, flags);
     return from;
+}
+
+size_t printk_unread(u64 pos)
+{
+    unsigned long flags = kspin_lock(&lock);
+    u64 n = head - K_MAX(pos, oldest(true));
+
+    kspin_unlock(&lock, flags);
+    return (size_t)n;
 }
 
 void printk_clear(void)

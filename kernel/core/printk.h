@@ -10,11 +10,12 @@
 void printk_panic_mode(void);
 /* Whether lines go to the console too. */
 void printk_console(bool on);
-size_t printk_size(void);
+#define PRINTK_RING 65536
 /* Copy up to cap bytes from position *pos (advanced; a position that was overwritten moves up). */
 size_t printk_read(u64 *pos, char *buf, size_t cap);
 /* Position of the last `last` bytes that were not cleared. */
 u64 printk_start(size_t last);
+size_t printk_unread(u64 pos);
 void printk_clear(void);
 
 #endif

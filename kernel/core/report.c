@@ -6,6 +6,7 @@
  */
 #include "arch/cpu.h"
 #include "cmdline.h"
+#include "ktime.h"
 #include "measure.h"
 #include "task.h"
 #include <quire/heap.h>
@@ -18,8 +19,6 @@ bool measure_on;
 static u64 start_free;
 static u64 lowest_free = ~0ull;
 static struct ktimer sampler;
-
-u64 ktime_ticks_to_ns(u64 ticks);
 
 void measure_add(enum measure_kind kind, u64 ticks)
 {

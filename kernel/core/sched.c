@@ -187,29 +187,34 @@ static void place(struct task *t, struct cpu *c)
     }
 }
 
+/* Lock the run queue that t belongs to.  Interrupts off. */
+static struct cpu *lock_home(struct task *t)
+{
+    for (;;) {
+        struct cpu *c = &cpus[__atomic_load_n(&t->cpu, __ATOMIC_RELAXED)];
+
+        lock_raw(&c->rq.lock);
+        if (t->cpu == (int)c->index)
+            return c;
+        unlock_raw(&c->rq.lock);
+    }
+}
+
 /* Invariant 2.  Called by whoever made t RUNNABLE; interrupts off. */
 static void enqueue_woken(struct task *t)
 {
-    for (;;) {
-        struct cpu *old = &cpus[__atomic_load_n(&t->cpu, __ATOMIC_RELAXED)], *to;
+    struct cpu *old = lock_home(t), *to;
 
-        lock_raw(&old->rq.lock);
-        if (t->cpu != (int)old->index) {
-            unlock_raw(&old->rq.lock);
-            continue;
-        }
-        if (t->on_cpu || t->on_queue != NOT_QUEUED || t->state != TASK_RUNNABLE) {
-            unlock_raw(&old->rq.lock);
-            return;
-        }
-        if (t->slice_left_ns <= 0 || ktime_ns() - t->run_start_ns > SLICE_NS)
-            t->slice_left_ns = slice_of(t);
-        to = choose_cpu(t);
-        t->on_queue = CLAIMED;
+    if (t->on_cpu || t->on_queue != NOT_QUEUED || t->state != TASK_RUNNABLE) {
         unlock_raw(&old->rq.lock);
-        place(t, to);
         return;
     }
+    if (t->slice_left_ns <= 0 || ktime_ns() - t->run_start_ns > SLICE_NS)
+        t->slice_left_ns = slice_of(t);
+    to = choose_cpu(t);
+    t->on_queue = CLAIMED;
+    unlock_raw(&old->rq.lock);
+    place(t, to);
 }
 
 void task_wake(struct task *t)
@@ -483,18 +488,22 @@ int task_set_affinity(struct task *t, const u64 mask[4])
     return 0;
 }
 
+void sched_charge(struct task *t)
+{
+    unsigned long flags = qport_irq_save();
+    struct cpu *c = lock_home(t);
+
+    if (c->rq.running == t)
+        sched_account(t, ktime_ns());
+    unlock_raw(&c->rq.lock);
+    qport_irq_restore(flags);
+}
+
 void sched_change(struct task *t, int policy, int rt_priority, int nice)
 {
-    struct cpu *c;
     unsigned long flags = qport_irq_save();
+    struct cpu *c = lock_home(t);
 
-    for (;;) {
-        c = &cpus[__atomic_load_n(&t->cpu, __ATOMIC_RELAXED)];
-        lock_raw(&c->rq.lock);
-        if (t->cpu == (int)c->index)
-            break;
-        unlock_raw(&c->rq.lock);
-    }
     if (t->on_queue == QUEUED) {
         dequeue(&c->rq, t);
         t->policy = policy;

@@ -114,6 +114,8 @@ void task_get(struct task *t);
 void task_put(struct task *t);
 int task_set_affinity(struct task *t, const u64 mask[4]);
 unsigned cpus_online(void);
+/* Bring utime_ns and stime_ns of t up to now, if it is running.  Any context; order: under proc_lock or siglock. */
+void sched_charge(struct task *t);
 /* Make t enter the slow path soon (kick its CPU if it runs elsewhere).  Any context. */
 void task_set_work(struct task *t, u32 bits);
 
@@ -195,6 +197,7 @@ struct process {
     } itimer_virt, itimer_prof;
     struct ktimer cpu_timer;
     int next_timer_id;
+    u32 membarrier; /* commands registered; atomic; cleared by exec */
     int ppid; /* parent's pid, or 0: atomic, written under proc_lock */
     bool files_shared, vm_shared; /* with another process (clone without CLONE_THREAD), once at least */
 };
@@ -207,6 +210,9 @@ struct task *task_find(int tid);
 /* Call fn for every process (a reference is held meanwhile) until it returns false. */
 void process_for_each(bool (*fn)(struct process *, void *), void *ctx);
 struct process *init_process(void);
+/* The six names of uname(2): system, node, release, version, machine, domain. */
+#define UTS_LEN 65
+void uts_get(char names[6][UTS_LEN]);
 /* The calling kernel thread becomes the only thread of process 1, with no files open and no program yet:
  * before descriptors can be installed for it.  0 or -errno. */
 int process_become_init(void);
