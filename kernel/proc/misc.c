@@ -25,21 +25,27 @@ int timespec_put(u64 at, u64 ns)
 
 /* ---- names ---- */
 
-#define UTS_LEN 65
-
 static struct {
     struct kspin lock;
     char hostname[UTS_LEN], domain[UTS_LEN];
 } uts = {.hostname = "quire", .domain = "(none)"};
 
-long sys_uname(u64 at)
+void uts_get(char n[6][UTS_LEN])
 {
-    char n[6][UTS_LEN] = {"Linux", "", "6.1.0-quire", "#1 SMP", "x86_64", ""};
+    static const char fixed[6][UTS_LEN] = {"Linux", "", "6.1.0-quire", "#1 SMP", "x86_64", ""};
     unsigned long flags = kspin_lock(&uts.lock);
 
+    memcpy(n, fixed, sizeof(fixed));
     memcpy(n[1], uts.hostname, UTS_LEN);
     memcpy(n[5], uts.domain, UTS_LEN);
     kspin_unlock(&uts.lock, flags);
+}
+
+long sys_uname(u64 at)
+{
+    char n[6][UTS_LEN];
+
+    uts_get(n);
     return copy_to_user(at, n, sizeof(n)) ? -EFAULT : 0;
 }
 

@@ -1,0 +1,313 @@
+/*
+ * fs/procmem.c - /proc/PID/maps, smaps, mem, and the strings that a program was started with.
+ */
+#include "procpid.h"
+#include <quire/space.h>
+
+#define NAME_COLUMN 73 /* where Linux begins the name in a line of maps */
+#define PATH_MAX    4096
+
+struct maps {
+    struct text *t;
+    char *path; /* PATH_MAX bytes */
+    bool detail;
+    struct quire_vma_info sum; /* smaps_rollup */
+};
+
+static void name_of(struct maps *m, const struct quire_vma_info *v, u64 *ino, u32 *dev)
+{
+    m->path[0] = 0;
+    *ino = 0;
+    *dev = 0;
+    if (v->name) {
+        strlcpy(m->path, v->name, PATH_MAX);
+    } else if (v->object && !object_file_info(v->object, m->path, PATH_MAX, ino, dev) &&
+               quire_object_kind(v->object) == QUIRE_OBJECT_SHARED) {
+        strlcpy(m->path, "/dev/zero (deleted)", PATH_MAX);
+        *ino = (u64)(uintptr_t)v->object >> 6 & 0xffffff;
+        *dev = MAKEDEV(0, 1);
+    }
+}
+
+static void header(struct maps *m, const struct quire_vma_info *v)
+{
+    size_t start = m->t->len, width;
+    u64 ino;
+    u32 dev;
+
+    name_of(m, v, &ino, &dev);
+    text_printf(m->t, "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %lu ", (unsigned long)v->start.v,
+                (unsigned long)v->end.v, v->prot & QUIRE_READ ? 'r' : '-',
+                v->prot & QUIRE_WRITE ? 'w' : '-', v->prot & QUIRE_EXEC ? 'x' : '-',
+                v->shared ? 's' : 'p', (unsigned long)(v->object ? v->offset : 0), DEV_MAJOR(dev),
+                DEV_MINOR(dev), (unsigned long)ino);
+    width = m->t->len - start;
+    if (m->path[0])
+        text_printf(m->t, "%*s%s", (int)(width < NAME_COLUMN ? NAME_COLUMN - width : 0), "", m->path);
+    text_put(m->t, "\n", 1);
+}
+
+static void row(struct text *t, const char *name, u64 kib)
+{
+    text_printf(t, "%-16s%8lu kB\n", name, (unsigned long)kib);
+}
+
+static void rows(struct text *t, const struct quire_vma_info *v)
+{
+    row(t, "Rss:", v->rss << 2);
+    row(t, "Pss:", v->pss_bytes >> 10);
+    row(t, "Shared_Clean:", v->shared_clean << 2);
+    row(t, "Shared_Dirty:", v->shared_dirty << 2);
+    row(t, "Private_Clean:", v->private_clean << 2);
+    row(t, "Private_Dirty:", v->private_dirty << 2);
+    row(t, "Referenced:", v->referenced << 2);
+    row(t, "Anonymous:", v->anon << 2);
+    row(t, "LazyFree:", 0);
+    row(t, "AnonHugePages:", v->huge_pages << 2);
+    row(t, "ShmemPmdMapped:", 0);
+    row(t, "FilePmdMapped:", 0);
+    row(t, "Shared_Hugetlb:", 0);
+    row(t, "Private_Hugetlb:", 0);
+    row(t, "Swap:", v->swap << 2);
+    row(t, "SwapPss:", v->swap << 2);
+    row(t, "Locked:", v->locked ? v->rss << 2 : 0);
+}
+
+static void flags_row(struct text *t, const struct quire_vma_info *v)
+{
+    unsigned max = v->max_prot ? v->max_prot : QUIRE_READ | QUIRE_WRITE | QUIRE_EXEC;
+
+    text_printf(t, "VmFlags: %s%s%s%s%s%s%s%s%s%s%s%s%s\n", v->prot & QUIRE_READ ? "rd " : "",
+                v->prot & QUIRE_WRITE ? "wr " : "", v->prot & QUIRE_EXEC ? "ex " : "",
+                v->shared ? "sh " : "", max & QUIRE_READ ? "mr " : "", max & QUIRE_WRITE ? "mw " : "",
+                max & QUIRE_EXEC ? "me " : "", v->shared ? "ms " : "", v->grows_down ? "gd " : "",
+                v->locked ? "lo " : "", v->dontfork ? "dc " : "", v->wipeonfork ? "wf " : "",
+                v->huge ? "hg " : "");
+}
+
+static bool one_map(void *ctx, const struct quire_vma_info *v)
+{
+    struct maps *m = ctx;
+
+    header(m, v);
+    if (m->detail) {
+        row(m->t, "Size:", (v->end.v - v->start.v) >> 10);
+        row(m->t, "KernelPageSize:", 4);
+        row(m->t, "MMUPageSize:", 4);
+        rows(m->t, v);
+        text_printf(m->t, "THPeligible:    %d\n", v->huge && !v->object);
+        flags_row(m->t, v);
+    }
+    return !m->t->failed;
+}
+
+static bool add_up(void *ctx, const struct quire_vma_info *v)
+{
+    struct quire_vma_info *s = &((struct maps *)ctx)->sum;
+
+    if (!s->end.v)
+        s->start = v->start;
+    s->end = v->end;
+    s->rss += v->rss;
+    s->pss_bytes += v->pss_bytes;
+    s->shared_clean += v->shared_clean;
+    s->shared_dirty += v->shared_dirty;
+    s->private_clean += v->private_clean;
+    s->private_dirty += v->private_dirty;
+    s->referenced += v->referenced;
+    s->anon += v->anon;
+    s->huge_pages += v->huge_pages;
+    s->swap += v->swap;
+    s->locked |= v->locked;
+    return true;
+}
+
+/* visit each mapping of the process of key; no memory of its own: no text. */
+static int walk_maps(struct maps *m, u64 key, bool detail,
+                     bool (*visit)(void *, const struct quire_vma_info *))
+{
+    int err;
+    struct quire_space *s = key_space(key, &err);
+
+    if (!s)
+        return err;
+    m->path = quire_kmalloc(PATH_MAX, QUIRE_GFP_KERNEL);
+    if (m->path)
+        quire_space_vmas(s, detail, visit, m);
+    else
+        err = -ENOMEM;
+    quire_kfree(m->path);
+    quire_space_put(s);
+    return err;
+}
+
+int procpid_maps(struct text *t, u64 key)
+{
+    struct maps m = {.t = t};
+
+    return walk_maps(&m, key, false, one_map);
+}
+
+int procpid_smaps(struct text *t, u64 key)
+{
+    struct maps m = {.t = t, .detail = true};
+
+    return walk_maps(&m, key, true, one_map);
+}
+
+int procpid_smaps_rollup(struct text *t, u64 key)
+{
+    struct maps m = {.t = t};
+    int err = walk_maps(&m, key, true, add_up);
+
+    if (err || !m.sum.end.v)
+        return err ? err : -ESRCH;
+    text_printf(t, "%08lx-%08lx ---p 00000000 00:00 0 %*s[rollup]\n", (unsigned long)m.sum.start.v,
+                (unsigned long)m.sum.end.v, 24, "");
+    rows(t, &m.sum);
+    return 0;
+}
+
+/* ---- strings in the program's memory ---- */
+
+#define STRINGS_MAX (1u << 20)
+
+static int copy_range(struct text *t, u64 key, u64 from, u64 to)
+{
+    int err;
+    struct quire_space *s = key_space(key, &err);
+    size_t done = 0;
+
+    if (!s)
+        return err;
+    if (to > from && to - from <= STRINGS_MAX && text_room(t, to - from)) {
+        if (quire_space_read(s, Q_UVA(from), t->p, to - from, false, &done) == QUIRE_OK || done)
+            t->len = done;
+    }
+    quire_space_put(s);
+    return 0;
+}
+
+struct ranges {
+    u64 arg[2], env[2], auxv[2];
+};
+
+static int ranges_of(u64 key, struct ranges *r)
+{
+    struct process *p = process_find(key_pid(key));
+
+    if (!p)
+        return -ESRCH;
+    *r = (struct ranges){{p->arg_start.v, p->arg_end.v},
+                         {p->env_start.v, p->env_end.v},
+                         {p->auxv_start.v, p->auxv_end.v}};
+    process_put(p);
+    return 0;
+}
+
+int procpid_cmdline(struct text *t, u64 key)
+{
+    struct process *p = process_find(key_pid(key));
+    struct quire_space *s;
+    size_t done = 0, n;
+
+    if (!p)
+        return -ESRCH;
+    n = p->arg_end.v - p->arg_start.v;
+    s = process_space(p); /* unlike the rest of its memory, everybody may see this */
+    if (s && n && n <= STRINGS_MAX && text_room(t, n)) {
+        if (quire_space_read(s, p->arg_start, t->p, n, false, &done) == QUIRE_OK || done)
+            t->len = done;
+    }
+    if (s)
+        quire_space_put(s);
+    process_put(p);
+    return 0;
+}
+
+int procpid_environ(struct text *t, u64 key)
+{
+    struct ranges r;
+    int err = ranges_of(key, &r);
+
+    return err ? err : copy_range(t, key, r.env[0], r.env[1]);
+}
+
+int procpid_auxv(struct text *t, u64 key)
+{
+    struct ranges r;
+    int err = ranges_of(key, &r);
+
+    return err ? err : copy_range(t, key, r.auxv[0], r.auxv[1]);
+}
+
+/* ---- mem: the memory itself, position = address ---- */
+
+#define MEM_CHUNK 4096u
+
+/* Read or write as much of u as there is memory from *pos on. */
+static long mem_move(struct file *f, struct uio *u, u64 *pos, bool write)
+{
+    struct quire_space *s = f->priv;
+    size_t before = u->left;
+    u8 *buf = quire_kmalloc(MEM_CHUNK, QUIRE_GFP_KERNEL);
+    int err = buf ? 0 : -ENOMEM;
+
+    while (!err && u->left) {
+        size_t n = K_MIN(u->left, (size_t)MEM_CHUNK), done = 0;
+
+        if (*pos >= USER_END || n > USER_END - *pos)
+            n = *pos >= USER_END ? 0 : USER_END - *pos;
+        if (!n) {
+            err = -EIO;
+            break;
+        }
+        if (write) {
+            n = uio_get_part(u, buf, n);
+            (void)quire_space_write(s, Q_UVA(*pos), buf, n, true, &done);
+            u->left += n - done; /* what memory did not take counts as not moved */
+        } else {
+            (void)quire_space_read(s, Q_UVA(*pos), buf, n, true, &done);
+            done = uio_put_part(u, buf, done);
+        }
+        *pos += done;
+        if (!done || (write && done < n))
+            err = -EIO;
+    }
+    quire_kfree(buf);
+    return before != u->left ? (long)(before - u->left) : err;
+}
+
+static long mem_read(struct file *f, struct uio *u, u64 *pos) { return mem_move(f, u, pos, false); }
+static long mem_write(struct file *f, struct uio *u, u64 *pos) { return mem_move(f, u, pos, true); }
+
+static i64 mem_lseek(struct file *f, i64 off, int whence)
+{
+    if (whence > 1)
+        return -EINVAL;
+    f->pos = whence ? f->pos + (u64)off : (u64)off;
+    return (i64)f->pos;
+}
+
+static void mem_release(struct file *f)
+{
+    if (f->priv)
+        quire_space_put(f->priv);
+}
+
+static const struct file_ops mem_ops = {
+    .read = mem_read, .write = mem_write, .lseek = mem_lseek, .release = mem_release};
+
+static int mem_open(struct file *f)
+{
+    int err;
+    struct quire_space *s = key_space(f->inode->key, &err);
+
+    if (!s)
+        return err ? err : -EIO;
+    f->ops = &mem_ops;
+    f->priv = s;
+    return 0;
+}
+
+const struct inode_ops procpid_mem_ops = {.open = mem_open};
