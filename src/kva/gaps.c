@@ -68,10 +68,13 @@ static struct qi_gap_node *rotate_right(struct qi_gaps *g, struct qi_gap_node *n
     return l;
 }
 
-/* Restore balance and sums from n up to the root. */
+/* Something below n changed: restore balance and sums from n upwards, as far as they change. */
 static void rebalance(struct qi_gaps *g, struct qi_gap_node *n)
 {
     for (; n; n = n->parent) {
+        uint32_t height_before = n->height;
+        uint64_t gap_before_it = n->max_gap;
+
         if (height(n->right) > height(n->left) + 1) {
             if (height(n->right->left) > height(n->right->right))
                 rotate_right(g, n->right);
@@ -83,6 +86,8 @@ static void rebalance(struct qi_gaps *g, struct qi_gap_node *n)
         } else {
             update(n);
         }
+        if (n->height == height_before && n->max_gap == gap_before_it)
+            break;
     }
 }
 
@@ -227,14 +232,18 @@ static struct qi_gap_node *remove_inner(struct qi_gaps *g, struct qi_gap_node *n
     p->right = n->right;
     p->right->parent = p;
     replace(g, n, p);
+    /* what those above have counted with */
+    p->height = n->height;
+    p->max_gap = n->max_gap;
     return from;
 }
 
 void qi_gaps_remove(struct qi_gaps *g, struct qi_gap_node *n)
 {
-    struct qi_gap_node *from;
+    struct qi_gap_node *from, *moved = NULL;
 
     if (n->left && n->right) {
+        moved = n->prev;
         from = remove_inner(g, n);
     } else {
         from = n->parent;
@@ -243,6 +252,8 @@ void qi_gaps_remove(struct qi_gaps *g, struct qi_gap_node *n)
     n->prev->next = n->next;
     n->next->prev = n->prev;
     rebalance(g, from);
+    if (moved)
+        refresh(moved);
     refresh(n->next);
 }
 

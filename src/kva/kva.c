@@ -14,7 +14,8 @@
  * An area that has its own pages is freed in two steps.  Its entries are cleared and it is put on
  * the lazy list; addresses and frames stay taken.  When enough is on the list one flush serves all
  * of it (the purge): then frames and addresses are given back.  A purge also happens before an
- * allocation is refused.  So one shootdown pays for hundreds of frees, and neither a frame nor an
+ * allocation is refused.  Areas of up to 64 pages then stay in the window, ready for the next request of
+ * their size, which needs no search.  So one shootdown pays for hundreds of frees, and neither a frame nor an
  * address is ever reused while a CPU may still translate through the old entry.  Areas over
  * somebody else's frames (vmap, ioremap) are flushed at once, for their owner may free these the
  * moment we return.
@@ -22,7 +23,7 @@
  * Invariants (quire_kva_verify)
  *   K1  areas of a window, with their guards, are disjoint and lie inside it
  *   K2  every page of a live area or cached stack is mapped; no guard is
- *   K3  no page of a lazy area is mapped
+ *   K3  no page of a lazy or ready area is mapped
  *   K4  the own pages of an area carry QUIRE_PG_KVA and name it in owner, and nothing else does
  *   K5  an area leaves its window only after a flush that began after its entries were cleared
  *
@@ -115,7 +116,8 @@ enum quire_status quire_kva_init(const struct quire_kva_layout *l)
 static void chain_block(struct qi_area *a, struct quire_page *head)
 {
     head->owner = (uint64_t)(uintptr_t)a;
-    qi_fetch_or_relaxed(&head->flags, QUIRE_PG_KVA);
+    /* ours alone: others may read the flags, nobody else writes them */
+    qi_store_relaxed(&head->flags, head->flags | QUIRE_PG_KVA);
     head->next = a->pages;
     a->pages = (uint32_t)quire_pfn_of_page(head).v;
 }
@@ -143,7 +145,12 @@ static size_t populate_small(struct qi_area *a, uint64_t at, quire_gfp gfp)
     size_t want = QI_MIN((until - at) >> QUIRE_PAGE_SHIFT, (uint64_t)BATCH), n;
     struct quire_page *pages[BATCH];
 
-    n = quire_page_alloc_bulk(want, pages, gfp, QUIRE_NODE_ANY);
+    if (want == 1) {
+        pages[0] = quire_page_alloc(0, gfp, QUIRE_NODE_ANY);
+        n = pages[0] ? 1 : 0;
+    } else {
+        n = quire_page_alloc_bulk(want, pages, gfp, QUIRE_NODE_ANY);
+    }
     for (size_t i = 0; i < n; i++)
         chain_block(a, pages[i]);
     if (!n || qi_kpt_map_pages(Q_KVA(at), pages, n, QUIRE_READ | QUIRE_WRITE) != QUIRE_OK)
@@ -173,24 +180,77 @@ bool qi_area_populate(struct qi_area *a, quire_gfp gfp)
 
 static void free_pages(struct qi_area *a)
 {
+    struct quire_page *batch[BATCH];
+    size_t n = 0;
+
     while (a->pages != QI_NO_PAGE) {
         struct quire_page *head = quire_page_of_pfn(Q_PFN(a->pages));
+        unsigned order = quire_page_order(head);
 
         a->pages = head->next;
         head->owner = 0;
-        qi_fetch_and_relaxed(&head->flags, ~QUIRE_PG_KVA);
-        quire_page_free(head, quire_page_order(head));
+        qi_store_relaxed(&head->flags, head->flags & ~QUIRE_PG_KVA);
+        if (order)
+            quire_page_free(head, order);
+        else
+            batch[n++] = head;
+        if (n == BATCH || (n && a->pages == QI_NO_PAGE)) {
+            quire_page_free_bulk(n, batch);
+            n = 0;
+        }
     }
 }
 
 /* ---- areas ---- */
 
-static void unlink_area(struct qi_window *w, struct qi_area *a)
+/* Nothing is mapped in a, and it has been flushed: keep its addresses for the next of its size, or
+ * give them back. */
+static void put_away(struct qi_window *w, struct qi_area *a)
 {
+    uint64_t pages = a->bytes >> QUIRE_PAGE_SHIFT;
+    bool keep;
+
     qi_spin_lock(&w->lock);
-    qi_gaps_remove(&w->gaps, &a->node);
+    keep = pages <= QI_READY_PAGES && w->nready < QI_READY_MAX;
+    if (keep) {
+        qi_store_relaxed(&a->state, (uint32_t)QI_KVA_READY);
+        a->next = w->ready[pages];
+        w->ready[pages] = a;
+        w->nready++;
+    } else {
+        qi_gaps_remove(&w->gaps, &a->node);
+    }
     qi_spin_unlock(&w->lock);
-    quire_cache_free(area_cache, a);
+    if (!keep)
+        quire_cache_free(area_cache, a);
+}
+
+static struct qi_area *pop_ready(struct qi_window *w, uint64_t pages)
+{
+    struct qi_area *a;
+
+    qi_spin_lock(&w->lock);
+    a = w->ready[pages];
+    if (a) {
+        w->ready[pages] = a->next;
+        w->nready--;
+        qi_store_relaxed(&a->state, (uint32_t)QI_KVA_BUSY);
+    }
+    qi_spin_unlock(&w->lock);
+    return a;
+}
+
+static void release_ready(struct qi_window *w)
+{
+    struct qi_area *a;
+
+    for (unsigned pages = 1; pages <= QI_READY_PAGES; pages++)
+        while ((a = pop_ready(w, pages))) {
+            qi_spin_lock(&w->lock);
+            qi_gaps_remove(&w->gaps, &a->node);
+            qi_spin_unlock(&w->lock);
+            quire_cache_free(area_cache, a);
+        }
 }
 
 static struct qi_window *window_of(const struct qi_area *a)
@@ -220,8 +280,14 @@ static bool place(struct qi_window *w, struct qi_area *a, uint64_t align, uint64
 struct qi_area *qi_area_make(struct qi_window *w, uint64_t bytes, uint64_t align, uint64_t offset,
                              enum qi_kva_kind kind)
 {
-    struct qi_area *a;
+    struct qi_area *a = NULL;
 
+    if (bytes <= QI_READY_PAGES << QUIRE_PAGE_SHIFT && align <= QUIRE_PAGE_SIZE)
+        a = pop_ready(w, bytes >> QUIRE_PAGE_SHIFT);
+    if (a) {
+        a->kind = (uint8_t)kind; /* pages: none, its own are freed */
+        return a;
+    }
     if (bytes > w->end - w->start)
         return NULL;
     a = quire_cache_alloc(area_cache, QUIRE_GFP_KERNEL);
@@ -233,7 +299,8 @@ struct qi_area *qi_area_make(struct qi_window *w, uint64_t bytes, uint64_t align
     qi_store_relaxed(&a->state, (uint32_t)QI_KVA_BUSY);
     if (place(w, a, align, offset))
         return a;
-    if (quire_kva_purge() && place(w, a, align, offset))
+    quire_kva_purge();
+    if (place(w, a, align, offset))
         return a;
     quire_cache_free(area_cache, a);
     return NULL;
@@ -326,7 +393,7 @@ static uint64_t flush_lazy(void)
 
         list = a->next;
         free_pages(a);
-        unlink_area(window_of(a), a);
+        put_away(window_of(a), a);
     }
     qi_fetch_add_relaxed(&purges, 1);
     return frames;
@@ -334,8 +401,13 @@ static uint64_t flush_lazy(void)
 
 uint64_t quire_kva_purge(void)
 {
+    uint64_t frames;
+
     qi_stacks_release();
-    return flush_lazy();
+    frames = flush_lazy();
+    for (unsigned i = 0; i < QI_COUNT(qi_windows); i++)
+        release_ready(&qi_windows[i]);
+    return frames;
 }
 
 /* ---- the end of an area ---- */
@@ -370,7 +442,7 @@ void qi_area_destroy(struct qi_window *w, struct qi_area *a)
     unpublish(w, a);
     qi_kpt_unmap(Q_KVA(a->start), a->bytes);
     qi_kpt_flush(Q_KVA(a->start), a->bytes);
-    unlink_area(w, a);
+    put_away(w, a);
 }
 
 /* ---- what an observer sees ---- */

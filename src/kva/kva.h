@@ -19,6 +19,7 @@ enum qi_kva_state {
     QI_KVA_LIVE,   /* the caller's */
     QI_KVA_CACHED, /* a free stack, mapped, in a CPU's cache */
     QI_KVA_LAZY,   /* unmapped, waiting for a flush */
+    QI_KVA_READY,  /* unmapped and flushed, kept for the next of its size */
 };
 
 struct qi_area {
@@ -28,12 +29,17 @@ struct qi_area {
     uint32_t state;          /* atomic; enum qi_kva_state */
     uint8_t kind;            /* enum qi_kva_kind */
     uint32_t pages;          /* frame number of the first of its own blocks, chained by next */
-    struct qi_area *next;    /* on a list of lazy areas or of cached stacks */
+    struct qi_area *next;    /* on a list of lazy or ready areas or of cached stacks */
 };
+
+#define QI_READY_PAGES 64u   /* largest area that is kept ready */
+#define QI_READY_MAX   1024u /* areas of a window that are */
 
 struct qi_window {
     struct qi_spin lock;
-    struct qi_gaps gaps;
+    struct qi_gaps gaps;                       /* lock */
+    struct qi_area *ready[QI_READY_PAGES + 1]; /* lock; by pages */
+    uint32_t nready;                           /* lock */
     uint64_t start, end;
     uint64_t areas, bytes; /* not lazy; atomic */
 };

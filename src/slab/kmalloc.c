@@ -12,25 +12,20 @@
 #define SMALL_STEP 8u
 #define LARGE_STEP 256u
 
-/* size, name */
-#define CLASSES(X)                                                                            \
-    X(8)                                                                                      \
-    X(16)                                                                                     \
-    X(24)                                                                                     \
-    X(32)                                                                                     \
-    X(48)                                                                                     \
-    X(64)                                                                                     \
-    X(80) X(96) X(112) X(128) X(160) X(192) X(224) X(256) X(320) X(384) X(448) X(512) X(640)  \
-        X(768) X(896) X(1024) X(1280) X(1536) X(1792) X(2048) X(2560) X(3072) X(4096) X(5120) \
-            X(6144) X(8192) X(10240) X(16384)
+#define CLASS(size)            \
+    {                          \
+        size, "kmalloc-" #size \
+    }
 
 static const struct {
     uint32_t size;
     const char *name;
 } classes[] = {
-#define ROW(size) {size, "kmalloc-" #size},
-    CLASSES(ROW)
-#undef ROW
+    CLASS(8),    CLASS(16),   CLASS(24),   CLASS(32),   CLASS(48),    CLASS(64),    CLASS(80),
+    CLASS(96),   CLASS(112),  CLASS(128),  CLASS(160),  CLASS(192),   CLASS(224),   CLASS(256),
+    CLASS(320),  CLASS(384),  CLASS(448),  CLASS(512),  CLASS(640),   CLASS(768),   CLASS(896),
+    CLASS(1024), CLASS(1280), CLASS(1536), CLASS(1792), CLASS(2048),  CLASS(2560),  CLASS(3072),
+    CLASS(4096), CLASS(5120), CLASS(6144), CLASS(8192), CLASS(10240), CLASS(16384),
 };
 
 static struct quire_cache caches[QI_COUNT(classes)];

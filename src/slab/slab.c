@@ -58,6 +58,8 @@
  */
 #include "slab.h"
 
+#define BULK_IRQ 64u
+
 struct qi_cache_cpu qi_no_cpu = {.out = QI_OBJ_NEVER};
 
 /* ---- a CPU's sheaves ---- */
@@ -543,8 +545,43 @@ bool quire_cache_alloc_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void
     return true;
 }
 
+/* Give objects of c to this CPU's main sheaf until one needs the slow way, or BULK_IRQ are done, which
+ * bounds the time with interrupts off.  Returns how many. */
+static size_t give_bulk(struct quire_cache *c, size_t n, void **objs)
+{
+    unsigned long irq = qport_irq_save();
+    struct qi_cache_cpu *cc = qi_load_relaxed(&c->cpu[qport_cpu()]);
+    struct qi_entry *top = cc->top;
+    size_t done;
+
+    n = QI_MIN(n, QI_MIN((size_t)(cc->end - top), (size_t)BULK_IRQ));
+    for (done = 0; done < n; done++) {
+        struct qi_slab *s;
+        uint64_t i;
+
+        if (QI_UNLIKELY(!qi_slab_of_user(objs[done], &s) || s->cache != c ||
+                        !qi_slab_index(s, objs[done], &i) || s->state[i] != cc->out))
+            break;
+        s->state[i] = QI_OBJ_IN;
+        top->obj = objs[done];
+        top->state = &s->state[i];
+        top++;
+    }
+    if (done) { /* not into the struct that CPUs without sheaves share */
+        qi_store_relaxed(&cc->top, top);
+        cc->frees += done;
+    }
+    qport_irq_restore(irq);
+    return done;
+}
+
 void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs)
 {
-    for (size_t i = 0; i < n; i++)
-        qi_free_fast(c, objs[i]);
+    for (size_t i = 0; i < n;) {
+        size_t done = give_bulk(c, n - i, objs + i);
+
+        i += done;
+        if (!done)
+            qi_free_slow(c, objs[i++]);
+    }
 }

@@ -236,27 +236,35 @@ static QI_ALWAYS_INLINE bool qi_slab_index(const struct qi_slab *s, const void *
     return (uint64_t)product < s->recip;
 }
 
+/* Set *s to the slab that p lies in; false: p is no pointer to an object of a user.  (Not the slab or
+ * NULL: that would be tested once more.) */
+static QI_ALWAYS_INLINE bool qi_slab_of_user(const void *p, struct qi_slab **s)
+{
+    uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;
+    const struct quire_page *page;
+
+    if (QI_UNLIKELY(off >= qi_load_relaxed(&qi_heap_end)))
+        return false;
+    page = quire_page_of_pfn(Q_PFN(off >> QUIRE_PAGE_SHIFT));
+    /* nobody but the heap changes the flags of its pages: a plain read */
+    if (QI_UNLIKELY(!(page->flags & QUIRE_PG_SLAB) || (page->owner & QI_OWNER_TAGS)))
+        return false;
+    *s = (struct qi_slab *)(uintptr_t)page->owner;
+    return true;
+}
+
 /* Give p, of cache c or (NULL) any, to this CPU's main sheaf; anything unusual goes the slow way:
  * NULL, which looks like a pointer far beyond the heap; an object of another node, whose state is
  * not this CPU's out. */
 static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p)
 {
-    uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;
-    const struct quire_page *page;
     struct qi_cache_cpu *cc;
     struct qi_entry *top;
     struct qi_slab *s;
     unsigned long irq;
     uint64_t i;
 
-    if (QI_UNLIKELY(off >= qi_load_relaxed(&qi_heap_end)))
-        goto slow;
-    page = quire_page_of_pfn(Q_PFN(off >> QUIRE_PAGE_SHIFT));
-    /* nobody but the heap changes the flags of its pages: a plain read */
-    if (QI_UNLIKELY(!(page->flags & QUIRE_PG_SLAB) || (page->owner & QI_OWNER_TAGS)))
-        goto slow;
-    s = (struct qi_slab *)(uintptr_t)page->owner;
-    if (QI_UNLIKELY(!qi_slab_index(s, p, &i) || (c && s->cache != c)))
+    if (QI_UNLIKELY(!qi_slab_of_user(p, &s) || !qi_slab_index(s, p, &i) || (c && s->cache != c)))
         goto slow;
     irq = qport_irq_save();
     cc = qi_load_relaxed(&s->cache->cpu[qport_cpu()]);

@@ -29,14 +29,15 @@ static void raise_end(const struct quire_page *page, unsigned order)
     }
 }
 
-/* Every page of a slab, tails too, names it: a free needs one look-up, no detour by the head. */
+/* Every page of a slab, tails too, names it: a free needs one look-up, no detour by the head.  The pages
+ * are ours alone: others may read their flags, nobody else writes them. */
 static void mark_pages(struct qi_slab *s)
 {
     uint64_t owner = (uint64_t)(uintptr_t)s | (s->cache->internal ? QI_OWNER_INTERNAL : 0);
 
     for (unsigned i = 0; i < 1u << s->order; i++) {
         s->page[i].owner = owner;
-        qi_fetch_or_relaxed(&s->page[i].flags, QUIRE_PG_SLAB);
+        qi_store_relaxed(&s->page[i].flags, s->page[i].flags | QUIRE_PG_SLAB);
     }
     raise_end(s->page, s->order);
 }
@@ -45,7 +46,7 @@ static void unmark_pages(struct quire_page *page, unsigned order)
 {
     for (unsigned i = 0; i < 1u << order; i++) {
         page[i].owner = 0;
-        qi_fetch_and_relaxed(&page[i].flags, ~QUIRE_PG_SLAB);
+        qi_store_relaxed(&page[i].flags, page[i].flags & ~QUIRE_PG_SLAB);
     }
 }
 
@@ -265,12 +266,14 @@ static size_t release_all(struct qi_list *doomed)
 void qi_slabs_give(struct quire_cache *c, struct qi_entry *e, unsigned n)
 {
     struct qi_cache_node *cn = NULL;
+    struct qi_slab *s = NULL;
     struct qi_list doomed;
 
     qi_list_init(&doomed);
     for (unsigned i = 0; i < n; i++) {
-        struct qi_slab *s = qi_slab_of_page(quire_page_of_ptr(e[i].obj));
-
+        /* neighbours in a sheaf are often of one slab */
+        if (!s || (size_t)(e[i].state - s->state) > s->n)
+            s = qi_slab_of_page(quire_page_of_ptr(e[i].obj));
         if (cn != &c->node[s->node]) {
             if (cn) {
                 cull_locked(cn, c->max_empty, &doomed);
