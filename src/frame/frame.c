@@ -179,7 +179,8 @@ void qi_stack_overflow(struct qi_stack *s, struct quire_page *p)
         stack_give(s, s->count);
 }
 
-void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page *p, unsigned long irq)
+QI_NOINLINE void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page *p,
+                                           unsigned long irq)
 {
     qi_stack_overflow(s, p);
     qport_irq_restore(irq);
@@ -352,13 +353,25 @@ struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned no
     return p;
 }
 
+/* All but single frames; by itself so that the path of those saves no register. */
+static QI_NOINLINE struct quire_page *alloc_block(unsigned order, quire_gfp gfp)
+{
+    struct quire_page *p = order < QI_STACK_ORDERS ? qi_page_try_alloc(order, gfp) : NULL;
+
+    if (!p)
+        return qi_page_alloc_slow(order, gfp, QUIRE_NODE_ANY);
+    return gfp & QUIRE_GFP_ZERO ? clear_block(p, order) : p;
+}
+
 struct quire_page *quire_page_alloc(unsigned order, quire_gfp gfp, unsigned node)
 {
     struct quire_page *p;
 
-    if (QI_UNLIKELY(order || node != QUIRE_NODE_ANY || gfp & QUIRE_GFP_THISNODE))
+    if (QI_UNLIKELY(node != QUIRE_NODE_ANY || gfp & QUIRE_GFP_THISNODE))
         return qi_page_alloc_slow(order, gfp, node);
-    p = qi_page_try_alloc(gfp);
+    if (QI_UNLIKELY(order))
+        return alloc_block(order, gfp);
+    p = qi_page_try_alloc(0, gfp);
     if (QI_UNLIKELY(!p))
         return qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
     return QI_LIKELY(!(gfp & QUIRE_GFP_ZERO)) ? p : clear_block(p, 0);

@@ -101,12 +101,13 @@ static QI_ALWAYS_INLINE void qi_page_hand_out(struct quire_page *p, uint32_t fla
     p->owner = 0;
 }
 
-/* One order-0 page from this CPU's stack of its preferred zone, or NULL.  gfp without THISNODE;
- * ZERO is not looked at. */
-static QI_ALWAYS_INLINE struct quire_page *qi_page_try_alloc(quire_gfp gfp)
+/* One block of order 0..3 from this CPU's stack of its preferred zone, or NULL.  gfp without
+ * THISNODE; ZERO is not looked at. */
+static QI_ALWAYS_INLINE struct quire_page *qi_page_try_alloc(unsigned order, quire_gfp gfp)
 {
     unsigned long irq = qport_irq_save();
-    struct qi_stack *s = qi_frame_cpus[qport_cpu()].fast[gfp >> 1 & QI_GFP_INDEX];
+    struct qi_stack *s =
+        qi_frame_cpus[qport_cpu()].fast[gfp >> 1 & QI_GFP_INDEX] + order * QI_STACK_TYPES;
     struct quire_page *p = NULL;
 
     if (QI_LIKELY(s->count)) {
@@ -124,7 +125,7 @@ static QI_ALWAYS_INLINE struct quire_page *qi_page_alloc_fast(quire_gfp gfp)
 
     if (gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_ZERO))
         return quire_page_alloc(0, gfp, QUIRE_NODE_ANY);
-    p = qi_page_try_alloc(gfp);
+    p = qi_page_try_alloc(0, gfp);
     return QI_LIKELY(p != NULL) ? p : qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
 }
 

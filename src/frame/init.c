@@ -421,7 +421,8 @@ static enum quire_status stacks_init(struct quire_memmap *m)
 /* After the zones are filled: limits depend on their sizes. */
 static void stacks_fill_in(void)
 {
-    static struct qi_stack none; /* for a class without a zone: always empty */
+    /* for a class without a zone: always empty */
+    static struct qi_stack none[QI_STACK_ORDERS * QI_STACK_TYPES];
 
     for (unsigned c = 0; c < qi_ncpus; c++) {
         struct qi_frame_cpu *cpu = &qi_frame_cpus[c];
@@ -435,7 +436,7 @@ static void stacks_fill_in(void)
             uint8_t slot = qi_zonelists[qi_cpu_nodes[c]][qi_gfp_class(gfp)][0];
 
             cpu->fast[i] =
-                slot == 0xff ? &none : qi_stack_of(cpu, qi_zones[slot].place, 0, qi_gfp_type(gfp));
+                slot == 0xff ? none : qi_stack_of(cpu, qi_zones[slot].place, 0, qi_gfp_type(gfp));
         }
     }
 }

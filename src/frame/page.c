@@ -45,10 +45,8 @@ void qi_pages_loose_free(struct qi_zone *z, struct quire_page *head, unsigned or
 {
     uint64_t n = 1ull << order;
 
-    for (uint64_t i = 0; i < n; i++) {
+    for (uint64_t i = 0; i < n; i++)
         qi_store_relaxed(&head[i].flags, z->place | QUIRE_PG_FREE);
-        head[i].counts = 0;
-    }
 }
 
 void quire_page_get(struct quire_page *page)
@@ -56,8 +54,11 @@ void quire_page_get(struct quire_page *page)
     struct quire_page *p = quire_page_head(page);
     uint32_t old = qi_fetch_add_relaxed(&p->refs, 1u);
 
-    QI_CHECK(old != 0 && old != UINT32_MAX, "frames: get of pfn %#lx flags %#x refs %u",
-             (unsigned long)quire_pfn_of_page(p).v, p->flags, old);
+    if (QI_UNLIKELY(old == 0 || old == UINT32_MAX)) {
+        qi_fetch_sub_relaxed(&p->refs, 1u);
+        qi_bug("frames: get of pfn %#lx flags %#x refs %u", (unsigned long)quire_pfn_of_page(p).v,
+               p->flags, old);
+    }
 }
 
 void quire_page_split(struct quire_page *page)

@@ -137,7 +137,7 @@ void qi_zone_shatter(struct qi_zone *z, uint64_t pfn, unsigned order);
 
 /* Head and tails of a block that is about to be handed out. */
 void qi_pages_compound(struct qi_zone *z, struct quire_page *head, unsigned order);
-/* 2^order free frames, each by itself. */
+/* 2^order free frames, each by itself; nobody holds them, so their counts are 0 already. */
 void qi_pages_loose_free(struct qi_zone *z, struct quire_page *head, unsigned order);
 
 /* ---- frame.c ---- */
