@@ -57,7 +57,7 @@
  * flag, wherever the frame is), reserved or never allocated frames, wrong order, tails, frames that are
  * mapped or that others hold; a frame that was written to while free is caught when it goes out.
  *
- * Cost.  An order-0 pair is about 70 instructions (bare x86-64, calls included; 47 inline, hosted).
+ * Cost.  An order-0 pair is 74 instructions on bare x86-64, ten of which switch interrupts.
  * 0.16 bytes a frame for bitmap and descriptor.  Figures and alternatives: docs/design/frames.md.
  *
  * Sources.  LLFree (Wrenger et al., ATC 2023): bitmaps of a cache line, fuller chunks first.  Linux
