@@ -2,8 +2,8 @@
  * quire/heap.h - object caches and kmalloc, above quire/frame.h.  No further hooks.
  *
  * Context: every call may be made from any context, interrupt handlers too, but create, destroy,
- * shrink, stats and verify (task).  Double free, foreign free and an overrun of a red zone panic with the
- * object, its cache and the offending address.
+ * shrink, stats and verify (task).  Double free, foreign free and an overrun of a red zone panic
+ * with the object, its cache and the offending address.
  */
 #ifndef QUIRE_HEAP_H
 #define QUIRE_HEAP_H
@@ -28,6 +28,7 @@ enum quire_status quire_cache_create(const char *name, size_t size, size_t align
 /* BUSY: objects are still out; names them on the log (first 8) and nothing changes. */
 enum quire_status quire_cache_destroy(struct quire_cache *c);
 
+/* NULL: out of memory; with GFP_DMA or DMA32 always, for slabs lie anywhere (see kmalloc). */
 void *quire_cache_alloc(struct quire_cache *c, quire_gfp gfp);
 void *quire_cache_alloc_node(struct quire_cache *c, quire_gfp gfp, unsigned node);
 void quire_cache_free(struct quire_cache *c, void *obj); /* obj not NULL */
@@ -38,16 +39,17 @@ void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs);
 size_t quire_cache_shrink(struct quire_cache *c);
 /* Shrink every cache. */
 size_t quire_heap_shrink(void);
-/* The same with the sheaves of all CPUs, which must be quiet; shrink alone asks the others to give theirs
- * back when next they enter a slow path. */
+/* The same with the sheaves of all CPUs, which must be quiet; shrink alone asks the others to
+ * give theirs back when next they enter a slow path. */
 size_t quire_heap_drain(void);
 
 /* Physically contiguous memory.  size 0 gives a unique non-NULL pointer.  Aligned to 8, powers of
- * two to their size up to 4096.  NULL: out of memory or size above the largest block. */
+ * two to their size up to 4096.  GFP_DMA and DMA32 take whole pages.  NULL: out of memory or size above the largest block. */
 void *quire_kmalloc(size_t size, quire_gfp gfp);
 void *quire_kzalloc(size_t size, quire_gfp gfp);
 void *quire_kcalloc(size_t n, size_t size, quire_gfp gfp); /* NULL on overflow */
-/* Keeps min(old, new) bytes; p NULL allocates; size 0 frees and returns NULL; on failure p stays. */
+/* Keeps min(old, new) bytes; p NULL allocates; size 0 frees and returns NULL; on failure p
+ * stays.  GFP_ZERO clears what lies beyond ksize(p). */
 void *quire_krealloc(void *p, size_t size, quire_gfp gfp);
 void *quire_kmalloc_node(size_t size, quire_gfp gfp, unsigned node);
 size_t quire_ksize(const void *p); /* usable bytes; p not NULL */
@@ -64,8 +66,9 @@ struct quire_cache_stats {
 enum quire_status quire_cache_stats(unsigned i, struct quire_cache_stats *out);
 enum quire_status quire_heap_verify(void);
 
-/* Failure injection, a debugging feature: the n-th next allocation call of this layer fails (n >= 1), then
- * all succeed again; -1: off.  Costs the fast paths nothing while off.  Task context. */
+/* Failure injection, a debugging feature: the n-th next allocation call of this layer fails (n
+ * >= 1), then all succeed again; -1: off.  Costs the fast paths nothing while off.  Task
+ * context. */
 void quire_heap_fail_after(int64_t n);
 /* The failure asked for has not happened yet. */
 bool quire_heap_fail_armed(void);

@@ -14,11 +14,11 @@
  * An area that has its own pages is freed in two steps.  Its entries are cleared and it is put on
  * the lazy list; addresses and frames stay taken.  When enough is on the list one flush serves all
  * of it (the purge): then frames and addresses are given back.  A purge also happens before an
- * allocation is refused.  Areas of up to 64 pages then stay in the window, ready for the next request of
- * their size, which needs no search.  So one shootdown pays for hundreds of frees, and neither a frame nor an
- * address is ever reused while a CPU may still translate through the old entry.  Areas over
- * somebody else's frames (vmap, ioremap) are flushed at once, for their owner may free these the
- * moment we return.
+ * allocation is refused.  Areas of up to 64 pages then stay in the window, ready for the next
+ * request of their size, which needs no search.  So one shootdown pays for hundreds of frees, and
+ * neither a frame nor an address is ever reused while a CPU may still translate through the old
+ * entry.  Areas over somebody else's frames (vmap, ioremap) are flushed at once, for their owner
+ * may free these the moment we return.
  *
  * Invariants (quire_kva_verify)
  *   K1  areas of a window, with their guards, are disjoint and lie inside it

@@ -2,8 +2,8 @@
  * slab/kmalloc.c - memory by size: classes up to 16 KiB, each a cache; above, runs of pages.
  *
  * The classes step so that from 64 bytes to 10 KiB rounding up wastes a quarter of the object at
- * worst, and 10 % on average over sizes.  A run's first page has QUIRE_PG_SLAB and the size in its owner word,
- * tagged. Requests for DMA memory are runs whatever their size: slabs lie in any zone.
+ * worst, and 10 % on average over sizes.  A run's first page has QUIRE_PG_SLAB and the size in its
+ * owner word, tagged. Requests for DMA memory are runs whatever their size: slabs lie in any zone.
  */
 #include "slab.h"
 

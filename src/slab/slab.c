@@ -545,8 +545,8 @@ bool quire_cache_alloc_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void
     return true;
 }
 
-/* Give objects of c to this CPU's main sheaf until one needs the slow way, or BULK_IRQ are done, which
- * bounds the time with interrupts off.  Returns how many. */
+/* Give objects of c to this CPU's main sheaf until one needs the slow way, or BULK_IRQ are done,
+ * which bounds the time with interrupts off.  Returns how many. */
 static size_t give_bulk(struct quire_cache *c, size_t n, void **objs)
 {
     unsigned long irq = qport_irq_save();

@@ -236,8 +236,8 @@ static QI_ALWAYS_INLINE bool qi_slab_index(const struct qi_slab *s, const void *
     return (uint64_t)product < s->recip;
 }
 
-/* Set *s to the slab that p lies in; false: p is no pointer to an object of a user.  (Not the slab or
- * NULL: that would be tested once more.) */
+/* Set *s to the slab that p lies in; false: p is no pointer to an object of a user.  (Not the
+ * slab or NULL: that would be tested once more.) */
 static QI_ALWAYS_INLINE bool qi_slab_of_user(const void *p, struct qi_slab **s)
 {
     uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;

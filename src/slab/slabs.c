@@ -29,8 +29,8 @@ static void raise_end(const struct quire_page *page, unsigned order)
     }
 }
 
-/* Every page of a slab, tails too, names it: a free needs one look-up, no detour by the head.  The pages
- * are ours alone: others may read their flags, nobody else writes them. */
+/* Every page of a slab, tails too, names it: a free needs one look-up, no detour by the head.
+ * The pages are ours alone: others may read their flags, nobody else writes them. */
 static void mark_pages(struct qi_slab *s)
 {
     uint64_t owner = (uint64_t)(uintptr_t)s | (s->cache->internal ? QI_OWNER_INTERNAL : 0);
