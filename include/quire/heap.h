@@ -44,7 +44,8 @@ size_t quire_heap_shrink(void);
 size_t quire_heap_drain(void);
 
 /* Physically contiguous memory.  size 0 gives a unique non-NULL pointer.  Aligned to 8, powers of
- * two to their size up to 4096.  GFP_DMA and DMA32 take whole pages.  NULL: out of memory or size above the largest block. */
+ * two to their size up to 4096.  GFP_DMA and DMA32 take whole pages.  NULL: out of memory or size
+ * above the largest block. */
 void *quire_kmalloc(size_t size, quire_gfp gfp);
 void *quire_kzalloc(size_t size, quire_gfp gfp);
 void *quire_kcalloc(size_t n, size_t size, quire_gfp gfp); /* NULL on overflow */
