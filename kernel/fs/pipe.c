@@ -251,7 +251,8 @@ int fifo_open(struct file *f)
     struct inode *i = f->inode;
     struct pipe *p;
     u64 readers, writers;
-    bool wait;
+    /* Of pipe(2), opened again through /proc/self/fd: it has had both ends, so nobody is waited for. */
+    bool wait, nameless = i->dev == MAKEDEV(0, 12);
 
     kmutex_lock(&i->lock);
     if (!i->pipe)
@@ -261,7 +262,7 @@ int fifo_open(struct file *f)
     if (!p)
         return -ENOMEM;
     kmutex_lock(&p->lock);
-    if ((f->flags & O_ACCMODE) == O_WRONLY && (f->flags & O_NONBLOCK) && !p->readers) {
+    if (!nameless && (f->flags & O_ACCMODE) == O_WRONLY && (f->flags & O_NONBLOCK) && !p->readers) {
         kmutex_unlock(&p->lock);
         return -ENXIO;
     }
@@ -269,9 +270,9 @@ int fifo_open(struct file *f)
     count_open(p, f);
     readers = p->reader_opens;
     writers = p->writer_opens;
-    wait = !(f->flags & O_NONBLOCK) && (f->flags & O_ACCMODE) != O_RDWR &&
+    wait = !nameless && !(f->flags & O_NONBLOCK) && (f->flags & O_ACCMODE) != O_RDWR &&
            !(file_readable(f) ? p->writers : p->readers);
-    if (file_readable(f) && !p->writers)
+    if (!nameless && file_readable(f) && !p->writers)
         f->pos = p->writer_opens; /* no hang-up before a writer came */
     else
         f->pos = ~0ull;
