@@ -344,18 +344,17 @@ static void watermarks_init(void)
 
 /* The node itself, whatever the table says, then the others by distance; of equals the next higher
  * one first (and round), so that the nodes do not all fall back to node 0. */
-static unsigned nodes_by_distance(unsigned from, uint8_t *order)
+static unsigned nodes_by_distance(unsigned from, uint8_t order[QUIRE_MAX_NODES])
 {
     unsigned n = 0;
 
-    for (unsigned k = 0; k < qi_nnodes; k++) {
-        unsigned node = (from + k) % qi_nnodes, at = n++;
+    for (unsigned k = 0; k < qi_nnodes && k < QUIRE_MAX_NODES; k++) {
+        unsigned node = (from + k) % qi_nnodes, at = k;
 
-        while (at > 0 && distances[from][order[at - 1]] > distances[from][node] && at - 1 > 0) {
+        for (; at > 1 && distances[from][order[at - 1]] > distances[from][node]; at--)
             order[at] = order[at - 1];
-            at--;
-        }
         order[at] = (uint8_t)node;
+        n++;
     }
     return n;
 }

@@ -490,28 +490,38 @@ static void cpus_conserve_frames(void **state)
     assert_true(ops > 0);
 }
 
+/* Nanoseconds of n pairs, the best of five: other work on the machine only adds. */
+static uint64_t time_pairs(unsigned n)
+{
+    uint64_t best = UINT64_MAX;
+
+    for (unsigned round = 0; round < 5; round++) {
+        uint64_t t = qport_now_ns();
+
+        for (unsigned i = 0; i < n; i++)
+            quire_page_free(get(0), 0);
+        t = qport_now_ns() - t;
+        best = t < best ? t : best;
+    }
+    return best;
+}
+
 /* The per-CPU path takes no lock and is faster than the zone's.
  * proves: TRAP-4 */
 static void the_fast_path_takes_no_lock(void **state)
 {
+    const unsigned n = 20000;
     uint64_t fast, slow, before;
-    const unsigned n = 100000;
 
     (void)state;
     machine(16 * MIB, 32 * MIB);
     quire_page_free(get(0), 0);
     before = zone_stats(0).lock_acquisitions;
-    fast = qport_now_ns();
-    for (unsigned i = 0; i < n; i++)
-        quire_page_free(get(0), 0);
-    fast = qport_now_ns() - fast;
+    fast = time_pairs(n);
     assert_true(zone_stats(0).lock_acquisitions - before < 10);
 
     quire_frame_fail_after(INT64_MAX); /* armed: every call goes to the zone */
-    slow = qport_now_ns();
-    for (unsigned i = 0; i < n; i++)
-        quire_page_free(get(0), 0);
-    slow = qport_now_ns() - slow;
+    slow = time_pairs(n);
     quire_frame_fail_after(-1);
     assert_true(zone_stats(0).lock_acquisitions - before > n);
     assert_true(fast < slow);
@@ -618,7 +628,6 @@ static void numa(unsigned nodes, const uint8_t *cpu_node, const uint8_t *distanc
     boot(nodes, nodes, cpu_node, distance);
 }
 
-/* proves: TRAP-20 */
 static void two_nodes(void **state)
 {
     static const uint8_t cpu_node[] = {0, 1};
@@ -657,7 +666,6 @@ static void two_nodes(void **state)
     healthy();
 }
 
-/* proves: TRAP-20 */
 static void four_nodes_by_distance(void **state)
 {
     /* a ring with one long side */
