@@ -29,6 +29,8 @@ def programs_of(build):
     if os.path.exists(listing):
         with open(listing, encoding="utf-8") as f:
             for line in f:
+                if not line.strip():
+                    continue
                 name, source = line.split()
                 with open(source, encoding="utf-8") as src:
                     found[name] = runner(name, src.read())

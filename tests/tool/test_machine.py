@@ -22,6 +22,7 @@ paths = dict(re.findall(r"file,id=(\w+),path=(\S+)", text))
 ports = {name: open(path, "wb", buffering=0) for name, path in paths.items()}
 out, err, log = ports["out"], ports.get("err", ports["out"]), ports["log"]
 com = socket.socket(fileno=int(re.search(r"socket,id=com,fd=(\d+)", text).group(1)))
+log.write(b"awake\n")
 append = args[args.index("-append") + 1]
 def say(s): log.write(s.encode() + b"\n")
 %s
@@ -69,7 +70,7 @@ class Protocol(Case):
         m = self.machine("say('a'); say('quire: report begin'); say('faults 3'); say('quire: report end');"
                          "say('quire: exit status 0')")
         self.assertEqual(m.run(), 0)
-        self.assertEqual((m.log[0], m.report_lines), ("a", ["faults 3"]))
+        self.assertEqual((m.log[1], m.report_lines), ("a", ["faults 3"]))
 
     def test_input_is_escaped_and_ends(self):
         r, w = os.pipe()

@@ -83,5 +83,6 @@ FILES = {
     "/etc/hosts": "127.0.0.1 localhost quire\n",
     "/etc/hostname": "quire\n",
 }
+MERGED = ["/bin", "/sbin", "/lib", "/lib64"]
 FOLDERS = {"/dev": 0o755, "/proc": 0o555, "/sys": 0o555, "/root": 0o700, "/tmp": 0o1777, "/run": 0o755,
            "/var/tmp": 0o1777, "/var/run": 0o755}

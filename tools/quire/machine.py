@@ -145,11 +145,11 @@ class Machine:
         if self.exit:
             kind, value = self.exit
             return value & 0xff if kind == "status" else 128 + value
-        tail = "".join("\n  | " + line for line in self.log[-TAIL:])
-        if not self.log and pump.qemu_says:
+        tail = "" if self.verbose else "".join("\n  | " + line for line in self.log[-TAIL:])
+        if pump.status == 1 and pump.qemu_says and not any("panic" in line for line in self.log):
             raise QuireError("QEMU failed: " + pump.qemu_says.decode(errors="replace").strip())
-        raise QuireError("the machine died (QEMU ended with status %s); the end of the kernel's log:%s"
-                         % (pump.status, tail or " nothing"))
+        raise QuireError("the machine died (QEMU ended with status %s)%s"
+                         % (pump.status, "; the end of the kernel's log:" + tail if tail else ""))
 
 
 def same_file(a, b):
@@ -186,6 +186,7 @@ class Pump:
         self.last_interrupt = 0.0
         self.handlers = {}
         self.escapes = 0
+        self.awake = False  # the kernel has spoken: what the port received before its set-up would be lost
         self.modes = None  # of the user's terminal, to be put back
 
     def start(self):
@@ -266,7 +267,8 @@ class Pump:
         com = self.com.fileno()
         stdin_watched = False
         while by_fd:
-            poll.register(com, select.POLLIN | (select.POLLOUT if self.pending else 0)) if com is not None else None
+            if com is not None:
+                poll.register(com, select.POLLIN | (select.POLLOUT if self.pending and self.awake else 0))
             want = self.stdin_open and len(self.pending) < STDIN_AHEAD
             if want and not stdin_watched:
                 poll.register(self.m.stdin, select.POLLIN)
@@ -342,6 +344,7 @@ class Pump:
                 self.kill()
 
     def _lines(self, name, data):
+        self.awake = True
         *lines, self.partial[name] = (self.partial[name] + data).split(b"\n")
         for raw in lines:
             line = raw.decode(errors="replace").rstrip("\r")

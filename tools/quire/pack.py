@@ -21,6 +21,9 @@ class Packer:
         self.image = Image()
         self.libs = Libraries()
         self.programs = set()
+        for path in bundles.MERGED:  # /bin is a link into /usr on merged systems
+            if os.path.islink(path):
+                self.image.place(path)
         for path, mode in bundles.FOLDERS.items():
             self.image.add_dir(self.image.place(path) if os.path.exists(path) else path, mode)
         for path, text in bundles.FILES.items():
