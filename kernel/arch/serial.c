@@ -20,19 +20,38 @@
 #define DLE 0x10
 
 static bool present, dle_mode, dle_seen;
+static bool stopped; /* no room for input: its interrupt is off */
+static struct kspin lock;
+static int early = -1; /* the byte that had come before the FIFO was on, which turning it on drops */
+
+/*
+ * Turning the FIFO on drops what was received before, and input may have been waiting since the machine was switched
+ * on.  In loop-back mode taking the waiting byte does not invite the next one (QEMU), so nothing
+ * arrives before the FIFO is on.
+ */
+static void fifo_on(void)
+{
+    outb(COM1 + REG_MCR, 0x10);
+    if ((inb(COM1 + REG_LSR) & (LSR_DATA | 0x80)) == LSR_DATA)
+        early = inb(COM1 + REG_DATA);
+    outb(COM1 + REG_FCR, 0xc1); /* interrupt at 14 bytes, or when the line rests */
+    outb(COM1 + REG_MCR, 0xb);
+}
 
 void serial_init(void)
 {
     char mode[8];
 
     outb(COM1 + REG_IER, 0);
-    outb(COM1 + REG_LCR, 0x80);
+    outb(COM1 + REG_LCR, 3);
+    present = inb(COM1 + REG_LSR) != 0xff;
+    if (!present)
+        return;
+    fifo_on();
+    outb(COM1 + REG_LCR, 0x83);
     outb(COM1 + REG_DATA, 1); /* 115200 */
     outb(COM1 + REG_IER, 0);
     outb(COM1 + REG_LCR, 3);
-    outb(COM1 + REG_FCR, 1);
-    outb(COM1 + REG_MCR, 0xb);
-    present = inb(COM1 + REG_LSR) != 0xff;
     dle_mode = cmdline_get("quire.stdin", mode, sizeof(mode)) && !strcmp(mode, "dle");
 }
 
@@ -45,15 +64,6 @@ void serial_write(const char *p, size_t n)
             qport_relax();
         outb(COM1 + REG_DATA, (u8)*p);
     }
-}
-
-void serial_enable_input(void)
-{
-    if (!present)
-        return;
-    ioapic_route(4, VEC_IRQ_BASE + 4, 0);
-    outb(COM1 + REG_IER, 1);
-    serial_interrupt(); /* what came before */
 }
 
 /* One byte of the stream: what the terminal gets of it, if anything. */
@@ -76,19 +86,40 @@ static void take(u8 c)
         tty_input(&c, 1);
 }
 
+/*
+ * Take what has come, as long as the terminal has room; then leave the rest in the device, whose other end waits.
+ * With no room the interrupt is turned off until a reader has made some.
+ */
 void serial_interrupt(void)
 {
-    static struct kspin lock;
     unsigned long flags = kspin_lock(&lock);
 
-    /* What the terminal has no room for stays in the UART, and so with the sender. */
-    while (tty_input_room() && (inb(COM1 + REG_LSR) & LSR_DATA))
+    while (inb(COM1 + REG_LSR) & LSR_DATA) {
+        stopped = tty_input_room() == 0;
+        if (stopped) {
+            outb(COM1 + REG_IER, 0);
+            break;
+        }
         take(inb(COM1 + REG_DATA));
+    }
     kspin_unlock(&lock, flags);
 }
 
 void console_input_resume(void)
 {
-    if (present)
-        serial_interrupt();
+    if (!__atomic_load_n(&stopped, __ATOMIC_RELAXED))
+        return;
+    outb(COM1 + REG_IER, 1);
+    serial_interrupt();
+}
+
+void serial_enable_input(void)
+{
+    if (!present)
+        return;
+    if (early >= 0)
+        take((u8)early);
+    ioapic_route(4, VEC_IRQ_BASE + 4, 0);
+    outb(COM1 + REG_IER, 1);
+    serial_interrupt(); /* what came meanwhile */
 }
