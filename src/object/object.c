@@ -33,7 +33,7 @@ static const struct qi_lock_class tree_class = {"object tree"};
 static struct quire_cache *object_cache;
 static uint64_t total_pages[2]; /* atomic; by kind: shared, file */
 
-void (*qi_object_unmap_hook)(struct quire_object *o, uint64_t from, uint64_t to);
+void (*qi_object_unmap_hook)(struct quire_object *o, uint64_t from, uint64_t to, bool copies);
 
 static struct quire_page *entry_page(uint64_t entry) { return (void *)(uintptr_t)entry; }
 
@@ -332,12 +332,12 @@ static void zero_part(struct quire_object *o, uint64_t index, unsigned from, uns
 }
 
 /* Remove whole pages [from, to) from spaces, then from the tree.  map_lock is held for writing. */
-static void remove_range(struct quire_object *o, uint64_t from, uint64_t to)
+static void remove_range(struct quire_object *o, uint64_t from, uint64_t to, bool copies)
 {
     if (from >= to)
         return;
     if (!qi_list_empty(&o->vmas) && qi_object_unmap_hook)
-        qi_object_unmap_hook(o, from, to);
+        qi_object_unmap_hook(o, from, to, copies);
     drop_pages(o, from, to);
 }
 
@@ -353,8 +353,8 @@ enum quire_status quire_object_set_size(struct quire_object *o, uint64_t size)
     old = o->size;
     qi_store_relaxed(&o->size, size);
     if (size < old) {
-        remove_range(o, (size + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT,
-                     ~0ull >> QUIRE_PAGE_SHIFT);
+        remove_range(o, (size + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT, ~0ull >> QUIRE_PAGE_SHIFT,
+                     true);
         if (edge)
             zero_part(o, size >> QUIRE_PAGE_SHIFT, (unsigned)edge, (unsigned)QUIRE_PAGE_SIZE);
     }
@@ -373,7 +373,7 @@ enum quire_status quire_object_punch(struct quire_object *o, uint64_t start, uin
     first = qi_align_up(start, QUIRE_PAGE_SIZE) >> QUIRE_PAGE_SHIFT;
     last = end >> QUIRE_PAGE_SHIFT;
     qi_rwsem_write_lock(&o->map_lock);
-    remove_range(o, first, last);
+    remove_range(o, first, last, false);
     if (first > last) {
         zero_part(o, last, start & ~QUIRE_PAGE_MASK, end & ~QUIRE_PAGE_MASK);
     } else {

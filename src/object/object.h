@@ -40,9 +40,11 @@ enum quire_status qi_object_setup(void);
 
 /*
  * The one upward call of this layer: src/space removes every leaf that maps pages [from, to) of o,
- * in the spaces of o->vmas.  map_lock is held for writing.  Set by src/space at its initialisation.
+ * in the spaces of o->vmas; copies: private copies made by writing to such a mapping too.  map_lock is
+ * held for writing.  Set by src/space at its initialisation.
  */
-extern void (*qi_object_unmap_hook)(struct quire_object *o, uint64_t from, uint64_t to);
+extern void (*qi_object_unmap_hook)(struct quire_object *o, uint64_t from, uint64_t to,
+                                    bool copies);
 
 /*
  * Present pages from index on, at most n, that follow one another without a hole, each with one

@@ -36,7 +36,8 @@ static enum quire_status pin_frame(struct quire_space *s, uint64_t va, unsigned 
         qi_rwsem_read_lock(&s->lock);
         v = qi_vma_find(s, va);
         if (v && va >= v->start) {
-            if (!qi_access_allowed(v, access) &&
+            /* stricter than the hardware, which reads whatever may be written or executed */
+            if (!(v->flags & access) &&
                 !(force && access == QUIRE_READ && (v->max_prot & QUIRE_READ)))
                 status = QUIRE_SEGV_ACCERR;
             else if (leaf_ready(s, va, access, pfn, counted))

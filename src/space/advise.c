@@ -90,7 +90,7 @@ static enum quire_status advise_reader(struct qi_vma *v, uint64_t start, uint64_
         return will_need(v, start, end);
     if (is_device(v))
         return QUIRE_INVALID;
-    if (!qi_access_allowed(v, advice == MADV_POPULATE_WRITE ? QUIRE_WRITE : QUIRE_READ))
+    if (!(v->flags & (advice == MADV_POPULATE_WRITE ? QUIRE_WRITE : QUIRE_READ)))
         return QUIRE_INVALID;
     status = qi_populate(v->space, start, end, advice == MADV_POPULATE_WRITE);
     return status == QUIRE_BUS_ADRERR ? QUIRE_FAULT : status;
@@ -133,6 +133,8 @@ static enum quire_status advise_one(struct qi_vma *v, uint64_t start, uint64_t e
 /* MADV_REMOVE: a hole in the object, without the space's lock. */
 static enum quire_status remove_range(struct quire_space *s, uint64_t start, uint64_t end)
 {
+    bool hole = false;
+
     while (start < end) {
         struct quire_object *o = NULL;
         enum quire_status status = QUIRE_OK;
@@ -141,11 +143,15 @@ static enum quire_status remove_range(struct quire_space *s, uint64_t start, uin
 
         qi_rwsem_read_lock(&s->lock);
         v = qi_vma_find(s, start);
-        if (!v || v->start > start) {
+        if (v && v->start > start) {
+            hole = true;
+            start = v->start;
+        }
+        if (!v || start >= end) {
             status = QUIRE_NO_MEMORY;
         } else if (!v->object || is_device(v) || (v->flags & QI_VM_LOCKED)) {
             status = QUIRE_INVALID;
-        } else if ((v->flags & (QI_VM_SHARED | QUIRE_WRITE)) != (QI_VM_SHARED | QUIRE_WRITE)) {
+        } else if (qi_vma_private(v) || !(v->max_prot & QUIRE_WRITE)) {
             status = QUIRE_ACCESS;
         } else {
             stop = QI_MIN(v->end, end);
@@ -162,7 +168,7 @@ static enum quire_status remove_range(struct quire_space *s, uint64_t start, uin
             return status;
         start = stop;
     }
-    return QUIRE_OK;
+    return hole ? QUIRE_NO_MEMORY : QUIRE_OK;
 }
 
 static bool advice_known(int advice)
@@ -264,16 +270,12 @@ static uint64_t locked_pages(struct quire_space *s, uint64_t start, uint64_t end
     return n;
 }
 
-/* Round the range to pages outward; INVALID if it wraps. */
+/* Round the range to pages outward.  A length that wraps to nothing is nothing, as in Linux. */
 static enum quire_status round_range(q_uva addr, uint64_t len, uint64_t *start, uint64_t *end)
 {
-    uint64_t offset = addr.v & ~QUIRE_PAGE_MASK, total;
-
     *start = addr.v & QUIRE_PAGE_MASK;
-    if (qi_add_overflows(len, offset, &total) || total > ~QUIRE_PAGE_SIZE ||
-        qi_add_overflows(*start, qi_align_up(total, QUIRE_PAGE_SIZE), end))
-        return QUIRE_INVALID;
-    return QUIRE_OK;
+    len = qi_align_up(len + (addr.v & ~QUIRE_PAGE_MASK), QUIRE_PAGE_SIZE);
+    return qi_add_overflows(*start, len, end) ? QUIRE_INVALID : QUIRE_OK;
 }
 
 enum quire_status quire_mlock(struct quire_space *s, q_uva addr, uint64_t len, bool on_fault)
@@ -391,8 +393,7 @@ enum quire_status quire_msync(struct quire_space *s, q_uva addr, uint64_t len, u
     if ((flags & ~(QUIRE_MS_ASYNC | QUIRE_MS_INVALIDATE | QUIRE_MS_SYNC)) ||
         (va & ~QUIRE_PAGE_MASK) || ((flags & QUIRE_MS_ASYNC) && (flags & QUIRE_MS_SYNC)))
         return QUIRE_INVALID;
-    if (qi_add_overflows(va, qi_align_up(len, QUIRE_PAGE_SIZE), &end) || end < va ||
-        (len && end == va))
+    if (qi_add_overflows(va, qi_align_up(len, QUIRE_PAGE_SIZE), &end))
         return QUIRE_NO_MEMORY;
     while (va < end) {
         enum quire_status status = QUIRE_OK;

@@ -188,8 +188,6 @@ static enum quire_status choose_place(struct quire_space *s, const struct quire_
 {
     struct qi_vma *v;
 
-    if (len > s->end - s->start)
-        return QUIRE_NO_MEMORY;
     if (!(m->flags & (QUIRE_MAP_FIXED | QUIRE_MAP_FIXED_NOREPLACE))) {
         *at = qi_unmapped_area(s, m->addr.v, len, m->flags);
         return *at ? QUIRE_OK : QUIRE_NO_MEMORY;
@@ -295,6 +293,8 @@ static enum quire_status map_locked(struct quire_space *s, const struct quire_mm
     uint64_t at = 0;
 
     status = choose_place(s, m, len, &at);
+    if (status == QUIRE_OK && m->object && (len > INT64_MAX || m->offset > INT64_MAX - len))
+        status = QUIRE_OVERFLOW;
     if (status == QUIRE_OK)
         status = check_type(m, &shared);
     if (status != QUIRE_OK)
@@ -324,17 +324,15 @@ static enum quire_status own_object(const struct quire_mmap *m, uint64_t len,
 
 enum quire_status quire_mmap(struct quire_space *s, const struct quire_mmap *m, q_uva *out)
 {
-    uint64_t len = qi_align_up(m->len, QUIRE_PAGE_SIZE), past;
+    uint64_t len = qi_align_up(m->len, QUIRE_PAGE_SIZE);
     struct qi_vma like = {.name = m->name, .pgoff = m->offset >> QUIRE_PAGE_SHIFT};
     struct quire_object *own;
     enum quire_status status;
 
     if ((m->offset & ~QUIRE_PAGE_MASK) || !m->len)
         return QUIRE_INVALID;
-    if (!len)
+    if (!len || len > s->end - s->start)
         return QUIRE_NO_MEMORY;
-    if (qi_add_overflows(m->offset, len, &past))
-        return QUIRE_OVERFLOW;
     if ((m->flags & QUIRE_MAP_HUGETLB) && !m->object)
         return QUIRE_INVALID; /* no pool of huge pages: as a kernel without hugetlbfs */
     status = own_object(m, len, &own);

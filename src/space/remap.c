@@ -168,6 +168,11 @@ static enum quire_status move_vma(struct quire_space *s, struct qi_vma *v, const
         if (!(r->flags & QUIRE_MREMAP_DONTUNMAP)) {
             status = qi_munmap_locked(s, r->old, r->old + r->old_len);
             QI_ASSERT(status == QUIRE_OK); /* the cuts stand already: nothing to allocate */
+        } else {
+            /* what stays behind is empty, and not locked (mremap(2)) */
+            qi_space_account(s, v->flags, -(int64_t)qi_vma_pages(v));
+            v->flags &= ~(QI_VM_LOCKED | QI_VM_LOCKONFAULT);
+            qi_space_account(s, v->flags, (int64_t)qi_vma_pages(v));
         }
     }
     qi_vma_merge(n);
@@ -208,26 +213,21 @@ static enum quire_status remap_to(struct quire_space *s, struct remap *r)
         return QUIRE_PERM;
     if (s->nvmas + 2 >= QUIRE_MAX_VMAS)
         return QUIRE_LIMIT;
-    if (r->flags & QUIRE_MREMAP_FIXED) {
-        status = qi_munmap_locked(s, r->to, r->to + r->new_len);
-        if (status != QUIRE_OK)
-            return status;
-    }
-    if (r->old_len > r->new_len) {
-        status = qi_munmap_locked(s, r->old + r->new_len, r->old + r->old_len);
-        if (status != QUIRE_OK)
-            return status;
-        r->old_len = r->new_len;
-    }
+    /* all that can be refused, before the target is unmapped */
     v = qi_vma_find(s, r->old);
-    if (!v || v->start > r->old)
-        return QUIRE_FAULT;
     status = resize_check(s, v, r);
     if (status == QUIRE_OK && (r->flags & QUIRE_MREMAP_DONTUNMAP) &&
         !qi_space_may_grow(s, v->flags, r->old_len >> QUIRE_PAGE_SHIFT))
         status = QUIRE_NO_MEMORY;
+    if (status == QUIRE_OK && (r->flags & QUIRE_MREMAP_FIXED))
+        status = qi_munmap_locked(s, r->to, r->to + r->new_len);
+    if (status == QUIRE_OK && r->old_len > r->new_len) {
+        status = qi_munmap_locked(s, r->old + r->new_len, r->old + r->old_len);
+        r->old_len = r->new_len;
+    }
     if (status != QUIRE_OK)
         return status;
+    v = qi_vma_find(s, r->old); /* the cuts may have replaced it */
     if (!(r->flags & QUIRE_MREMAP_FIXED)) {
         r->to = qi_unmapped_area(s, r->to, r->new_len, 0);
         if (!r->to)

@@ -89,6 +89,12 @@ static inline uint64_t qi_vma_pgoff(const struct qi_vma *v, uint64_t va)
     return v->pgoff + ((va - v->start) >> QUIRE_PAGE_SHIFT);
 }
 
+/* Where v maps page index of its object. */
+static inline uint64_t qi_vma_address(const struct qi_vma *v, uint64_t index)
+{
+    return v->start + ((index - v->pgoff) << QUIRE_PAGE_SHIFT);
+}
+
 /* ---- vmatree.c: the tree and the list.  All under the space's lock; changes: for writing. ---- */
 
 /* The vma with end > va and the lowest such end: contains va, or lies above it; NULL: none. */
@@ -139,7 +145,7 @@ void qi_zap(struct qi_gather *g, struct qi_vma *v, uint64_t start, uint64_t end)
 enum quire_status qi_huge_boundary(struct quire_space *s, uint64_t va);
 /* All huge leaves inside [start, end). */
 enum quire_status qi_huge_split_range(struct quire_space *s, uint64_t start, uint64_t end);
-void qi_object_unmap(struct quire_object *o, uint64_t from, uint64_t to);
+void qi_object_unmap(struct quire_object *o, uint64_t from, uint64_t to, bool copies);
 /* Teardown of a space that no CPU has loaded: pages are dropped at once. */
 void qi_zap_all(struct quire_space *s);
 void qi_peak_rss(struct quire_space *s);

@@ -147,8 +147,32 @@ enum quire_status qi_huge_split_range(struct quire_space *s, uint64_t start, uin
 
 /* ---- Truncation: from an object to the spaces that map it ---- */
 
+/* Take the object's own pages of [start, end) out of v; private copies stay. */
+static void zap_object_pages(struct qi_gather *g, struct qi_vma *v, uint64_t start, uint64_t end)
+{
+    struct taken t = {.pages = 0};
+    struct qi_span sp;
+
+    for (uint64_t at = start; qi_pt_next_span(v->space->tlb.root, &at, end, &sp);) {
+        qi_gather_range(g, sp.va, sp.end - sp.va);
+        for (unsigned i = 0; i < sp.n; i++) {
+            qi_pte e = qi_pte_load(&sp.ptes[i]);
+
+            if (!qi_pte_present(e) || qi_pte_special(e) ||
+                (quire_page_of_pfn(qi_pte_pfn(e))->flags & QUIRE_PG_ANON))
+                continue;
+            /* a write fault may put a copy here meanwhile: then it stays */
+            if (qi_pte_cas(&sp.ptes[i], &e, QI_PTE(0)))
+                drop_leaf(g, v, &t, e, 0);
+            else
+                i--;
+        }
+    }
+    settle(v->space, &t);
+}
+
 /* map_lock keeps v and the tables below it in being; other tasks may fault and zap beside us. */
-void qi_object_unmap(struct quire_object *o, uint64_t from, uint64_t to)
+void qi_object_unmap(struct quire_object *o, uint64_t from, uint64_t to, bool copies)
 {
     struct qi_vma *v;
 
@@ -159,8 +183,10 @@ void qi_object_unmap(struct quire_object *o, uint64_t from, uint64_t to)
         if (first >= last)
             continue;
         qi_gather_init(&g, &v->space->tlb);
-        qi_zap(&g, v, v->start + ((first - v->pgoff) << QUIRE_PAGE_SHIFT),
-               v->start + ((last - v->pgoff) << QUIRE_PAGE_SHIFT));
+        if (copies)
+            qi_zap(&g, v, qi_vma_address(v, first), qi_vma_address(v, last));
+        else
+            zap_object_pages(&g, v, qi_vma_address(v, first), qi_vma_address(v, last));
         qi_gather_finish(&g);
     }
 }
