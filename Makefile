@@ -29,7 +29,7 @@ $(BUILD)/build.ninja: | setup-build
 	meson setup $(BUILD)
 
 all: setup-build $(BUILD)/build.ninja
-	@$(NINJA)
+	@$(NINJA) product
 
 run: setup-run all
 	@$(PY) tools/tour.py

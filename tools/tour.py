@@ -30,16 +30,22 @@ if os.fork() == 0:
 print('child ended with', os.waitstatus_to_exitcode(os.wait()[1]), '- mine is still', chr(blocks[0][0]))"""
 SQL = """create table t(id integer primary key, word text, n int);
 with recursive i(x) as (select 1 union all select x + 1 from i where x < 20000)
-insert into t select x, 'w' || x * 7919 % 500, x from i;
+insert into t select x, 'w' || (x * 7919 % 500), x from i;
 create index tw on t(word);
 select word, count(*), sum(n) from t group by word order by 3 desc limit 3;"""
+
+HOLD = """import sys, time
+blocks = [bytearray(b'x' * (1 << 20)) for _ in range(100)]
+print(len(blocks), flush=True); time.sleep(100)"""
+WORK = """coproc /usr/bin/python3 -c "$1"; read -r -u ${COPROC[0]} n; echo "a child holds $n MiB; the machine stops here" """
 
 STOPS = [
     ("busybox: a shell script", ["busybox", "sh", "-c", SH], []),
     ("bash with coreutils", ["bash", "-c", BASH], []),
     ("python3 allocates 64 MiB and forks", ["/usr/bin/python3", "-c", PYTHON], []),
     ("sqlite3: 20,000 rows, an index, a query", ["sqlite3", ":memory:", SQL], []),
-    ("a C program with threads", [os.path.join(ROOT, "build", "tests", "guest", "threads")], ["--nodes", "2"]),
+    ("a C program with threads", [os.path.join(ROOT, "build", "tests", "guest", "threads")], []),
+    ("a machine of two nodes, stopped at work", ["bash", "-c", WORK, "bash", HOLD], ["--nodes", "2", "--with", "/usr/bin/python3"]),
 ]
 EVENTS = [("fault_anon", "pages zeroed"), ("fault_zero_read", "zero-page reads"), ("fault_file_read", "file pages mapped"),
           ("fault_cow_copy", "copied on write"), ("fault_cow_reuse", "reused"), ("fork", "forks"), ("mmap", "mmaps"),
@@ -87,7 +93,7 @@ def main():
         print("  -> exit status %d after %.1f s; memory manager: %s" % (status, time.monotonic() - before, one_line(report)))
     zones, _ = parse(report)
     if zones:
-        print("\nThe last machine's memory, when its program had ended:")
+        print("\nThe last machine's memory at its end, one character for 2 MiB:")
         print("\n".join(draw(zones, wants_colour(sys.stdout))))
     print("\n%d programs, %d failed, %.0f s.  Try your own:  ./quire run -- PROGRAM ARGS..."
           % (len(STOPS), failures, time.monotonic() - start))

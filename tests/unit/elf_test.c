@@ -3,7 +3,7 @@
  */
 #include <quire_test.h>
 
-#include <proc/elf.h>
+#include "proc/elf.h"
 
 #define SIZE 8192u
 

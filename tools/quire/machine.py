@@ -26,6 +26,7 @@ TAIL = 40  # lines of the log shown when the machine dies
 CHUNK = 65536
 ESCAPE = b"\x1d"  # Control-], twice: end the machine, whatever its program does
 STDIN_AHEAD = 16384
+TOLD = "quire: out of memory"  # what the user is told of the log in any case
 ENDED = re.compile(r"quire: exit (status|signal) (\d+)")
 
 
@@ -356,7 +357,7 @@ class Pump:
                 self.m.report_lines.append(line)
             else:
                 self.m.log.append(line)
-                if self.m.verbose:
+                if self.m.verbose or line.startswith(TOLD):
                     sys.stderr.write(line + "\n")
                     sys.stderr.flush()
 
