@@ -1,5 +1,5 @@
 /*
- * ports/bare/bare.c - the bare port's functions.  See include/quire/port.h for the contracts.
+ * core/port.c - what the library asks of this kernel: the functions of include/quire/port.h.
  *
  * The struct page array is virtually one; physically it comes in leaves of 2 MiB, each of which describes
  * 256 MiB of memory.  A machine with much memory must not clear them all before the first program runs, so a
