@@ -17,25 +17,25 @@
  * block may keep its head and tails (free is then said by the head's QUIRE_PG_FREE), and the pages
  * of memory that was never handed out are all zeros.  quire_page_flags() sees through both.
  */
-#define QUIRE_PG_RESERVED 0x0001u /* never given to the allocator, or a hole */
-#define QUIRE_PG_FREE     0x0002u /* inside the allocator (block or per-CPU list) */
-#define QUIRE_PG_HEAD     0x0004u /* head of a block of order >= 1 */
-#define QUIRE_PG_TAIL     0x0008u /* tail of such a block */
-#define QUIRE_PG_SLAB     0x0010u /* belongs to src/slab */
-#define QUIRE_PG_TABLE    0x0020u /* is a page table */
-#define QUIRE_PG_KVA      0x0040u /* backs a kernel virtual area */
-#define QUIRE_PG_LOCKED   0x0080u /* content in transit (I/O, migration): wait before use */
-#define QUIRE_PG_UPTODATE 0x0100u /* content valid */
-#define QUIRE_PG_DIRTY    0x0200u /* content newer than its backing store */
-#define QUIRE_PG_ANON     0x0400u /* anonymous memory: owner is not an object */
-#define QUIRE_PG_LRU      0x0800u
-#define QUIRE_PG_ACTIVE   0x1000u
-#define QUIRE_PG_REF      0x2000u /* referenced */
-#define QUIRE_PG_POISON   0x4000u /* hardware says the frame is bad */
-#define QUIRE_PG_OBJECT   0x8000u /* in the page tree of the object in owner */
-#define QUIRE_PG_ORDER_SHIFT 16   /* 5 bits: order, in a head */
-#define QUIRE_PG_ZONE_SHIFT  21   /* 3 bits */
-#define QUIRE_PG_NODE_SHIFT  24   /* 8 bits */
+#define QUIRE_PG_RESERVED    0x0001u /* never given to the allocator, or a hole */
+#define QUIRE_PG_FREE        0x0002u /* inside the allocator (block or per-CPU list) */
+#define QUIRE_PG_HEAD        0x0004u /* head of a block of order >= 1 */
+#define QUIRE_PG_TAIL        0x0008u /* tail of such a block */
+#define QUIRE_PG_SLAB        0x0010u /* belongs to src/slab */
+#define QUIRE_PG_TABLE       0x0020u /* is a page table */
+#define QUIRE_PG_KVA         0x0040u /* backs a kernel virtual area */
+#define QUIRE_PG_LOCKED      0x0080u /* content in transit (I/O, migration): wait before use */
+#define QUIRE_PG_UPTODATE    0x0100u /* content valid */
+#define QUIRE_PG_DIRTY       0x0200u /* content newer than its backing store */
+#define QUIRE_PG_ANON        0x0400u /* anonymous memory: owner is not an object */
+#define QUIRE_PG_LRU         0x0800u
+#define QUIRE_PG_ACTIVE      0x1000u
+#define QUIRE_PG_REF         0x2000u /* referenced */
+#define QUIRE_PG_POISON      0x4000u /* hardware says the frame is bad */
+#define QUIRE_PG_OBJECT      0x8000u /* in the page tree of the object in owner */
+#define QUIRE_PG_ORDER_SHIFT 16      /* 5 bits: order, in a head */
+#define QUIRE_PG_ZONE_SHIFT  21      /* 3 bits */
+#define QUIRE_PG_NODE_SHIFT  24      /* 8 bits */
 
 struct quire_page {
     uint32_t flags; /* atomic; QUIRE_PG_*, order, zone, node */
@@ -80,8 +80,14 @@ static inline struct quire_page *quire_page_of_ptr(const void *ptr)
 {
     return quire_page_of_pfn(quire_pfn_of_pa(quire_pa_of_kla(Q_KLA((uintptr_t)ptr))));
 }
-static inline unsigned quire_page_node(const struct quire_page *p) { return p->flags >> QUIRE_PG_NODE_SHIFT; }
-static inline unsigned quire_page_zone(const struct quire_page *p) { return p->flags >> QUIRE_PG_ZONE_SHIFT & 7; }
+static inline unsigned quire_page_node(const struct quire_page *p)
+{
+    return p->flags >> QUIRE_PG_NODE_SHIFT;
+}
+static inline unsigned quire_page_zone(const struct quire_page *p)
+{
+    return p->flags >> QUIRE_PG_ZONE_SHIFT & 7;
+}
 static inline unsigned quire_page_order(const struct quire_page *p)
 {
     return p->flags & QUIRE_PG_HEAD ? p->flags >> QUIRE_PG_ORDER_SHIFT & 31 : 0;
@@ -91,8 +97,22 @@ static inline struct quire_page *quire_page_head(struct quire_page *p)
     return p->flags & QUIRE_PG_TAIL ? p - p->index : p;
 }
 
-enum quire_zone_type { QUIRE_ZONE_DMA, QUIRE_ZONE_DMA32, QUIRE_ZONE_NORMAL, QUIRE_ZONE_MOVABLE, QUIRE_ZONE_DEVICE, QUIRE_ZONES };
-enum quire_migrate_type { QUIRE_UNMOVABLE, QUIRE_MOVABLE, QUIRE_RECLAIMABLE, QUIRE_CMA, QUIRE_ISOLATE, QUIRE_MIGRATE_TYPES };
+enum quire_zone_type {
+    QUIRE_ZONE_DMA,
+    QUIRE_ZONE_DMA32,
+    QUIRE_ZONE_NORMAL,
+    QUIRE_ZONE_MOVABLE,
+    QUIRE_ZONE_DEVICE,
+    QUIRE_ZONES
+};
+enum quire_migrate_type {
+    QUIRE_UNMOVABLE,
+    QUIRE_MOVABLE,
+    QUIRE_RECLAIMABLE,
+    QUIRE_CMA,
+    QUIRE_ISOLATE,
+    QUIRE_MIGRATE_TYPES
+};
 
 /* Allocation flags. */
 typedef uint32_t quire_gfp;
@@ -112,10 +132,10 @@ typedef uint32_t quire_gfp;
 
 struct quire_boot {
     struct quire_memmap *map;
-    unsigned nodes;                      /* 1..QUIRE_MAX_NODES; every usable range names one below */
-    unsigned cpus;                       /* 1..QUIRE_MAX_CPUS */
-    const uint8_t *cpu_node;             /* [cpus], or NULL: all node 0 */
-    const uint8_t *distance;             /* [nodes * nodes] SLIT, or NULL: 10 on, 20 off the diagonal */
+    unsigned nodes;          /* 1..QUIRE_MAX_NODES; every usable range names one below */
+    unsigned cpus;           /* 1..QUIRE_MAX_CPUS */
+    const uint8_t *cpu_node; /* [cpus], or NULL: all node 0 */
+    const uint8_t *distance; /* [nodes * nodes] SLIT, or NULL: 10 on, 20 off the diagonal */
 };
 
 /* Take over all usable, unreserved memory of the map.  Boot context, once a machine; may be called
@@ -157,10 +177,10 @@ struct quire_zone_stats {
     const char *name; /* "DMA32" */
     unsigned node;
     enum quire_zone_type type;
-    q_pfn start, end;           /* spanned */
-    uint64_t present, managed;  /* frames */
-    uint64_t free;              /* in blocks, per-CPU lists not counted */
-    uint64_t cached;            /* in per-CPU lists */
+    q_pfn start, end;                          /* spanned */
+    uint64_t present, managed;                 /* frames */
+    uint64_t free;                             /* in blocks, per-CPU lists not counted */
+    uint64_t cached;                           /* in per-CPU lists */
     uint64_t free_blocks[QUIRE_MAX_ORDER + 1]; /* maximal aligned free blocks by order */
     uint64_t wmark_min, wmark_low, wmark_high;
     uint64_t allocs, frees, fails;

@@ -12,10 +12,10 @@
 
 struct quire_cache;
 
-#define QUIRE_CACHE_ZERO     0x1u /* objects come zeroed */
-#define QUIRE_CACHE_REDZONE  0x2u /* guard bytes around each object, checked at free */
-#define QUIRE_CACHE_POISON   0x4u /* freed objects are filled, checked at allocation */
-#define QUIRE_CACHE_HWALIGN  0x8u /* align to cache lines */
+#define QUIRE_CACHE_ZERO    0x1u /* objects come zeroed */
+#define QUIRE_CACHE_REDZONE 0x2u /* guard bytes around each object, checked at free */
+#define QUIRE_CACHE_POISON  0x4u /* freed objects are filled, checked at allocation */
+#define QUIRE_CACHE_HWALIGN 0x8u /* align to cache lines */
 
 /* After quire_frame_init(), before any other call here. */
 enum quire_status quire_heap_init(void);

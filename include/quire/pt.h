@@ -46,14 +46,14 @@ struct quire_translation {
     unsigned prot;       /* QUIRE_* that all levels together allow */
     unsigned leaf_shift; /* 12, 21 or 30 */
     bool present, accessed, dirty;
-    uint64_t entry;      /* raw leaf, or the first absent entry */
+    uint64_t entry; /* raw leaf, or the first absent entry */
 };
 void quire_pt_translate(q_pa root, uint64_t va, struct quire_translation *out);
 
 /* Write a line for each run of like mappings in [from, to) through emit; to 0: the end of the address
  * space.  Task context; the tree is not taken apart meanwhile. */
-void quire_pt_dump(q_pa root, uint64_t from, uint64_t to,
-                   void (*emit)(void *ctx, const char *line), void *ctx);
+void quire_pt_dump(q_pa root, uint64_t from, uint64_t to, void (*emit)(void *ctx, const char *line),
+                   void *ctx);
 
 /* Frames in use as page tables. */
 uint64_t quire_pt_pages(void);

@@ -163,24 +163,25 @@ q_pa quire_space_root(struct quire_space *s);
 enum quire_status quire_space_verify(struct quire_space *s);
 
 /* Fault and event counters of the whole machine, summed over CPUs. */
-#define QUIRE_EVENTS(X)                                                                           \
-    X(FAULT_ZERO_READ, "fault_zero_read") /* first read of anonymous memory: the zero page */     \
-    X(FAULT_ANON, "fault_anon")           /* a new zeroed page */                                 \
-    X(FAULT_COW_COPY, "fault_cow_copy")   /* write to a shared page: copied */                    \
-    X(FAULT_COW_REUSE, "fault_cow_reuse") /* write to a page nobody else has: made writable */    \
-    X(FAULT_FILE_READ, "fault_file_read") /* a cache page mapped */                               \
-    X(FAULT_FILE_COW, "fault_file_cow")   /* private write to a cache page: copied */             \
-    X(FAULT_SHARED, "fault_shared")       /* shared memory mapped */                              \
-    X(FAULT_DEVICE, "fault_device")                                                               \
-    X(FAULT_HUGE, "fault_huge") /* a 2 MiB leaf */                                                \
-    X(FAULT_STACK, "fault_stack_growth")                                                          \
-    X(FAULT_SPURIOUS, "fault_spurious") /* another CPU was faster */                              \
-    X(FAULT_SEGV, "fault_segv")                                                                   \
-    X(FAULT_BUS, "fault_bus")                                                                     \
-    X(FAULT_OOM, "fault_oom")                                                                     \
-    X(MMAP, "mmap")                                                                               \
-    X(MUNMAP, "munmap") X(MPROTECT, "mprotect") X(MREMAP, "mremap") X(BRK, "brk")                 \
-        X(MADVISE, "madvise") X(FORK, "fork") X(VMA_SPLIT, "vma_split") X(VMA_MERGE, "vma_merge") \
+#define QUIRE_EVENTS(X)                                                                        \
+    X(FAULT_ZERO_READ, "fault_zero_read") /* first read of anonymous memory: the zero page */  \
+    X(FAULT_ANON, "fault_anon")           /* a new zeroed page */                              \
+    X(FAULT_COW_COPY, "fault_cow_copy")   /* write to a shared page: copied */                 \
+    X(FAULT_COW_REUSE, "fault_cow_reuse") /* write to a page nobody else has: made writable */ \
+    X(FAULT_FILE_READ, "fault_file_read") /* a cache page mapped */                            \
+    X(FAULT_FILE_COW, "fault_file_cow")   /* private write to a cache page: copied */          \
+    X(FAULT_SHARED, "fault_shared")       /* shared memory mapped */                           \
+    X(FAULT_DEVICE, "fault_device")                                                            \
+    X(FAULT_HUGE, "fault_huge") /* a 2 MiB leaf */                                             \
+    X(FAULT_STACK, "fault_stack_growth")                                                       \
+    X(FAULT_SPURIOUS, "fault_spurious") /* another CPU was faster */                           \
+    X(FAULT_SEGV, "fault_segv")                                                                \
+    X(FAULT_BUS, "fault_bus")                                                                  \
+    X(FAULT_OOM, "fault_oom")                                                                  \
+    X(MMAP, "mmap")                                                                            \
+    X(MUNMAP, "munmap")                                                                        \
+    X(MPROTECT, "mprotect") X(MREMAP, "mremap") X(BRK, "brk") X(MADVISE, "madvise")            \
+        X(FORK, "fork") X(VMA_SPLIT, "vma_split") X(VMA_MERGE, "vma_merge")                    \
             X(HUGE_SPLIT, "huge_split") X(PAGES_ZAPPED, "pages_zapped")
 enum quire_event {
 #define QUIRE_EVENT_ENUM(name, text) QUIRE_EVENT_##name,

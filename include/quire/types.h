@@ -20,12 +20,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct { uint64_t v; } q_uva;
-typedef struct { uint64_t v; } q_pa;
-typedef struct { uint64_t v; } q_ba;
-typedef struct { uint64_t v; } q_kla;
-typedef struct { uint64_t v; } q_kva;
-typedef struct { uint64_t v; } q_pfn;
+typedef struct {
+    uint64_t v;
+} q_uva;
+typedef struct {
+    uint64_t v;
+} q_pa;
+typedef struct {
+    uint64_t v;
+} q_ba;
+typedef struct {
+    uint64_t v;
+} q_kla;
+typedef struct {
+    uint64_t v;
+} q_kva;
+typedef struct {
+    uint64_t v;
+} q_pfn;
 
 #define Q_UVA(x) ((q_uva){(uint64_t)(x)})
 #define Q_PA(x)  ((q_pa){(uint64_t)(x)})
@@ -47,7 +59,7 @@ typedef struct { uint64_t v; } q_pfn;
 static inline q_pfn quire_pfn_of_pa(q_pa pa) { return Q_PFN(pa.v >> QUIRE_PAGE_SHIFT); }
 static inline q_pa quire_pa_of_pfn(q_pfn pfn) { return Q_PA(pfn.v << QUIRE_PAGE_SHIFT); }
 
-#define QUIRE_MUST_USE __attribute__((warn_unused_result))
+#define QUIRE_MUST_USE     __attribute__((warn_unused_result))
 #define QUIRE_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 #endif

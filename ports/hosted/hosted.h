@@ -24,17 +24,17 @@ void hosted_fini(void);
  */
 extern __thread jmp_buf *hosted_panic_jump;
 const char *hosted_panic_text(void);
-#define HOSTED_EXPECT_PANIC(stmt)                                              \
-    ({                                                                         \
-        jmp_buf hosted_jb_;                                                    \
-        volatile int hosted_hit_ = 1;                                                \
-        hosted_panic_jump = &hosted_jb_;                                       \
-        if (!setjmp(hosted_jb_)) {                                             \
-            stmt;                                                              \
-            hosted_hit_ = 0;                                                   \
-        }                                                                      \
-        hosted_panic_jump = NULL;                                              \
-        hosted_hit_;                                                           \
+#define HOSTED_EXPECT_PANIC(stmt)        \
+    ({                                   \
+        jmp_buf hosted_jb_;              \
+        volatile int hosted_hit_ = 1;    \
+        hosted_panic_jump = &hosted_jb_; \
+        if (!setjmp(hosted_jb_)) {       \
+            stmt;                        \
+            hosted_hit_ = 0;             \
+        }                                \
+        hosted_panic_jump = NULL;        \
+        hosted_hit_;                     \
     })
 
 /* Log lines go to stderr only if on; the last line is kept either way. */

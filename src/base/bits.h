@@ -6,24 +6,43 @@
 
 #include <quire/types.h>
 
-#define QI_CONTAINER(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define QI_CONTAINER(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define QI_COUNT(a)                     (sizeof(a) / sizeof((a)[0]))
-#define QI_MIN(a, b)                    ({ __typeof__(a) qi_a_ = (a); __typeof__(b) qi_b_ = (b); qi_a_ < qi_b_ ? qi_a_ : qi_b_; })
-#define QI_MAX(a, b)                    ({ __typeof__(a) qi_c_ = (a); __typeof__(b) qi_d_ = (b); qi_c_ > qi_d_ ? qi_c_ : qi_d_; })
-#define QI_CACHE_LINE                   64
-#define QI_CACHE_ALIGNED                __attribute__((aligned(QI_CACHE_LINE)))
-#define QI_ALWAYS_INLINE                inline __attribute__((always_inline))
-#define QI_NOINLINE                     __attribute__((noinline))
+#define QI_MIN(a, b)                   \
+    ({                                 \
+        __typeof__(a) qi_a_ = (a);     \
+        __typeof__(b) qi_b_ = (b);     \
+        qi_a_ < qi_b_ ? qi_a_ : qi_b_; \
+    })
+#define QI_MAX(a, b)                   \
+    ({                                 \
+        __typeof__(a) qi_c_ = (a);     \
+        __typeof__(b) qi_d_ = (b);     \
+        qi_c_ > qi_d_ ? qi_c_ : qi_d_; \
+    })
+#define QI_CACHE_LINE    64
+#define QI_CACHE_ALIGNED __attribute__((aligned(QI_CACHE_LINE)))
+#define QI_ALWAYS_INLINE inline __attribute__((always_inline))
+#define QI_NOINLINE      __attribute__((noinline))
 
 /* align is a power of two. */
 static inline uint64_t qi_align_down(uint64_t v, uint64_t align) { return v & ~(align - 1); }
 /* Wraps to a small value if v is within align of 2^64: check with qi_add_overflows first. */
-static inline uint64_t qi_align_up(uint64_t v, uint64_t align) { return (v + align - 1) & ~(align - 1); }
+static inline uint64_t qi_align_up(uint64_t v, uint64_t align)
+{
+    return (v + align - 1) & ~(align - 1);
+}
 static inline bool qi_is_aligned(uint64_t v, uint64_t align) { return !(v & (align - 1)); }
 static inline bool qi_is_pow2(uint64_t v) { return v && !(v & (v - 1)); }
 
-static inline bool qi_add_overflows(uint64_t a, uint64_t b, uint64_t *sum) { return __builtin_add_overflow(a, b, sum); }
-static inline bool qi_mul_overflows(uint64_t a, uint64_t b, uint64_t *product) { return __builtin_mul_overflow(a, b, product); }
+static inline bool qi_add_overflows(uint64_t a, uint64_t b, uint64_t *sum)
+{
+    return __builtin_add_overflow(a, b, sum);
+}
+static inline bool qi_mul_overflows(uint64_t a, uint64_t b, uint64_t *product)
+{
+    return __builtin_mul_overflow(a, b, product);
+}
 
 /* Index of the lowest / highest set bit; v must not be 0. */
 static inline unsigned qi_lowest_bit(uint64_t v) { return (unsigned)__builtin_ctzll(v); }

@@ -20,10 +20,10 @@ void qi_log(enum quire_log_level level, const char *fmt, ...) QUIRE_PRINTF(2, 3)
 #define QI_LIKELY(c)   __builtin_expect(!!(c), 1)
 #define QI_UNLIKELY(c) __builtin_expect(!!(c), 0)
 
-#define QI_CHECK(c, ...)                                                       \
-    do {                                                                       \
-        if (QI_UNLIKELY(!(c)))                                                 \
-            qi_bug(__VA_ARGS__);                                               \
+#define QI_CHECK(c, ...)         \
+    do {                         \
+        if (QI_UNLIKELY(!(c)))   \
+            qi_bug(__VA_ARGS__); \
     } while (0)
 
 #define QI_STR_(x) #x

@@ -150,17 +150,13 @@ static void convert(struct out *o, struct spec *s, char c, struct args *a)
                               : "",
                    false);
         break;
-    case 'u':
-        put_number(o, s, fetch_unsigned(a, s->length), 10, "", false);
-        break;
+    case 'u': put_number(o, s, fetch_unsigned(a, s->length), 10, "", false); break;
     case 'x':
     case 'X':
         u = fetch_unsigned(a, s->length);
         put_number(o, s, u, 16, s->alt && u ? (c == 'X' ? "0X" : "0x") : "", c == 'X');
         break;
-    case 'p':
-        put_number(o, s, (uint64_t)(uintptr_t)va_arg(a->ap, void *), 16, "0x", false);
-        break;
+    case 'p': put_number(o, s, (uint64_t)(uintptr_t)va_arg(a->ap, void *), 16, "0x", false); break;
     case 'c':
         one[0] = (char)va_arg(a->ap, int);
         if (one[0])
@@ -168,9 +164,7 @@ static void convert(struct out *o, struct spec *s, char c, struct args *a)
         else
             put(o, 0);
         break;
-    case 's':
-        put_text(o, s, va_arg(a->ap, const char *));
-        break;
+    case 's': put_text(o, s, va_arg(a->ap, const char *)); break;
     default:
         put(o, '%');
         if (c != '%')

@@ -20,8 +20,14 @@ static inline void qi_list_insert_(struct qi_list *n, struct qi_list *prev, stru
     prev->next = n;
     next->prev = n;
 }
-static inline void qi_list_add(struct qi_list *h, struct qi_list *n) { qi_list_insert_(n, h, h->next); }
-static inline void qi_list_add_tail(struct qi_list *h, struct qi_list *n) { qi_list_insert_(n, h->prev, h); }
+static inline void qi_list_add(struct qi_list *h, struct qi_list *n)
+{
+    qi_list_insert_(n, h, h->next);
+}
+static inline void qi_list_add_tail(struct qi_list *h, struct qi_list *n)
+{
+    qi_list_insert_(n, h->prev, h);
+}
 /* Take n off its list; n is then its own, empty list. */
 static inline void qi_list_del(struct qi_list *n)
 {
@@ -32,13 +38,13 @@ static inline void qi_list_del(struct qi_list *n)
 
 #define qi_list_entry(ptr, type, member) QI_CONTAINER(ptr, type, member)
 #define qi_list_first(h, type, member)   qi_list_entry((h)->next, type, member)
-#define qi_list_for_each(pos, h, member)                                       \
-    for (pos = qi_list_entry((h)->next, __typeof__(*pos), member); &pos->member != (h);             \
+#define qi_list_for_each(pos, h, member)                                                \
+    for (pos = qi_list_entry((h)->next, __typeof__(*pos), member); &pos->member != (h); \
          pos = qi_list_entry(pos->member.next, __typeof__(*pos), member))
-#define qi_list_for_each_safe(pos, tmp, h, member)                             \
-    for (pos = qi_list_entry((h)->next, __typeof__(*pos), member),             \
-        tmp = qi_list_entry(pos->member.next, __typeof__(*pos), member);       \
-         &pos->member != (h);                                                  \
+#define qi_list_for_each_safe(pos, tmp, h, member)                       \
+    for (pos = qi_list_entry((h)->next, __typeof__(*pos), member),       \
+        tmp = qi_list_entry(pos->member.next, __typeof__(*pos), member); \
+         &pos->member != (h);                                            \
          pos = tmp, tmp = qi_list_entry(pos->member.next, __typeof__(*pos), member))
 
 #endif

@@ -54,7 +54,8 @@ static int expect(char *p, int access, int sig, int code)
 }
 
 static int recurse(int depth);
-static int (*volatile recurse_again)(int) = recurse; /* opaque: the compiler may not make it a loop */
+static int (*volatile recurse_again)(int) =
+    recurse; /* opaque: the compiler may not make it a loop */
 
 static int recurse(int depth)
 {

@@ -75,67 +75,25 @@ static inline unsigned qi_pt_index(uint64_t va, unsigned level)
 
 /* ---- Reading ---- */
 
-static inline bool qi_pte_none(qi_pte e)
-{
-    return !e.v;
-}
+static inline bool qi_pte_none(qi_pte e) { return !e.v; }
 /* Maps a frame: accessible or PROT_NONE. */
-static inline bool qi_pte_present(qi_pte e)
-{
-    return e.v & (QI_X86_P | QI_X86_NONE);
-}
+static inline bool qi_pte_present(qi_pte e) { return e.v & (QI_X86_P | QI_X86_NONE); }
 /* The hardware would use it. */
-static inline bool qi_pte_valid(qi_pte e)
-{
-    return e.v & QI_X86_P;
-}
+static inline bool qi_pte_valid(qi_pte e) { return e.v & QI_X86_P; }
 /* A software entry: neither none nor present. */
-static inline bool qi_pte_is_soft(qi_pte e)
-{
-    return e.v && !qi_pte_present(e);
-}
+static inline bool qi_pte_is_soft(qi_pte e) { return e.v && !qi_pte_present(e); }
 /* e, found at a level above 0 and not none, is a leaf there (else the address of a table). */
-static inline bool qi_pte_huge(qi_pte e)
-{
-    return e.v & QI_X86_PS;
-}
+static inline bool qi_pte_huge(qi_pte e) { return e.v & QI_X86_PS; }
 /* e, found at a level above 0, is the address of a table. */
-static inline bool qi_pte_leads(qi_pte e)
-{
-    return (e.v & (QI_X86_P | QI_X86_PS)) == QI_X86_P;
-}
-static inline q_pfn qi_pte_pfn(qi_pte e)
-{
-    return Q_PFN((e.v & QI_X86_ADDR) >> QUIRE_PAGE_SHIFT);
-}
-static inline q_pa qi_pte_pa(qi_pte e)
-{
-    return Q_PA(e.v & QI_X86_ADDR);
-}
-static inline bool qi_pte_write(qi_pte e)
-{
-    return e.v & QI_X86_W;
-}
-static inline bool qi_pte_user(qi_pte e)
-{
-    return e.v & QI_X86_U;
-}
-static inline bool qi_pte_exec(qi_pte e)
-{
-    return !(e.v & QI_X86_NX);
-}
-static inline bool qi_pte_accessed(qi_pte e)
-{
-    return e.v & QI_X86_A;
-}
-static inline bool qi_pte_dirty(qi_pte e)
-{
-    return e.v & QI_X86_D;
-}
-static inline bool qi_pte_special(qi_pte e)
-{
-    return e.v & QI_PTE_SPECIAL;
-}
+static inline bool qi_pte_leads(qi_pte e) { return (e.v & (QI_X86_P | QI_X86_PS)) == QI_X86_P; }
+static inline q_pfn qi_pte_pfn(qi_pte e) { return Q_PFN((e.v & QI_X86_ADDR) >> QUIRE_PAGE_SHIFT); }
+static inline q_pa qi_pte_pa(qi_pte e) { return Q_PA(e.v & QI_X86_ADDR); }
+static inline bool qi_pte_write(qi_pte e) { return e.v & QI_X86_W; }
+static inline bool qi_pte_user(qi_pte e) { return e.v & QI_X86_U; }
+static inline bool qi_pte_exec(qi_pte e) { return !(e.v & QI_X86_NX); }
+static inline bool qi_pte_accessed(qi_pte e) { return e.v & QI_X86_A; }
+static inline bool qi_pte_dirty(qi_pte e) { return e.v & QI_X86_D; }
+static inline bool qi_pte_special(qi_pte e) { return e.v & QI_PTE_SPECIAL; }
 
 static inline enum quire_cache_type qi_pte_cache(qi_pte e)
 {
@@ -201,38 +159,14 @@ static inline qi_pte qi_pte_table(q_pa pa, bool user)
 
 /* ---- Changing: pure functions of the value ---- */
 
-static inline qi_pte qi_pte_mkwrite(qi_pte e)
-{
-    return QI_PTE(e.v | QI_X86_W);
-}
-static inline qi_pte qi_pte_wrprotect(qi_pte e)
-{
-    return QI_PTE(e.v & ~QI_X86_W);
-}
-static inline qi_pte qi_pte_mkdirty(qi_pte e)
-{
-    return QI_PTE(e.v | QI_X86_D | QI_X86_A);
-}
-static inline qi_pte qi_pte_mkclean(qi_pte e)
-{
-    return QI_PTE(e.v & ~QI_X86_D);
-}
-static inline qi_pte qi_pte_mkyoung(qi_pte e)
-{
-    return QI_PTE(e.v | QI_X86_A);
-}
-static inline qi_pte qi_pte_mkold(qi_pte e)
-{
-    return QI_PTE(e.v & ~QI_X86_A);
-}
-static inline qi_pte qi_pte_set_soft(qi_pte e, uint64_t soft)
-{
-    return QI_PTE(e.v | soft);
-}
-static inline qi_pte qi_pte_clear_soft(qi_pte e, uint64_t soft)
-{
-    return QI_PTE(e.v & ~soft);
-}
+static inline qi_pte qi_pte_mkwrite(qi_pte e) { return QI_PTE(e.v | QI_X86_W); }
+static inline qi_pte qi_pte_wrprotect(qi_pte e) { return QI_PTE(e.v & ~QI_X86_W); }
+static inline qi_pte qi_pte_mkdirty(qi_pte e) { return QI_PTE(e.v | QI_X86_D | QI_X86_A); }
+static inline qi_pte qi_pte_mkclean(qi_pte e) { return QI_PTE(e.v & ~QI_X86_D); }
+static inline qi_pte qi_pte_mkyoung(qi_pte e) { return QI_PTE(e.v | QI_X86_A); }
+static inline qi_pte qi_pte_mkold(qi_pte e) { return QI_PTE(e.v & ~QI_X86_A); }
+static inline qi_pte qi_pte_set_soft(qi_pte e, uint64_t soft) { return QI_PTE(e.v | soft); }
+static inline qi_pte qi_pte_clear_soft(qi_pte e, uint64_t soft) { return QI_PTE(e.v & ~soft); }
 
 /* e with the protection and memory type of template; frame, size, accessed, dirty and software
  * bits stay.  e maps a frame. */
@@ -260,13 +194,7 @@ static inline qi_pte qi_pte_soft(unsigned type, uint64_t payload)
 {
     return QI_PTE((uint64_t)type << 1 | payload << 9);
 }
-static inline unsigned qi_pte_soft_type(qi_pte e)
-{
-    return (unsigned)(e.v >> 1) & 31;
-}
-static inline uint64_t qi_pte_soft_payload(qi_pte e)
-{
-    return e.v >> 9;
-}
+static inline unsigned qi_pte_soft_type(qi_pte e) { return (unsigned)(e.v >> 1) & 31; }
+static inline uint64_t qi_pte_soft_payload(qi_pte e) { return e.v >> 9; }
 
 #endif
