@@ -11,96 +11,35 @@
 
 #include <quire/port.h>
 
-/* clang-format off: one line an operation reads as the table that it is */
+/* One line an operation reads as the table that it is. */
+/* clang-format off */
 #define qi_point_(kind, p) QPORT_POINT(kind, p)
 
-#define qi_load_relaxed(p)                      \
-    ({                                          \
-        qi_point_(LOAD, p);                     \
-        __atomic_load_n((p), __ATOMIC_RELAXED); \
-    })
-#define qi_load_acquire(p)                      \
-    ({                                          \
-        qi_point_(LOAD, p);                     \
-        __atomic_load_n((p), __ATOMIC_ACQUIRE); \
-    })
-#define qi_store_relaxed(p, v)                        \
-    ({                                                \
-        qi_point_(STORE, p);                          \
-        __atomic_store_n((p), (v), __ATOMIC_RELAXED); \
-    })
-#define qi_store_release(p, v)                        \
-    ({                                                \
-        qi_point_(STORE, p);                          \
-        __atomic_store_n((p), (v), __ATOMIC_RELEASE); \
-    })
+#define qi_load_relaxed(p)   ({ qi_point_(LOAD, p); __atomic_load_n((p), __ATOMIC_RELAXED); })
+#define qi_load_acquire(p)   ({ qi_point_(LOAD, p); __atomic_load_n((p), __ATOMIC_ACQUIRE); })
+#define qi_store_relaxed(p, v) ({ qi_point_(STORE, p); __atomic_store_n((p), (v), __ATOMIC_RELAXED); })
+#define qi_store_release(p, v) ({ qi_point_(STORE, p); __atomic_store_n((p), (v), __ATOMIC_RELEASE); })
 
-#define qi_xchg_relaxed(p, v)                            \
-    ({                                                   \
-        qi_point_(RMW, p);                               \
-        __atomic_exchange_n((p), (v), __ATOMIC_RELAXED); \
-    })
-#define qi_xchg_acqrel(p, v)                             \
-    ({                                                   \
-        qi_point_(RMW, p);                               \
-        __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL); \
-    })
+#define qi_xchg_relaxed(p, v) ({ qi_point_(RMW, p); __atomic_exchange_n((p), (v), __ATOMIC_RELAXED); })
+#define qi_xchg_acqrel(p, v)  ({ qi_point_(RMW, p); __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL); })
 
 /* The value before. */
-#define qi_fetch_add_relaxed(p, v)                      \
-    ({                                                  \
-        qi_point_(RMW, p);                              \
-        __atomic_fetch_add((p), (v), __ATOMIC_RELAXED); \
-    })
-#define qi_fetch_add_acqrel(p, v)                       \
-    ({                                                  \
-        qi_point_(RMW, p);                              \
-        __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL); \
-    })
-#define qi_fetch_sub_relaxed(p, v)                      \
-    ({                                                  \
-        qi_point_(RMW, p);                              \
-        __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED); \
-    })
-#define qi_fetch_sub_acqrel(p, v)                       \
-    ({                                                  \
-        qi_point_(RMW, p);                              \
-        __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL); \
-    })
-#define qi_fetch_or_relaxed(p, v)                      \
-    ({                                                 \
-        qi_point_(RMW, p);                             \
-        __atomic_fetch_or((p), (v), __ATOMIC_RELAXED); \
-    })
-#define qi_fetch_or_acqrel(p, v)                       \
-    ({                                                 \
-        qi_point_(RMW, p);                             \
-        __atomic_fetch_or((p), (v), __ATOMIC_ACQ_REL); \
-    })
-#define qi_fetch_and_relaxed(p, v)                      \
-    ({                                                  \
-        qi_point_(RMW, p);                              \
-        __atomic_fetch_and((p), (v), __ATOMIC_RELAXED); \
-    })
-#define qi_fetch_and_acqrel(p, v)                       \
-    ({                                                  \
-        qi_point_(RMW, p);                              \
-        __atomic_fetch_and((p), (v), __ATOMIC_ACQ_REL); \
-    })
+#define qi_fetch_add_relaxed(p, v) ({ qi_point_(RMW, p); __atomic_fetch_add((p), (v), __ATOMIC_RELAXED); })
+#define qi_fetch_add_acqrel(p, v)  ({ qi_point_(RMW, p); __atomic_fetch_add((p), (v), __ATOMIC_ACQ_REL); })
+#define qi_fetch_sub_relaxed(p, v) ({ qi_point_(RMW, p); __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED); })
+#define qi_fetch_sub_acqrel(p, v)  ({ qi_point_(RMW, p); __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL); })
+#define qi_fetch_or_relaxed(p, v)  ({ qi_point_(RMW, p); __atomic_fetch_or((p), (v), __ATOMIC_RELAXED); })
+#define qi_fetch_or_acqrel(p, v)   ({ qi_point_(RMW, p); __atomic_fetch_or((p), (v), __ATOMIC_ACQ_REL); })
+#define qi_fetch_and_relaxed(p, v) ({ qi_point_(RMW, p); __atomic_fetch_and((p), (v), __ATOMIC_RELAXED); })
+#define qi_fetch_and_acqrel(p, v)  ({ qi_point_(RMW, p); __atomic_fetch_and((p), (v), __ATOMIC_ACQ_REL); })
 
 /* True if *(p) was *(expected) and is now v; else *(expected) is what was found. */
-#define qi_cas_relaxed(p, expected, v)                                             \
-    ({                                                                             \
-        qi_point_(RMW, p);                                                         \
-        __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_RELAXED, \
-                                    __ATOMIC_RELAXED);                             \
-    })
-#define qi_cas_acqrel(p, expected, v)                                              \
-    ({                                                                             \
-        qi_point_(RMW, p);                                                         \
-        __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQ_REL, \
-                                    __ATOMIC_ACQUIRE);                             \
-    })
+#define qi_cas_relaxed(p, expected, v)                                         \
+    ({ qi_point_(RMW, p);                                                      \
+       __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED); })
+#define qi_cas_acqrel(p, expected, v)                                          \
+    ({ qi_point_(RMW, p);                                                      \
+       __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); })
 
 #ifdef __SANITIZE_THREAD__
 /* The sanitizer does not model fences.  Ours only order atomics that are read by the other side
@@ -109,11 +48,7 @@
 #endif
 #define qi_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
 #define qi_fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
-#define qi_fence_full()                          \
-    ({                                           \
-        qi_point_(FENCE, 0);                     \
-        __atomic_thread_fence(__ATOMIC_SEQ_CST); \
-    })
+#define qi_fence_full()    ({ qi_point_(FENCE, 0); __atomic_thread_fence(__ATOMIC_SEQ_CST); })
 /* clang-format on */
 
 #endif
