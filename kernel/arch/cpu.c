@@ -213,16 +213,31 @@ static void save(void *area)
         __asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");
 }
 
-static void load(const void *area)
+/* False: the area holds what no CPU saved (a program may write what it likes into a signal frame). */
+static bool load(const void *area)
 {
+    bool ok = false;
+
     if (cpu_features & CPU_XSAVE)
-        __asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"(-1), "d"(-1) : "memory");
+        __asm__ volatile("1: xrstor64 (%1)\n   movb $1, %0\n2:\n" EX_TABLE("1b", "2b")
+                         : "+r"(ok)
+                         : "r"(area), "a"(-1), "d"(-1)
+                         : "memory");
     else
-        __asm__ volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
+        __asm__ volatile("1: fxrstor64 (%1)\n   movb $1, %0\n2:\n" EX_TABLE("1b", "2b")
+                         : "+r"(ok)
+                         : "r"(area)
+                         : "memory");
+    return ok;
 }
 
 void fpu_save_current(void) { save(current->fpu); }
-void fpu_load_current(void) { load(current->fpu); }
+
+void fpu_load_current(void)
+{
+    if (!load(current->fpu))
+        fpu_reset_current();
+}
 
 void fpu_reset_current(void)
 {

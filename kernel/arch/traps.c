@@ -87,6 +87,8 @@ void print_backtrace(u64 rsp, u64 rip)
     unsigned shown = 0;
 
     print_frame("at", rip);
+    if (!readable(rsp)) /* in the guard page: the stack begins above it */
+        rsp = K_UP(rsp, 4096);
     for (u64 sp = K_UP(rsp, 8); shown < 24 && sp < rsp + 12288; sp += 8) {
         if ((sp == K_UP(rsp, 8) || !(sp & 4095)) && !readable(sp))
             break;
@@ -150,7 +152,6 @@ _Noreturn void kpanic(const char *fmt, ...)
 {
     char text[512];
     va_list ap;
-    u64 rsp;
 
     panic_begin();
     va_start(ap, fmt);
@@ -158,8 +159,7 @@ _Noreturn void kpanic(const char *fmt, ...)
     va_end(ap);
     printk("quire: panic: %s", text);
     print_where();
-    __asm__ volatile("movq %%rsp, %0" : "=r"(rsp));
-    print_backtrace(rsp, (u64)__builtin_return_address(0));
+    print_backtrace((u64)__builtin_dwarf_cfa(), (u64)__builtin_return_address(0));
     panic_end();
 }
 

@@ -108,6 +108,7 @@ static void load_initramfs(void)
 
 static void init_main(void *arg)
 {
+    char how[16];
     int err;
 
     (void)arg;
@@ -120,6 +121,10 @@ static void init_main(void *arg)
     if (err)
         kpanic("the console for process 1: error %d", -err);
     serial_enable_input();
+    if (cmdline_has("quire.selftest"))
+        selftest_boot();
+    if (cmdline_get("quire.crash", how, sizeof(how)))
+        selftest_crash(how);
     run_first_program();
 }
 
@@ -170,6 +175,8 @@ _Noreturn void kernel_main(u32 start_info_pa)
 _Noreturn void system_end(int wait_status)
 {
     report_print();
+    if (cmdline_has("quire.selftest"))
+        selftest_verify();
     if (wait_status & 0x7f)
         printk("quire: exit signal %d", wait_status & 0x7f);
     else

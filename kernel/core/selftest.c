@@ -1,0 +1,67 @@
+/*
+ * core/selftest.c - the machine examines itself, and dies on request, so that tests can see both work.
+ *
+ *   quire.selftest   every hook of the port, then every structure of the manager; the latter again
+ *                    at the end of pid 1
+ *   quire.crash=HOW  null, stack, text, data, free, panic: what happens when the kernel itself is wrong
+ */
+#include "arch/cpu.h"
+#include "task.h"
+#include <quire/heap.h>
+#include <quire/kva.h>
+#include <quire/port.h>
+#include <quire/space.h>
+
+static bool check(const char *what, enum quire_status s)
+{
+    printk("quire: verify %s: %s", what, quire_status_text(s));
+    return s == QUIRE_OK;
+}
+
+/* The structures that can be looked at from outside while nothing else runs. */
+void selftest_verify(void)
+{
+    bool ok = check("frames", quire_frame_verify());
+
+    ok &= check("heap", quire_heap_verify());
+    ok &= check("areas", quire_kva_verify());
+    if (!ok)
+        kpanic("the memory manager is damaged");
+}
+
+void selftest_boot(void)
+{
+    const char *culprit = "?";
+
+    if (quire_port_selftest(&culprit) != QUIRE_OK)
+        kpanic("the port's hook %s is wrong", culprit);
+    printk("quire: verify port: %s", quire_status_text(QUIRE_OK));
+    selftest_verify();
+}
+
+/* ---- crashes ---- */
+
+static int deeper(volatile int *above)
+{
+    volatile int room[256];
+
+    room[0] = *above + 1;
+    return room[0] ? deeper(room) + room[0] : 0;
+}
+
+void selftest_crash(const char *how)
+{
+    volatile int zero = 0;
+
+    if (!strcmp(how, "null"))
+        *(volatile int *)(u64)zero = 1;
+    else if (!strcmp(how, "stack"))
+        deeper(&zero);
+    else if (!strcmp(how, "text"))
+        *(volatile u8 *)(u64)selftest_crash = 0xc3;
+    else if (!strcmp(how, "data"))
+        ((void (*)(void))(u64)&cpus)();
+    else if (!strcmp(how, "free"))
+        quire_kfree((void *)&cpus);
+    kpanic("asked to crash: %s", how);
+}
