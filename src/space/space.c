@@ -137,26 +137,41 @@ void quire_space_get(struct quire_space *s)
     QI_CHECK(old, "space %p: reference taken on a dead space", (void *)s);
 }
 
+/* The tables below all vmas, cluster by cluster: everything below a cluster is gone already. */
+static void free_tables(struct quire_space *s)
+{
+    struct qi_gather g;
+
+    qi_gather_init(&g, &s->tlb);
+    for (const struct qi_vma *v = s->first, *last; v; v = last->next) {
+        last = v;
+        while (last->next && last->next->start <= last->end + QUIRE_HUGE_SIZE)
+            last = last->next;
+        qi_pt_free_range(&g, s->tlb.root, v->start, last->end, 0,
+                         last->next ? last->next->start : QI_USER_HALF);
+    }
+    qi_gather_finish(&g);
+}
+
 /* All vmas and tables of a space that no CPU has loaded and nobody else uses. */
 static void tear_down(struct quire_space *s)
 {
     struct qi_vma *v = s->first;
-    struct qi_gather g;
 
     qi_zap_all(s);
-    s->root = s->first = s->last = s->hit = NULL;
-    s->nvmas = 0;
     while (v) {
         struct qi_vma *next = v->next;
 
         qi_vma_object_unlink(v);
+        v = next;
+    }
+    free_tables(s);
+    for (v = s->first; v;) {
+        struct qi_vma *next = v->next;
+
         qi_vma_free(v);
         v = next;
     }
-    s->total = s->locked = s->data = s->exec = s->stack = 0;
-    qi_gather_init(&g, &s->tlb);
-    qi_pt_free_range(&g, s->tlb.root, s->start, s->end, 0, QI_USER_HALF);
-    qi_gather_finish(&g);
 }
 
 void quire_space_put(struct quire_space *s)

@@ -240,16 +240,14 @@ void qi_zap_all(struct quire_space *s)
     struct qi_span sp;
 
     qi_peak_rss(s);
-    for (uint64_t at = s->start; qi_pt_next_span(s->tlb.root, &at, s->end, &sp);)
-        for (unsigned i = 0; i < sp.n; i++) {
-            qi_pte e = qi_pte_load(&sp.ptes[i]);
-
-            if (qi_pte_none(e))
-                continue;
-            /* a truncation may come from outside: who gets the entry, counts it */
-            e = qi_pte_xchg(&sp.ptes[i], QI_PTE(0));
-            drop_now(&b, &t, e, sp.level);
-        }
+    /* by vma, not over the whole half: empty upper tables are long to walk */
+    for (const struct qi_vma *v = s->first; v; v = v->next)
+        for (uint64_t at = v->start; qi_pt_next_span(s->tlb.root, &at, v->end, &sp);)
+            for (unsigned i = 0; i < sp.n; i++) {
+                /* a truncation may come from outside: who gets the entry, counts it */
+                if (!qi_pte_none(qi_pte_load(&sp.ptes[i])))
+                    drop_now(&b, &t, qi_pte_xchg(&sp.ptes[i], QI_PTE(0)), sp.level);
+            }
     batch_flush(&b);
     for (unsigned k = 0; k < QI_RSS_KINDS; k++)
         qi_store_relaxed(&s->rss[k], (int64_t)0);
