@@ -214,8 +214,12 @@ int gen_number(const char *text, i64 low, i64 high, i64 *out)
         negative = true;
         text++;
     }
-    if (*text < '0' || *text > '9' || strnlen(text, 24) > 22)
+    if (*text < '0' || *text > '9')
         return -EINVAL;
+    for (end = text; *end >= '0' && *end <= '9'; end++)
+        ;
+    if (end - text > 18)
+        return -ERANGE;
     v = kstrtou64(text, &end);
     while (*end == ' ' || *end == '\t' || *end == '\n')
         end++;

@@ -15,7 +15,7 @@ u32 fs_umask(void)
 int may_create(const struct dentry *dir)
 {
     if (dir->inode->ops)
-        return -EPERM; /* generated directories make their own entries */
+        return -ENOENT; /* generated directories make their own entries */
     if (!dir->inode->nlink)
         return -ENOENT; /* removed, but still somebody's working directory */
     return inode_permission(dir->inode, 3);
