@@ -19,7 +19,8 @@
 extern char boot_stack_top[];
 
 /* The boot itself, later the idle task of CPU 0. */
-static struct task boot_task = {.comm = "idle/0", .state = TASK_RUNNABLE, .refs = 1, .affinity = {~0ull, ~0ull, ~0ull, ~0ull}};
+static struct task boot_task = {
+    .comm = "idle/0", .state = TASK_RUNNABLE, .refs = 1, .affinity = {~0ull, ~0ull, ~0ull, ~0ull}};
 
 static void must(enum quire_status s, const char *what)
 {
@@ -48,6 +49,7 @@ static void memory_init(void)
     must(quire_frame_init(&boot), "frame allocator");
     must(quire_heap_init(), "heap");
     must(quire_pt_init(kernel_root), "page tables");
+    quire_pt_cache(16); /* fork and exit make and drop about that many tables */
     must(quire_kva_init(&layout), "kernel areas");
     must(quire_space_init(), "address spaces");
 }
@@ -70,7 +72,8 @@ static char *first_program(char *buf, size_t cap)
             return buf;
         }
     }
-    kpanic("no program to run: none of /init, /sbin/init, /bin/sh, and no init= (see kernel/include/cmdline.md)");
+    kpanic("no program to run: none of /init, /sbin/init, /bin/sh, and no init= (see "
+           "kernel/include/cmdline.md)");
 }
 
 static void run_first_program(void)
@@ -140,8 +143,9 @@ static void boot_cpu_init(void)
 
 static void say_hello(void)
 {
-    printk("quire: %lu MiB of memory, %u CPU%s, %u node%s", (unsigned long)(quire_managed_pages() >> 8), cpus_online(),
-           cpus_online() > 1 ? "s" : "", quire_nodes(), quire_nodes() > 1 ? "s" : "");
+    printk("quire: %lu MiB of memory, %u CPU%s, %u node%s",
+           (unsigned long)(quire_managed_pages() >> 8), cpus_online(), cpus_online() > 1 ? "s" : "",
+           quire_nodes(), quire_nodes() > 1 ? "s" : "");
 }
 
 /* From head.S: boot tables, interrupts off, the boot CPU. */

@@ -31,17 +31,17 @@
 enum { NOT_QUEUED, QUEUED, CLAIMED };
 enum { CLASS_RT, CLASS_NORMAL, CLASS_IDLE, CLASSES };
 
-#define SLICE_NS        4000000
-#define SLICE_MIN_NS    250000
-#define SLICE_MAX_NS    40000000
-#define PREEMPT_NS      1000000  /* a woken task has so much more of its slice left */
-#define TICK_ALONE_NS   10000000 /* time is sampled so often when nobody else waits */
+#define SLICE_NS      4000000
+#define SLICE_MIN_NS  250000
+#define SLICE_MAX_NS  40000000
+#define PREEMPT_NS    1000000  /* a woken task has so much more of its slice left */
+#define TICK_ALONE_NS 10000000 /* time is sampled so often when nobody else waits */
 
 /* Weight by nice, -20..19: a step is a factor of 1.25 (Linux, sched_prio_to_weight). */
-static const u32 weights[40] = {88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916,
-                                9548,  7620,  6100,  4904,  3906,  3121,  2501,  1991,  1586,  1277,
-                                1024,  820,   655,   526,   423,   335,   272,   215,   172,   137,
-                                110,   87,    70,    56,    45,    36,    29,    23,    18,    15};
+static const u32 weights[40] = {
+    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100, 4904,
+    3906,  3121,  2501,  1991,  1586,  1277,  1024,  820,   655,   526,   423,  335,  272,  215,
+    172,   137,   110,   87,    70,    56,    45,    36,    29,    23,    18,   15};
 
 static u32 online_count = 1;
 
@@ -62,7 +62,10 @@ static i64 slice_of(const struct task *t)
     return K_MIN(K_MAX(ns, (i64)SLICE_MIN_NS), (i64)SLICE_MAX_NS);
 }
 
-static bool allowed(const struct task *t, unsigned cpu) { return t->affinity[cpu / 64] >> cpu % 64 & 1; }
+static bool allowed(const struct task *t, unsigned cpu)
+{
+    return t->affinity[cpu / 64] >> cpu % 64 & 1;
+}
 
 /* ---- the lists; lock held ---- */
 
@@ -162,7 +165,10 @@ static bool preempts(const struct task *t, const struct runqueue *rq, u64 now)
     return t->slice_left_ns - (r->slice_left_ns - (i64)(now - r->run_start_ns)) > PREEMPT_NS;
 }
 
-static void set_resched(struct task *t) { __atomic_fetch_or(&t->work, WORK_RESCHED, __ATOMIC_RELAXED); }
+static void set_resched(struct task *t)
+{
+    __atomic_fetch_or(&t->work, WORK_RESCHED, __ATOMIC_RELAXED);
+}
 
 /* Put a CLAIMED task on c's queue and let c know.  Interrupts off, no run queue locked. */
 static void place(struct task *t, struct cpu *c)
@@ -222,7 +228,8 @@ void task_wake(struct task *t)
     u32 sleeping = TASK_SLEEPING;
     unsigned long flags;
 
-    if (!__atomic_compare_exchange_n(&t->state, &sleeping, TASK_RUNNABLE, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    if (!__atomic_compare_exchange_n(&t->state, &sleeping, TASK_RUNNABLE, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST))
         return;
     flags = qport_irq_save();
     enqueue_woken(t);
@@ -236,7 +243,9 @@ void task_start(struct task *t)
     t->cpu = (int)qport_cpu();
     t->state = TASK_RUNNABLE;
     t->run_start_ns = ktime_ns();
-    t->slice_left_ns = slice_of(t);
+    /* no more than its parent has left: being made is no reason to preempt the maker */
+    t->slice_left_ns =
+        K_MIN(slice_of(t), current->slice_left_ns - (i64)(t->run_start_ns - current->run_start_ns));
     enqueue_woken(t);
     qport_irq_restore(flags);
 }
@@ -251,9 +260,10 @@ static struct task *steal(struct cpu *c)
         struct runqueue *rq = &victim->rq;
         struct task *t;
 
-        if (!__atomic_load_n(&rq->queued, __ATOMIC_RELAXED) || __atomic_exchange_n(&rq->lock.word, 1, __ATOMIC_ACQUIRE))
+        if (!__atomic_load_n(&rq->queued, __ATOMIC_RELAXED) ||
+            __atomic_exchange_n(&rq->lock.word, 1, __ATOMIC_ACQUIRE))
             continue;
-        for (unsigned class = 0; class < CLASSES; class++)
+        for (unsigned class = 0; class < CLASSES; class ++)
             for (t = rq->queue[class][0]; t; t = t->rq_next)
                 if (allowed(t, c->index)) {
                     dequeue(rq, t);
