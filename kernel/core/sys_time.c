@@ -282,9 +282,9 @@ long sys_clock_nanosleep(int clock, int flags, u64 at, u64 remaining_at)
     u64 ns, used;
     long err = read_clock(clock, &used);
 
-    if (err || clock == CLOCK_THREAD_CPUTIME_ID)
+    if (err)
         return -EINVAL;
-    if (clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE)
+    if (clock == CLOCK_THREAD_CPUTIME_ID || clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE)
         return -EOPNOTSUPP;
     err = get_timespec(at, &ns);
     if (err)
