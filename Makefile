@@ -3,7 +3,7 @@ BUILD ?= build
 AREA ?=
 PREFIX ?= /usr/local
 PY = /usr/bin/python3
-NINJA = ninja -C $(BUILD) --quiet
+NINJA = ninja -C $(BUILD)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench bench-icount features sizes install format clean all setup-build setup-run setup-test
@@ -29,7 +29,8 @@ $(BUILD)/build.ninja: | setup-build
 	meson setup $(BUILD)
 
 all: setup-build $(BUILD)/build.ninja
-	@$(NINJA) product
+	@if [ -e $(BUILD)/quire-kernel.elf ]; then $(NINJA) --quiet product; \
+	else echo 'Building the library and the kernel (once; half a minute)'; $(NINJA) product; fi
 
 run: setup-run all
 	@$(PY) tools/tour.py

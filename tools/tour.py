@@ -47,20 +47,17 @@ STOPS = [
     ("a C program with threads", [os.path.join(ROOT, "build", "tests", "guest", "threads")], []),
     ("a machine of two nodes, stopped at work", ["bash", "-c", WORK, "bash", HOLD], ["--nodes", "2", "--with", "/usr/bin/python3"]),
 ]
-EVENTS = [("fault_anon", "pages zeroed"), ("fault_zero_read", "zero-page reads"), ("fault_file_read", "file pages mapped"),
-          ("fault_cow_copy", "copied on write"), ("fault_cow_reuse", "reused"), ("fork", "forks"), ("mmap", "mmaps"),
-          ("fault_stack_growth", "stack growths"), ("fault_huge", "huge pages")]
+FAULTS = [("fault_anon", "zeroed"), ("fault_file_read", "of files"), ("fault_cow_copy", "copied"), ("fault_huge", "huge")]
 
 
 def one_line(lines):
     """What the manager did."""
     r = Report(lines)
-    parts = ["%d %s" % (r.events[name], text) for name, text in EVENTS if r.events.get(name)]
-    if r.memory:
-        parts.append("%s at most" % size(r.peak_pages()))
-    if "faults" in r.time:
-        parts.append("%d faults in %.0f ms" % (r.time["faults"][0], r.time["faults"][1] / 1e6))
-    return ", ".join(parts) or "no report"
+    if not r.memory or "faults" not in r.time:
+        return "no report"
+    kinds = ", ".join("%d %s" % (r.events[name], text) for name, text in FAULTS if r.events.get(name))
+    return "%d faults in %.0f ms (%s), %s at most" % (r.time["faults"][0], r.time["faults"][1] / 1e6, kinds,
+                                                     size(r.peak_pages()))
 
 
 def stop(command, options):
@@ -90,7 +87,7 @@ def main():
             failures += 1
             continue
         failures += status != 0
-        print("  -> exit status %d after %.1f s; memory manager: %s" % (status, time.monotonic() - before, one_line(report)))
+        print("  -> exit status %d after %.1f s; %s" % (status, time.monotonic() - before, one_line(report)))
     zones, _ = parse(report)
     if zones:
         print("\nThe last machine's memory at its end, one character for 2 MiB:")

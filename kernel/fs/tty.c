@@ -699,10 +699,28 @@ static bool host_gives_streams(void)
     return cmdline_get("quire.stdin", value, sizeof value) || cmdline_get("quire.out", value, sizeof value);
 }
 
+/* quire.tty=ROWSxCOLUMNS: the window of whoever sits there. */
+static void size_from_host(struct kwinsize *size)
+{
+    char value[16];
+    const char *rest;
+    u64 rows, cols;
+
+    if (!cmdline_get("quire.tty", value, sizeof value))
+        return;
+    rows = kstrtou64(value, &rest);
+    cols = *rest == 'x' ? kstrtou64(rest + 1, NULL) : 0;
+    if (rows && cols && rows < 1000 && cols < 1000)
+        *size = (struct kwinsize){(u16)rows, (u16)cols, 0, 0};
+}
+
 int tty_init(void)
 {
+    int err = tty_setup(&console_tty);
+
     console_tty.stream = host_gives_streams();
-    return tty_setup(&console_tty);
+    size_from_host(&console_tty.size);
+    return err;
 }
 
 int console_open_fds(void)

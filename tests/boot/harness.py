@@ -56,9 +56,12 @@ class Test:
         os.chmod(path, mode)
         return path
 
+    def quire_args(self, timeout, options):
+        return [os.path.join(ROOT, "quire"), "run", "--timeout", str(timeout),
+                "--kernel", os.path.join(self.build, "quire-kernel.elf")] + list(options) + ["--"]
+
     def quire(self, *command, options=(), stdin=b"", timeout=120):
-        args = [os.path.join(ROOT, "quire"), "run", "--timeout", str(timeout),
-                "--kernel", os.path.join(self.build, "quire-kernel.elf")] + list(options) + ["--"] + list(command)
+        args = self.quire_args(timeout, options) + list(command)
         try:
             done = subprocess.run(args, input=stdin, capture_output=True, cwd=self.scratch, timeout=timeout + 60, check=False)
         except subprocess.TimeoutExpired:

@@ -1,5 +1,12 @@
 """Unmodified programs of the host, run on Quire and compared with the same command on the host."""
+import fcntl
+import os
+import pty
 import re
+import select
+import struct
+import termios
+import time
 
 PYTHON = "/usr/bin/python3"
 
@@ -149,6 +156,61 @@ redis-cli -s /tmp/r.sock dbsize; redis-cli -s /tmp/r.sock shutdown nosave; wait;
     t.check(ours.status == 0 and ours.stdout.startswith("OK\nvalue\n") and ours.stdout.endswith("done\n"), ours)
     for name in ("SET", "GET", "LPUSH"):
         t.check(re.search(r"^%s: [1-9][0-9.]* requests per second" % name, ours.stdout, re.M), ours)
+
+
+class Keyboard:
+    """quire run at a terminal of its own, typed at like a person would."""
+
+    def __init__(self, t, *command):
+        self.pid, self.fd = pty.fork()
+        if not self.pid:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+            os.chdir(t.scratch)
+            args = t.quire_args(60, ()) + list(command)
+            os.execv(args[0], args)
+        self.seen = ""
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def until(self, pattern, seconds=30):
+        """True once what came since the last call matches."""
+        end = time.monotonic() + seconds
+        while not re.search(pattern, self.seen) and time.monotonic() < end:
+            if select.select([self.fd], [], [], 0.2)[0]:
+                try:
+                    self.seen += os.read(self.fd, 4096).decode(errors="replace")
+                except OSError:  # the other side is closed
+                    break
+        found, self.last, self.seen = bool(re.search(pattern, self.seen)), self.seen, ""
+        return found
+
+    def status(self):
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_terminal(t):
+    k = Keyboard(t, "bash", "--norc")
+    t.check(k.until(r"bash-[0-9.]+# "), "no prompt: " + repr(k.last))
+    k.type("echo one | tr a-z A-Z; stty size\r")
+    t.check(k.until(r"ONE\r\n33 99\r\n.*# "), "no answer: " + repr(k.last))
+    k.type("sleep 100\r")
+    time.sleep(0.5)
+    k.type("\x03")
+    t.check(k.until(r"\^C\r\n.*# "), "not interrupted: " + repr(k.last))
+    k.type("echo $?; exit 7\r")
+    t.check(k.until(r"130\r\n"), "wrong status: " + repr(k.last))
+    k.until("nothing more", 3)
+    t.check(k.status() == 7, "status of the shell")
+
+
+def test_two_escapes_end_the_machine(t):
+    k = Keyboard(t, "sh", "-c", "trap '' INT; echo ready; sleep 1000")
+    t.check(k.until("ready"), "not ready")
+    k.type("\x1d\x1d")
+    start = time.monotonic()
+    k.until("nothing more", 10)
+    t.check(k.status() == 137 and time.monotonic() - start < 9, "the machine went on")
 
 
 def test_two_nodes(t):

@@ -72,8 +72,7 @@ class Machine:
     def command_line(self, split):
         words = ["quire.out=0x%x" % OUT_PORT, "quire.err=0x%x" % (ERR_PORT if split else OUT_PORT),
                  "quire.log=0x%x" % LOG_PORT, "quire.exit=0x%x" % EXIT_PORT]
-        if not self.terminal:
-            words.append("quire.stdin=dle")
+        words.append("quire.tty=%dx%d" % self.window() if self.terminal else "quire.stdin=dle")
         if self.report:
             words.append("quire.report")
         if self.cwd:
@@ -88,6 +87,11 @@ class Machine:
             raise QuireError("the arguments take %d bytes on the kernel's command line, which holds %d"
                              % (len(line), CMDLINE_MAX - 1))
         return line
+
+    def window(self):
+        """Rows and columns of the user's terminal."""
+        size = os.get_terminal_size(self.stdout)
+        return (size.lines or 24, size.columns or 80)
 
     def qemu_args(self, fds, split):
         args = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc",
