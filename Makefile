@@ -33,7 +33,7 @@ all: setup-build $(BUILD)/build.ninja
 	else echo 'Building the library and the kernel (once; half a minute)'; $(NINJA) product; fi
 
 run: setup-run all
-	@$(PY) tools/tour.py
+	@$(PY) tools/tour.py $(BUILD)
 
 test: setup-test $(BUILD)/build.ninja
 	@$(PY) tools/test.py all --build $(BUILD)

@@ -44,7 +44,7 @@ STOPS = [
     ("bash with coreutils", ["bash", "-c", BASH], []),
     ("python3 allocates 64 MiB and forks", ["/usr/bin/python3", "-c", PYTHON], []),
     ("sqlite3: 20,000 rows, an index, a query", ["sqlite3", ":memory:", SQL], []),
-    ("a C program with threads", [os.path.join(ROOT, "build", "tests", "guest", "threads")], []),
+    ("a C program with threads", ["tests/guest/threads"], []),
     ("a machine of two nodes, stopped at work", ["bash", "-c", WORK, "bash", HOLD], ["--nodes", "2", "--with", "/usr/bin/python3"]),
 ]
 FAULTS = [("fault_anon", "zeroed"), ("fault_file_read", "of files"), ("fault_cow_copy", "copied"), ("fault_huge", "huge")]
@@ -60,11 +60,13 @@ def one_line(lines):
                                                      size(r.peak_pages()))
 
 
-def stop(command, options):
-    """Run one program; its report's lines and exit status."""
+def stop(build, command, options):
+    """Run one program; its report's lines and exit status.  A program of the tests is taken from the build."""
+    if command[0].startswith("tests/"):
+        command = [os.path.join(build, command[0])] + command[1:]
     o = parse_options(options + ["--"] + command)
     image, program = pack(o)
-    m = Machine(os.path.join(ROOT, "build", "quire-kernel.elf"), write_image(image), program, command[1:])
+    m = Machine(os.path.join(build, "quire-kernel.elf"), write_image(image), program, command[1:])
     m.memory = parse_size(o.mem, "--mem")
     m.cpus, m.nodes = o.cpus or 2, o.nodes
     m.env, m.report, m.timeout, m.stdin = environment(o.env), True, 60, None
@@ -74,6 +76,7 @@ def stop(command, options):
 
 
 def main():
+    build = os.path.join(ROOT, sys.argv[1] if len(sys.argv) > 1 else "build")
     start = time.monotonic()
     failures = 0
     report = []
@@ -81,7 +84,7 @@ def main():
         print("\n%d/%d  %s" % (number, len(STOPS), title))
         before = time.monotonic()
         try:
-            report, status = stop(command, options)
+            report, status = stop(build, command, options)
         except QuireError as e:
             print("     failed: %s" % e)
             failures += 1

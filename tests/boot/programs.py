@@ -8,6 +8,8 @@ import struct
 import termios
 import time
 
+from harness import ROOT
+
 PYTHON = "/usr/bin/python3"
 
 
@@ -211,6 +213,11 @@ def test_two_escapes_end_the_machine(t):
     start = time.monotonic()
     k.until("nothing more", 10)
     t.check(k.status() == 137 and time.monotonic() - start < 9, "the machine went on")
+
+
+def test_tour(t):
+    done = t.host(PYTHON, os.path.join(ROOT, "tools", "tour.py"), t.build)
+    t.check(done.status == 0 and ", 0 failed" in done.stdout and "zone DMA32" in done.stdout, done)
 
 
 def test_two_nodes(t):
