@@ -4,6 +4,7 @@
 #include "cpu.h"
 #include "ksyms.h"
 #include "core/printk.h"
+#include "core/rseq.h"
 #include "signal.h"
 #include <quire/kva.h>
 #include <quire/pt.h>
@@ -338,6 +339,10 @@ void user_return_work(struct regs *r)
     irq_on();
     if (work & WORK_RESCHED)
         schedule();
+    if (work & WORK_RSEQ)
+        __atomic_fetch_and(&current->work, ~WORK_RSEQ, __ATOMIC_RELAXED);
+    if (work & (WORK_RSEQ | WORK_SIGNAL) && current->rseq_addr)
+        rseq_resume(r);
     if (work & WORK_SIGNAL) {
         signal_deliver(r);
         clean_regs(r);

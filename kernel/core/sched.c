@@ -307,6 +307,8 @@ static void switch_to(struct cpu *c, struct task *prev, struct task *next)
         fpu_load_current();
         wrmsr(MSR_FS_BASE, next->fs_base);
         wrmsr(MSR_KERNEL_GS_BASE, next->gs_base);
+        if (next->rseq_addr)
+            __atomic_fetch_or(&next->work, WORK_RSEQ, __ATOMIC_RELAXED);
     }
     sched_finish_switch(switch_stacks(prev, next));
 }

@@ -13,6 +13,7 @@
 
 struct quire_space;
 struct files;
+struct file;
 struct fs_context;
 struct sighand;
 struct process;
@@ -30,6 +31,7 @@ enum task_state { TASK_RUNNABLE, TASK_SLEEPING, TASK_STOPPED, TASK_ZOMBIE, TASK_
 /* Reasons to take the slow way back to user mode, in task.work. */
 #define WORK_RESCHED 1u
 #define WORK_SIGNAL  2u
+#define WORK_RSEQ    4u /* core/rseq.c */
 
 struct task {
     /* arch/entry.S and arch/switch.S know these offsets (checked in task.c) */
@@ -70,7 +72,8 @@ struct task {
     struct task_signals *sig;   /* pending set, mask, altstack */
     u64 clear_child_tid;        /* user address, or 0 */
     u64 robust_list, robust_len;
-    u64 rseq_addr;
+    u64 rseq_addr; /* core/rseq.c; 0: none.  fork without CLONE_VM copies both, exec clears */
+    u32 rseq_sig;
     struct futex_waiter *futex; /* kernel/proc/futex.c */
     int exit_code;
     bool exiting, vfork_child;
@@ -85,6 +88,7 @@ struct task {
     /* last exception of user mode, set by arch before signal_fault(), for signal frames */
     u32 trap_no, trap_err;
     u64 trap_addr;
+    u64 timerslack_ns, default_slack_ns;
 };
 
 /* The running task, in the per-CPU area at %gs:0. */
@@ -161,6 +165,7 @@ struct process {
     struct quire_space *space;
     struct files *files;
     struct fs_context *fs;
+    struct file *exe_file; /* keeps the program from being written to */
     struct sighand *sighand; /* handlers, and the pending set of the whole process */
     u32 uid, euid, suid, fsuid, gid, egid, sgid, fsgid;
     u32 groups[32];
@@ -190,7 +195,7 @@ struct process {
     struct task *group_exec;        /* the thread that kills the others for exec */
     bool group_exit, group_stop, did_exec, subreaper, no_new_privs, keep_caps, cont_notify;
     int group_exit_code, group_live;
-    u64 cap_effective, cap_permitted, cap_inheritable, cap_bounding;
+    u64 cap_effective, cap_permitted, cap_inheritable, cap_bounding, cap_ambient;
     u64 nvcsw, nivcsw, cnvcsw, cnivcsw, nsigpending;
     struct itimer_cpu {
         u64 at_ns, interval_ns;
