@@ -179,6 +179,7 @@ void syscall_init(void);
 void report_print(void);
 void selftest_boot(void);
 void selftest_verify(void);
+void selftest_print_tables(void);
 void selftest_crash(const char *how);
 void report_init(void);
 extern void *syscall_table[SYSCALL_COUNT];

@@ -126,6 +126,8 @@ static void init_main(void *arg)
     serial_enable_input();
     if (cmdline_has("quire.selftest"))
         selftest_boot();
+    if (cmdline_has("quire.tables"))
+        selftest_print_tables();
     if (cmdline_get("quire.crash", how, sizeof(how)))
         selftest_crash(how);
     run_first_program();

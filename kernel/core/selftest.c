@@ -18,6 +18,38 @@ static bool check(const char *what, enum quire_status s)
     return s == QUIRE_OK;
 }
 
+/* ---- the kernel's own mappings ---- */
+
+static unsigned bad_mappings;
+
+/* "start-end sizeK rwxug ...": nothing of the kernel's is both writable and executable, or a program's. */
+static void check_mapping(void *ctx, const char *line)
+{
+    const char *p = strchr(line, 'K');
+
+    (void)ctx;
+    if (p && ((p[3] == 'w' && p[4] == 'x') || p[5] == 'u')) {
+        printk("quire: mapping %s", line);
+        bad_mappings++;
+    }
+}
+
+static void print_mapping(void *ctx, const char *line)
+{
+    (void)ctx;
+    printk("quire: mapping %s", line);
+}
+
+static void verify_tables(void)
+{
+    quire_pt_dump(kernel_root, 0xffff800000000000, 0, check_mapping, NULL);
+    check("tables", bad_mappings ? QUIRE_CORRUPT : QUIRE_OK);
+    if (bad_mappings)
+        kpanic("a kernel mapping is writable and executable, or open to programs");
+}
+
+void selftest_print_tables(void) { quire_pt_dump(kernel_root, 0xffff800000000000, 0, print_mapping, NULL); }
+
 /* The structures that can be looked at from outside while nothing else runs. */
 void selftest_verify(void)
 {
@@ -27,6 +59,7 @@ void selftest_verify(void)
     ok &= check("areas", quire_kva_verify());
     if (!ok)
         kpanic("the memory manager is damaged");
+    verify_tables();
 }
 
 void selftest_boot(void)

@@ -15,6 +15,7 @@ import traceback
 from harness import ROOT, Failure, Skip, Test
 
 import guests
+import kernel
 import programs
 
 sys.path.insert(0, os.path.join(ROOT, "tools"))
@@ -23,7 +24,7 @@ import results  # noqa: E402
 
 def collect(build):
     found = {}
-    for module in (programs, guests):
+    for module in (programs, kernel, guests):
         for name, function in vars(module).items():
             if name.startswith("test_"):
                 found[name[5:]] = function

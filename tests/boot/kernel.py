@@ -1,0 +1,89 @@
+"""The kernel's own behaviour: what it maps, how it counts CPUs and memory, how it dies."""
+import re
+import time
+
+TRUE = "/bin/true"
+
+
+def booted(t, words, *options):
+    """The log of a boot with these words on the kernel's command line."""
+    ours = t.quire(TRUE, options=["--log", "--append", words] + list(options), timeout=60)
+    t.check(ours.status == 0, ours)
+    return ours.stderr
+
+
+# Reserved regions have owners; nothing of them is handed out, nor do they overlap.
+# proves: VE-09 VE-10 X-04
+def test_memory_map_names_its_owners(t):
+    log = booted(t, "quire.memmap")
+    kept = {owner: (int(a, 16), int(b, 16))
+            for a, b, owner in re.findall(r"memory: \[(\w+), (\w+)\) kept for (.*)", log)}
+    for owner in ("BIOS and start-up code", "kernel image", "initramfs", "kernel page tables"):
+        t.check(owner in kept, (owner, log))
+    t.check(kept["BIOS and start-up code"] == (0, 1 << 20), kept)
+    edges = sorted(kept.values())
+    t.check(all(a[1] <= b[0] for a, b in zip(edges, edges[1:])), kept)
+    t.check(re.search(r"usable, node 0", log) and "overlaps" not in log, log)
+
+
+# The layout of the kernel's half, and no mapping that is writable and executable, or a program's.
+# proves: VE-16 VE-19 LX-04 LX-26 TRAP-10
+def test_kernel_mappings(t):
+    log = booted(t, "quire.tables quire.selftest")
+    t.check("verify tables: success" in log, log)
+    rows = [(int(a, 16), int(b, 16), rights) for a, b, rights in
+            re.findall(r"mapping (\w{16})-(\w{16}) +\d+K (\S{5}) ", log)]
+    windows = {0xffff8: "ram", 0xffffc: "areas", 0xffffd: "struct pages", 0xffffe: "stacks", 0xfffff: "devices and image"}
+    t.check({a >> 44 for a, _, _ in rows} == set(windows), rows)
+    t.check(all("wx" not in rights and rights[3] == "k" for _, _, rights in rows), rows)
+    t.check([rights[:3] for a, _, rights in rows if a >= 0xffffffff80000000] == ["r-x", "r--", "rw-"], rows)
+    t.check(re.search(r"mapping ffff8.* 2M wb", log), log)
+
+
+# The library's own walks find nothing wrong before the first program and after the last.
+# proves: LX-02 LX-03
+def test_manager_verifies_itself(t):
+    for cpus in ("1", "2", "4"):
+        log = booted(t, "quire.selftest", "--cpus", cpus)
+        for part in ("frames", "heap", "areas", "tables"):
+            t.check(log.count("verify %s: success" % part) == 2, log)
+        t.check("verify port: success" in log and "%s CPU" % cpus in log, log)
+
+
+def dies(t, how, *wanted):
+    ours = t.quire(TRUE, options=["--append", "quire.crash=" + how], timeout=60)
+    t.check(ours.status == 125, ours)
+    for text in wanted:
+        t.check(re.search(text, ours.stderr), (text, ours))
+
+
+# A kernel that is wrong says where, by name.
+def test_kernel_panics_tell(t):
+    dies(t, "null", r"panic: null pointer write at 0", r"at 0x\w+ selftest_crash\+", r"by 0x\w+ init_main\+", r"rax \w{16}")
+    dies(t, "free", r"panic: .*kfree.*foreign pointer", r"by 0x\w+ selftest_crash\+")
+    dies(t, "panic", r"panic: asked to crash", r"task 1 \(init\)")
+
+
+# proves: VE-17 X-16
+def test_kernel_stack_overflow_is_named(t):
+    dies(t, "stack", r"panic: kernel stack overflow at 0xffffe", r"by 0x\w+ deeper")
+
+
+# proves: VE-16
+def test_kernel_text_and_data_are_apart(t):
+    dies(t, "text", r"panic: page fault in the kernel: write of 0xffffffff8")
+    dies(t, "data", r"panic: page fault in the kernel: execution of 0xffffffff8")
+
+
+# From QEMU's start to the first program and its end: within a second, however much memory there is.  The
+# best of a few, for others use this machine too.
+def test_boot_takes_less_than_a_second(t):
+    for memory in ("512M", "16G"):
+        best = 99.0
+        for _ in range(5):
+            start = time.monotonic()
+            t.expect(t.quire(TRUE, options=["--mem", memory], timeout=60))
+            best = min(best, time.monotonic() - start)
+            if best < 1:
+                break
+        t.check(best < 1, "%s: %.2f s" % (memory, best))
