@@ -8,14 +8,23 @@
 #include "uaccess.h"
 #include "wait.h"
 
-#define SEC_NS       1000000000ull
-#define CAP_SYS_TIME 25
-#define TICK_NS      4000000
+#define SEC_NS        1000000000ull
+#define CAP_SYS_TIME  25
+#define TICK_NS       4000000
 #define TIMER_ABSTIME 1
 
 enum {
-    CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, CLOCK_MONOTONIC_RAW,
-    CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME, CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM, CLOCK_TAI = 11
+    CLOCK_REALTIME,
+    CLOCK_MONOTONIC,
+    CLOCK_PROCESS_CPUTIME_ID,
+    CLOCK_THREAD_CPUTIME_ID,
+    CLOCK_MONOTONIC_RAW,
+    CLOCK_REALTIME_COARSE,
+    CLOCK_MONOTONIC_COARSE,
+    CLOCK_BOOTTIME,
+    CLOCK_REALTIME_ALARM,
+    CLOCK_BOOTTIME_ALARM,
+    CLOCK_TAI = 11
 };
 
 struct timespec {
@@ -67,8 +76,8 @@ static u64 process_ns(struct process *p)
 }
 
 /*
- * Clocks below 0 name a process or thread: ~id << 3 | 4 (a thread's) | kind (clock_getcpuclockid(3)).  0, or
- * -EINVAL if there is none.  ns NULL: only asks.
+ * Clocks below 0 name a process or thread: ~id << 3 | 4 (a thread's) | kind
+ * (clock_getcpuclockid(3)).  0, or -EINVAL if there is none.  ns NULL: only asks.
  */
 static long cpu_clock(int clock, u64 *ns)
 {
@@ -105,24 +114,15 @@ static long read_clock(int clock, u64 *ns)
     case CLOCK_REALTIME:
     case CLOCK_REALTIME_COARSE:
     case CLOCK_REALTIME_ALARM:
-    case CLOCK_TAI:
-        *ns = krealtime_ns();
-        return 0;
+    case CLOCK_TAI: *ns = krealtime_ns(); return 0;
     case CLOCK_MONOTONIC:
     case CLOCK_MONOTONIC_RAW:
     case CLOCK_MONOTONIC_COARSE:
     case CLOCK_BOOTTIME:
-    case CLOCK_BOOTTIME_ALARM:
-        *ns = ktime_ns();
-        return 0;
-    case CLOCK_PROCESS_CPUTIME_ID:
-        *ns = process_ns(current->proc);
-        return 0;
-    case CLOCK_THREAD_CPUTIME_ID:
-        *ns = task_ns(current);
-        return 0;
-    default:
-        return clock < 0 ? cpu_clock(clock, ns) : -EINVAL;
+    case CLOCK_BOOTTIME_ALARM: *ns = ktime_ns(); return 0;
+    case CLOCK_PROCESS_CPUTIME_ID: *ns = process_ns(current->proc); return 0;
+    case CLOCK_THREAD_CPUTIME_ID: *ns = task_ns(current); return 0;
+    default: return clock < 0 ? cpu_clock(clock, ns) : -EINVAL;
     }
 }
 
@@ -143,7 +143,8 @@ long sys_clock_getres(int clock, u64 at)
 
     if (err || !at)
         return err;
-    return put_timespec(at, clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE ? TICK_NS : 1);
+    return put_timespec(
+        at, clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE ? TICK_NS : 1);
 }
 
 long sys_clock_settime(int clock, u64 at)
@@ -284,7 +285,8 @@ long sys_clock_nanosleep(int clock, int flags, u64 at, u64 remaining_at)
 
     if (err)
         return -EINVAL;
-    if (clock == CLOCK_THREAD_CPUTIME_ID || clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE)
+    if (clock == CLOCK_THREAD_CPUTIME_ID || clock == CLOCK_MONOTONIC_RAW ||
+        clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE)
         return -EOPNOTSUPP;
     err = get_timespec(at, &ns);
     if (err)

@@ -75,10 +75,24 @@ struct file *file_alloc(const struct file_ops *ops, struct inode *inode, void *p
 
 void file_get(struct file *f) { __atomic_add_fetch(&f->refs, 1, __ATOMIC_RELAXED); }
 
+bool inode_claim(struct inode *i, int by)
+{
+    int busy = __atomic_load_n(&i->reg.busy, __ATOMIC_RELAXED);
+
+    do {
+        if (busy && (busy < 0) != (by < 0))
+            return false;
+    } while (!__atomic_compare_exchange_n(&i->reg.busy, &busy, busy + by, false, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    return true;
+}
+
 void file_put(struct file *f)
 {
     if (__atomic_sub_fetch(&f->refs, 1, __ATOMIC_ACQ_REL))
         return;
+    if (f->flags & O_COUNTED)
+        __atomic_sub_fetch(&f->inode->reg.busy, f->flags & O_KERNEL ? -1 : 1, __ATOMIC_RELEASE);
     if (__atomic_load_n(&f->watchers, __ATOMIC_ACQUIRE))
         epoll_file_gone(f);
     if (f->inode->locks)

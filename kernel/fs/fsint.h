@@ -63,6 +63,8 @@
 #define O_TMPFILE   020200000u
 /* Kept in file.flags only: opened for execution or to read by the kernel. */
 #define O_KERNEL 0x40000000u
+/* It counts in the inode's busy. */
+#define O_COUNTED 0x20000000u
 
 #define AT_FDCWD            (-100)
 #define AT_SYMLINK_NOFOLLOW 0x100
@@ -130,6 +132,7 @@ struct inode {
             const u8 *image;             /* content from the initramfs, or NULL */
             u64 image_len;
             u32 seals; /* F_SEAL_*, or SEALS_NONE if not a sealable file */
+            int busy;  /* atomic: > 0 open for writing, < 0 being run; never both (ETXTBSY) */
         } reg;
         char *target; /* symbolic link */
         struct pipe *pipe;
@@ -196,6 +199,9 @@ struct walk {
     bool special;    /* last is "." , ".." or there is none */
 };
 /* path is kernel memory.  fs_tree_lock must not be held. */
+/* One more writer (by 1) or runner (by -1) of a regular file, or false: it is the other.  Undone by the last
+ * file_put() of a file with O_COUNTED. */
+bool inode_claim(struct inode *i, int by);
 int path_walk(int dirfd, const char *path, unsigned flags, struct walk *w);
 /* The same with fs_tree_lock held. */
 int path_walk_locked(int dirfd, const char *path, unsigned flags, struct walk *w);

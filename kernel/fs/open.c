@@ -188,7 +188,7 @@ static struct file *open_dentry(struct dentry *d, u32 flags, bool created, int *
         dentry_put(d);
         return NULL;
     }
-    f = file_on(d, &path_ops, flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC));
+    f = file_on(d, &path_ops, flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC));
     if (!f) {
         *err = -ENOMEM;
         return NULL;
@@ -196,6 +196,13 @@ static struct file *open_dentry(struct dentry *d, u32 flags, bool created, int *
     if (flags & O_PATH)
         return f;
     *err = file_open_kind(f);
+    f->flags &= ~O_NOCTTY; /* has had its effect */
+    if (!*err && f->ops == &regfile_ops && file_writable(f)) {
+        if (inode_claim(f->inode, 1))
+            f->flags |= O_COUNTED;
+        else
+            *err = -ETXTBSY;
+    }
     if (!*err && (flags & O_TRUNC) && f->ops == &regfile_ops && !created)
         *err = inode_truncate(f->inode, 0);
     if (*err) {
@@ -285,31 +292,43 @@ long sys_creat(u64 path, unsigned mode)
     return do_open(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode);
 }
 
-struct file *kfile_open(const char *path, u32 flags, int *err)
+struct file *kfile_open_at(int dirfd, const char *path, u32 flags, int *err)
 {
     struct walk w;
     struct file *f;
 
-    *err = path_walk(AT_FDCWD, path, WALK_FOLLOW, &w);
+    *err = path_walk(dirfd, path, WALK_EMPTY | (flags & O_NOFOLLOW ? 0 : WALK_FOLLOW), &w);
     if (*err)
         return NULL;
     *err = inode_permission(w.d->inode, 1);
     if ((w.d->inode->mode & S_IFMT) != S_IFREG)
-        *err = -EACCES;
+        *err = (w.d->inode->mode & S_IFMT) == S_IFLNK ? -ELOOP : -EACCES;
     if (*err) {
         dentry_put(w.d);
         return NULL;
     }
-    f = file_on(w.d, &regfile_ops, flags | O_KERNEL);
+    f = file_on(w.d, &regfile_ops, O_KERNEL);
     if (!f)
         *err = -ENOMEM;
     else if (f->inode->ops)
         *err = -EACCES;
+    else if (!inode_claim(f->inode, -1))
+        *err = -ETXTBSY;
+    else
+        f->flags |= O_COUNTED;
     if (f && *err) {
         file_put(f);
         f = NULL;
     }
     return f;
+}
+
+struct file *kfile_open(const char *path, u32 flags, int *err)
+{
+    if (*path)
+        return kfile_open_at(AT_FDCWD, path, flags, err);
+    *err = -ENOENT;
+    return NULL;
 }
 
 long sys_umask(unsigned mask)

@@ -27,7 +27,18 @@ static int show_uts(struct text *t, u64 which)
 static int show_pid_max(struct text *t, u64 key)
 {
     (void)key;
-    return constant(t, PID_MAX);
+    return constant(t, (u64)pid_max);
+}
+static int store_pid_max(const char *text, size_t n, u64 key)
+{
+    i64 v;
+    int err = gen_number(text, 301, PID_MAX, &v);
+
+    (void)n;
+    (void)key;
+    if (!err)
+        pid_max = (int)v;
+    return err;
 }
 static int show_overflow_id(struct text *t, u64 key)
 {
@@ -113,7 +124,7 @@ static const struct gen_entry kernel_table[] = {
     UTS_FILE("osrelease", 2),
     UTS_FILE("version", 3),
     UTS_FILE("domainname", 5),
-    GEN_FILE("pid_max", show_pid_max),
+    GEN_RW("pid_max", show_pid_max, store_pid_max),
     GEN_FILE("overflowuid", show_overflow_id),
     GEN_FILE("overflowgid", show_overflow_id),
     GEN_FILE("cap_last_cap", show_cap_last),

@@ -102,6 +102,9 @@ void fs_context_put(struct fs_context *);
 
 /* Opened for exec or by the kernel itself: follows links, checks x permission.  Negative errno in *err. */
 struct file *kfile_open(const char *path, u32 flags, int *err);
+/* Relative to a descriptor, which an empty path means itself; flags: O_NOFOLLOW or 0.  While it is open nobody
+ * opens the file for writing. */
+struct file *kfile_open_at(int dirfd, const char *path, u32 flags, int *err);
 /* The current process's working directory from now on. */
 int kchdir(const char *path);
 long kfile_read(struct file *f, void *buf, size_t n, u64 pos);

@@ -113,6 +113,8 @@ static void drop_shared(struct process *p)
         fs_context_put(p->fs);
     if (p->sighand)
         sighand_put(p->sighand);
+    if (p->exe_file)
+        file_put(p->exe_file);
 }
 
 static void copy_identity(struct process *p, struct process *me, const struct clone_args *a)
@@ -124,6 +126,7 @@ static void copy_identity(struct process *p, struct process *me, const struct cl
     memcpy(p->groups, me->groups, (size_t)me->ngroups * sizeof(p->groups[0]));
     p->cap_effective = me->cap_effective, p->cap_permitted = me->cap_permitted;
     p->cap_inheritable = me->cap_inheritable, p->cap_bounding = me->cap_bounding;
+    p->cap_ambient = me->cap_ambient;
     memcpy(p->rlim, me->rlim, sizeof(p->rlim));
     p->oom_score_adj = me->oom_score_adj;
     p->dumpable = me->dumpable;
@@ -132,6 +135,9 @@ static void copy_identity(struct process *p, struct process *me, const struct cl
     p->no_new_privs = me->no_new_privs;
     p->keep_caps = me->keep_caps;
     strlcpy(p->exe, me->exe, sizeof(p->exe));
+    p->exe_file = me->exe_file;
+    if (p->exe_file)
+        file_get(p->exe_file);
     p->arg_start = me->arg_start, p->arg_end = me->arg_end;
     p->env_start = me->env_start, p->env_end = me->env_end;
     p->auxv_start = me->auxv_start, p->auxv_end = me->auxv_end;
@@ -201,6 +207,7 @@ static struct task *new_thread(struct process *p, const struct clone_args *a)
     process_get(p);
     t->space = p->space;
     t->nice = me->nice;
+    t->timerslack_ns = t->default_slack_ns = me->timerslack_ns;
     t->policy = me->policy;
     t->rt_priority = me->rt_priority;
     memcpy(t->affinity, me->affinity, sizeof(t->affinity));
@@ -209,6 +216,10 @@ static struct task *new_thread(struct process *p, const struct clone_args *a)
     t->fs_base = a->flags & CLONE_SETTLS ? a->tls : me->fs_base;
     t->gs_base = me->gs_base;
     t->clear_child_tid = a->flags & CLONE_CHILD_CLEARTID ? a->child_tid : 0;
+    if (!(a->flags & CLONE_VM)) {
+        t->rseq_addr = me->rseq_addr;
+        t->rseq_sig = me->rseq_sig;
+    }
     t->start_ns = ktime_ns();
     t->vfork_child = a->flags & CLONE_VFORK;
     if (a->stack)

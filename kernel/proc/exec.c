@@ -212,6 +212,10 @@ static void reset_process(struct exec_job *job)
     fpu_reset_current();
     arch_bases_load(0, 0);
     memcpy(t->comm, job->comm, sizeof(t->comm));
+    if (p->exe_file)
+        file_put(p->exe_file);
+    p->exe_file = job->program.file;
+    file_get(p->exe_file);
     inode_path(job->program.file->inode, p->exe, sizeof(p->exe));
     p->arg_start = Q_UVA(job->arg_start);
     p->arg_end = Q_UVA(job->arg_end);
@@ -225,7 +229,9 @@ static void reset_process(struct exec_job *job)
     p->keep_caps = false;
     p->personality &= ~0x0400000u; /* READ_IMPLIES_EXEC */
     if (p->euid == 0)
-        p->cap_effective = p->cap_permitted = p->cap_bounding;
+        p->cap_effective = p->cap_permitted = p->cap_bounding | p->cap_ambient;
+    else
+        p->cap_effective = p->cap_permitted = p->cap_ambient;
     p->suid = p->fsuid = p->euid;
     p->sgid = p->fsgid = p->egid;
     files_close_on_exec(p->files);
@@ -310,45 +316,21 @@ static int job_run(struct exec_job *job, struct regs *r)
 
 /* ---- the calls ---- */
 
-/* The file that dirfd and the path in job->execfn name; execfn becomes a path that opens it again. */
+/* The file that dirfd and the path in job->execfn name; execfn becomes what the program is told. */
 static struct file *open_at(struct exec_job *job, int dirfd, unsigned flags, int *err)
 {
-    struct file *dir;
-    size_t n;
+    struct file *f;
 
-    if (job->execfn[0] == '/' || (dirfd == AT_FDCWD && job->execfn[0]))
-        return kfile_open(job->execfn, flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0, err);
     *err = -ENOENT;
     if (!job->execfn[0] && !(flags & AT_EMPTY_PATH))
         return NULL;
-    *err = -EBADF;
-    dir = fd_get(dirfd);
-    if (!dir)
-        return NULL;
-    if (!job->execfn[0]) {
-        ksnprintf(job->execfn, sizeof(job->execfn), "/dev/fd/%d", dirfd);
-        *err = -EACCES;
-        if (dir->inode && kfile_object(dir))
-            return dir;
-        file_put(dir);
-        return NULL;
+    f = kfile_open_at(dirfd, job->execfn, flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0, err);
+    if (f && job->execfn[0] != '/' && dirfd != AT_FDCWD) {
+        ksnprintf(job->path, sizeof(job->path), job->execfn[0] ? "/dev/fd/%d/%s" : "/dev/fd/%d", dirfd,
+                  job->execfn);
+        strlcpy(job->execfn, job->path, sizeof(job->execfn));
     }
-    *err = -ENOTDIR;
-    if (!dir->inode) {
-        file_put(dir);
-        return NULL;
-    }
-    inode_path(dir->inode, job->path, sizeof(job->path));
-    file_put(dir);
-    n = strlen(job->path);
-    if (n + strlen(job->execfn) + 2 > sizeof(job->path)) {
-        *err = -ENAMETOOLONG;
-        return NULL;
-    }
-    job->path[n] = '/';
-    strlcpy(job->path + n + 1, job->execfn, sizeof(job->path) - n - 1);
-    memcpy(job->execfn, job->path, sizeof(job->path));
-    return kfile_open(job->execfn, flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0, err);
+    return f;
 }
 
 long sys_execveat(int dirfd, u64 path, u64 argv, u64 envp, unsigned flags)

@@ -123,28 +123,31 @@ static bool nobody_waits(struct process *p)
 
 /* ---- the last thread ---- */
 
+/* Taken away from the sight of others first, then closed. */
 static void release_shared(struct process *p)
 {
     struct files *files = p->files;
     struct fs_context *fs = p->fs;
-    struct sighand *h;
+    struct sighand *h = p->sighand;
     unsigned long flags;
 
     itimers_exit(p);
     ptimers_exit(p);
+    flags = kspin_lock(&proc_lock);
+    p->files = NULL;
+    p->fs = NULL;
+    kspin_unlock(&proc_lock, flags);
     files_put(files);
     fs_context_put(fs);
     flags = kspin_lock(&p->siglock);
-    p->files = NULL;
-    p->fs = NULL;
-    h = p->sighand;
     p->sighand = NULL;
-    kspin_unlock(&p->siglock, flags);
     signal_queue_flush(p, &p->pending);
+    kspin_unlock(&p->siglock, flags);
     sighand_put(h);
+    if (p->exe_file)
+        file_put(p->exe_file);
 }
 
-/* p->files must not be seen by others once it is gone: take it away first, then close. */
 static void release_space(struct process *p)
 {
     struct quire_space *s;
@@ -208,6 +211,8 @@ static void leave_process(struct task *t, bool last)
     quire_cache_free(task_signals_cache, sig);
 }
 
+/* A thread that is not the last keeps the space until it has left it: the last may overtake it. */
+/* t has left its memory.  True for the last thread to do so: only then nobody uses the shared parts. */
 static bool last_of_group(struct process *p, int code)
 {
     unsigned long flags = kspin_lock(&p->siglock);
@@ -227,14 +232,14 @@ _Noreturn void exit_thread(int code)
 
     t->exiting = true;
     t->exit_code = code;
-    last = last_of_group(p, code);
-    if (last && p == process_one)
-        system_end(p->exit_status);
-    thread_memory_release(t, !last || p->vm_shared);
+    thread_memory_release(t, p->nthreads > 1 || p->vm_shared);
     qport_preempt_disable();
     t->space = NULL;
     quire_space_activate(NULL);
     qport_preempt_enable();
+    last = last_of_group(p, code);
+    if (last && p == process_one)
+        system_end(p->exit_status);
     if (last) {
         release_shared(p);
         release_space(p);

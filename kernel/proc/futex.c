@@ -50,7 +50,14 @@ int futex_key(u64 uaddr, bool private, struct quire_futex_key *key)
     if (!user_range_ok(uaddr, 4))
         return -EFAULT;
     st = quire_space_futex_key(current->space, Q_UVA(uaddr), private, key);
-    return st == QUIRE_OK ? 0 : st == QUIRE_NO_MEMORY ? -ENOMEM : -EFAULT;
+    if (st != QUIRE_OK)
+        return st == QUIRE_NO_MEMORY ? -ENOMEM : -EFAULT;
+    /* The word must exist: not in a page that was cut off its file. */
+    if (key->object && K_UP(quire_object_size(key->object), QUIRE_PAGE_SIZE) <= key->b) {
+        futex_key_put(key);
+        return -EFAULT;
+    }
+    return 0;
 }
 
 void futex_key_put(struct quire_futex_key *key)

@@ -36,6 +36,8 @@ static void user_changed(struct process *p, u32 uid, u32 euid, u32 suid)
 
     if (had && !has && !p->keep_caps)
         p->cap_permitted = p->cap_effective = 0;
+    if (had && !has)
+        p->cap_ambient = 0;
     if (euid == 0 && p->euid != 0)
         p->cap_effective = 0;
     if (euid != 0 && p->euid == 0)
@@ -296,5 +298,6 @@ long sys_capset(u64 uheader, u64 udata)
     p->cap_effective = e;
     p->cap_permitted = m;
     p->cap_inheritable = i;
+    p->cap_ambient &= m & i;
     return 0;
 }

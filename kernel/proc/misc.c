@@ -85,12 +85,19 @@ _Static_assert(sizeof(struct sysinfo) == 112, "Linux's ABI");
 long sys_sysinfo(u64 at)
 {
     struct sysinfo s = {.uptime = (i64)(ktime_ns() / 1000000000), .unit = 1};
-    u64 files, shared, procs = 0;
+    u64 files, shared, procs = 0, running = 0;
     unsigned long flags = kspin_lock(&proc_lock);
 
-    for (struct process *p = process_list; p; p = p->all_next)
+    for (struct process *p = process_list; p; p = p->all_next) {
+        struct task *t = p->threads;
+
+        for (int n = p->nthreads; n > 0; n--, t = t->thread_next)
+            running += t->state == TASK_RUNNABLE;
         procs += (u64)p->nthreads;
+    }
     kspin_unlock(&proc_lock, flags);
+    /* As in /proc/loadavg: the present value stands for all three averages. 16 bits of fraction. */
+    s.loads[0] = s.loads[1] = s.loads[2] = running << 16;
     quire_object_totals(&files, &shared);
     s.totalram = quire_managed_pages() * QUIRE_PAGE_SIZE;
     s.freeram = quire_free_pages() * QUIRE_PAGE_SIZE;

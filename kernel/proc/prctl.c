@@ -27,7 +27,9 @@ enum {
     PR_GET_TID_ADDRESS = 40,
     PR_SET_THP_DISABLE = 41,
     PR_GET_THP_DISABLE = 42,
-    PR_CAP_AMBIENT = 47
+    PR_CAP_AMBIENT = 47,
+    PR_GET_SECUREBITS = 27,
+    PR_SET_SECUREBITS = 28
 };
 
 static long set_name(u64 uname)
@@ -60,6 +62,36 @@ static long set_flag(bool *flag, u64 value)
         return -EINVAL;
     *flag = value;
     return 0;
+}
+
+/* Capabilities that an unprivileged program keeps over exec: a subset of permitted and inheritable. */
+static long ambient(u64 op, u64 cap, u64 a4, u64 a5)
+{
+    enum { IS_SET = 1, RAISE, LOWER, CLEAR_ALL };
+    struct process *p = current_process();
+    u64 bit = cap <= CAP_LAST ? 1ull << cap : 0;
+
+    if (op == CLEAR_ALL) {
+        if (cap || a4 || a5)
+            return -EINVAL;
+        p->cap_ambient = 0;
+        return 0;
+    }
+    if (!bit || a4 || a5)
+        return -EINVAL;
+    switch (op) {
+    case IS_SET:
+        return (p->cap_ambient & bit) != 0;
+    case RAISE:
+        if (!(p->cap_permitted & p->cap_inheritable & bit))
+            return -EPERM;
+        p->cap_ambient |= bit;
+        return 0;
+    case LOWER:
+        p->cap_ambient &= ~bit;
+        return 0;
+    }
+    return -EINVAL;
 }
 
 long sys_prctl(int option, u64 a2, u64 a3, u64 a4, u64 a5)
@@ -97,15 +129,25 @@ long sys_prctl(int option, u64 a2, u64 a3, u64 a4, u64 a5)
         p->no_new_privs = true;
         return 0;
     case PR_GET_NO_NEW_PRIVS: return a2 || a3 || a4 || a5 ? -EINVAL : p->no_new_privs;
+    case PR_SET_TIMERSLACK: /* kept and told; timers here fire as early as they can */
+        t->timerslack_ns = a2 && (i64)a2 > 0 ? a2 : t->default_slack_ns;
+        return 0;
+    case PR_GET_TIMERSLACK:
+        return (long)t->timerslack_ns;
+    case PR_SET_SECUREBITS:
+        return capable(CAP_SETPCAP) ? (a2 ? -EINVAL : 0) : -EPERM; /* none is offered */
+    case PR_GET_SECUREBITS:
+        return 0;
+    case PR_CAP_AMBIENT:
+        return ambient(a2, a3, a4, a5);
     case PR_GET_TID_ADDRESS: return put_user_u64(a2, t->clear_child_tid);
-    case PR_GET_SECCOMP: /* a kernel without seccomp, timer slack, ambient capabilities, ... */
-    default: return -EINVAL;
+    default: /* a kernel without seccomp, speculation control, ... */ return -EINVAL;
     }
 }
 
 /* ---- arch_prctl ---- */
 
-enum { ARCH_SET_GS = 0x1001, ARCH_SET_FS, ARCH_GET_FS, ARCH_GET_GS, ARCH_GET_CPUID = 0x1011 };
+enum { ARCH_SET_GS = 0x1001, ARCH_SET_FS, ARCH_GET_FS, ARCH_GET_GS, ARCH_GET_CPUID = 0x1011, ARCH_SET_CPUID };
 
 long sys_arch_prctl(int code, u64 addr)
 {
@@ -125,6 +167,8 @@ long sys_arch_prctl(int code, u64 addr)
     case ARCH_GET_FS: return put_user_u64(addr, t->fs_base);
     case ARCH_GET_GS: return put_user_u64(addr, t->gs_base);
     case ARCH_GET_CPUID: return 1; /* the instruction does not fault */
+    case ARCH_SET_CPUID:
+        return -ENODEV; /* and this CPU cannot make it */
     }
     return -EINVAL;
 }

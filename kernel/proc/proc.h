@@ -123,6 +123,7 @@ struct vfork_wait {
 };
 
 #define PID_MAX 32768
+extern int pid_max; /* numbers given out are below it: at most PID_MAX; /proc/sys/kernel/pid_max */
 
 extern struct process *process_list; /* all, under proc_lock */
 extern struct process *process_one;

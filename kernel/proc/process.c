@@ -18,8 +18,8 @@
  *   P2  a process is in the hash, in the list and on its parent's list from creation until reaped.
  *   P3  p->space, files, fs, sighand are non-NULL until the last thread leaves, NULL in a zombie.
  *   P4  p's threads hold a reference on p each; the family holds one until it is reaped.
- *   P5  p->group_live counts threads that have not begun to exit; the one that takes it to 0 tears the
- *       shared parts down.
+ *   P5  p->group_live counts threads that have not left p's memory yet; the one that takes it to 0 tears
+ *       the shared parts down.
  *
  * Locking: see proc.h.  Failure: every creation is check and reserve first, then a commit under
  * proc_lock that cannot fail.
@@ -38,6 +38,7 @@ static struct process *process_hash[HASH_SIZE];
 static struct task *task_hash[HASH_SIZE];
 static u16 pid_uses[PID_MAX];
 static int pid_last = 1;
+int pid_max = PID_MAX;
 static struct quire_cache *process_cache;
 
 static void must_create(const char *name, size_t size, struct quire_cache **out)
@@ -86,9 +87,9 @@ int pid_take_locked(int wanted)
         pid_uses[wanted] = 1;
         return wanted;
     }
-    for (int n = 0; n < PID_MAX; n++) {
+    for (int n = 0; n < pid_max; n++) {
         /* Like Linux: the numbers of early daemons are not used again after the first round. */
-        pid_last = pid_last + 1 >= PID_MAX ? 300 : pid_last + 1;
+        pid_last = pid_last + 1 >= pid_max ? 300 : pid_last + 1;
         if (pid_uses[pid_last] == 0) {
             pid_uses[pid_last] = 1;
             return pid_last;
@@ -347,6 +348,7 @@ int process_become_init(void)
         return -ENOMEM;
     memset(t->sig, 0, sizeof(*t->sig));
     t->sig->alt_flags = SS_DISABLE;
+    t->timerslack_ns = t->default_slack_ns = 50000;
     init_identity(p);
     p->sighand = sighand_copy(NULL);
     p->files = files_new();

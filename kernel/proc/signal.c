@@ -291,14 +291,15 @@ static bool fatal(const struct task *t, const struct sigaction_k *act, int signo
            !(t->sig->real_mask & SIGBIT(signo));
 }
 
-/* 0; -EAGAIN if a queued signal finds no room. */
+/* 0; -EAGAIN if a queued signal finds no room.  kill(2)'s own come through without their details. */
 static int enqueue(struct process *p, struct signal_queue *q, const struct ksiginfo *si,
                    const u64 extra[2])
 {
-    bool must = si->signo >= SIGRTMIN && si->code < 0 && si->code != SI_TKILL;
+    bool must = si->signo >= SIGRTMIN && si->code != SI_USER;
+    bool exempt = si->signo < SIGRTMIN && si->code >= 0;
     struct sigentry *e = NULL;
 
-    if (si->signo < SIGRTMIN || !must || p->nsigpending < p->rlim[RLIMIT_SIGPENDING].cur)
+    if (exempt || p->nsigpending < p->rlim[RLIMIT_SIGPENDING].cur)
         e = quire_cache_alloc(sigentry_cache, QUIRE_GFP_ATOMIC);
     if (!e && must)
         return -EAGAIN;
