@@ -1,9 +1,11 @@
 /*
- * arch/acpi.c - the few facts that the kernel wants from ACPI tables: CPUs and interrupt controllers (MADT),
- * memory and CPU affinity (SRAT), distances (SLIT), power registers (FADT).  ACPI 6.4, chapter 5.2.
+ * arch/acpi.c - the few facts that the kernel wants from ACPI tables: CPUs and interrupt
+ * controllers (MADT), memory and CPU affinity (SRAT), distances (SLIT), power registers (FADT).
+ * ACPI 6.4, chapter 5.2.
  *
- * Read once, through the boot map (below 4 GiB), before the kernel's own tables; nothing points into
- * the tables afterwards.  Tables are checked for length and sum; a bad one is named and skipped.
+ * Read once, through the boot map (below 4 GiB), before the kernel's own tables; nothing points
+ * into the tables afterwards.  Tables are checked for length and sum; a bad one is named and
+ * skipped.
  */
 #include "cpu.h"
 #include <quire/frame.h>
@@ -56,9 +58,7 @@ static void add_cpu(u32 id, u32 flags)
 static void madt_entry(const u8 *e)
 {
     switch (e[0]) {
-    case 0: /* local APIC */
-        add_cpu(e[3], (u32)get(e + 4, 4));
-        break;
+    case 0: /* local APIC */ add_cpu(e[3], (u32)get(e + 4, 4)); break;
     case 1: /* I/O APIC: the first one has the ISA interrupts */
         if (!acpi.ioapic_pa) {
             acpi.ioapic_pa = get(e + 4, 4);
@@ -71,12 +71,8 @@ static void madt_entry(const u8 *e)
             acpi.irq_flags[e[3]] = (u16)get(e + 8, 2);
         }
         break;
-    case 5: /* local APIC address override */
-        acpi.lapic_pa = get(e + 4, 8);
-        break;
-    case 9: /* local x2APIC */
-        add_cpu((u32)get(e + 4, 4), (u32)get(e + 8, 4));
-        break;
+    case 5: /* local APIC address override */ acpi.lapic_pa = get(e + 4, 8); break;
+    case 9: /* local x2APIC */ add_cpu((u32)get(e + 4, 4), (u32)get(e + 8, 4)); break;
     }
 }
 
@@ -126,9 +122,7 @@ static void cpu_affinity(u32 id, u32 domain, u32 flags)
 static void srat_entry(const u8 *e)
 {
     switch (e[0]) {
-    case 0:
-        cpu_affinity(e[3], e[2] | (u32)get(e + 9, 3) << 8, (u32)get(e + 4, 4));
-        break;
+    case 0: cpu_affinity(e[3], e[2] | (u32)get(e + 9, 3) << 8, (u32)get(e + 4, 4)); break;
     case 1:
         if (!(get(e + 28, 4) & 1) || !get(e + 16, 8) || acpi.nmemory == K_COUNT(acpi.memory))
             break;
@@ -136,9 +130,7 @@ static void srat_entry(const u8 *e)
         acpi.memory[acpi.nmemory].len = get(e + 16, 8);
         acpi.memory[acpi.nmemory++].node = node_of_domain((u32)get(e + 2, 4));
         break;
-    case 2:
-        cpu_affinity((u32)get(e + 8, 4), (u32)get(e + 4, 4), (u32)get(e + 12, 4));
-        break;
+    case 2: cpu_affinity((u32)get(e + 8, 4), (u32)get(e + 4, 4), (u32)get(e + 12, 4)); break;
     }
 }
 

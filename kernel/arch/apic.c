@@ -45,7 +45,8 @@ static volatile u32 *map_device(u64 pa)
     enum quire_status s = quire_ioremap(Q_PA(pa), 4096, QUIRE_UNCACHED, &at);
 
     if (s != QUIRE_OK)
-        kpanic("no mapping for the interrupt controller at %#lx: %s", (unsigned long)pa, quire_status_text(s));
+        kpanic("no mapping for the interrupt controller at %#lx: %s", (unsigned long)pa,
+               quire_status_text(s));
     return (volatile u32 *)at.v;
 }
 
@@ -140,7 +141,7 @@ void ioapic_route(unsigned isa_irq, u8 vector, unsigned cpu)
 
     if (!ioapic)
         return;
-    low |= (flags & 3) == 3 ? 1u << 13 : 0;       /* active low */
+    low |= (flags & 3) == 3 ? 1u << 13 : 0;      /* active low */
     low |= (flags >> 2 & 3) == 3 ? 1u << 15 : 0; /* level */
     ioapic_write(0x10 + pin * 2 + 1, cpus[cpu].apic_id << 24);
     ioapic_write(0x10 + pin * 2, low);

@@ -71,10 +71,12 @@ static void add_memory(const struct hvm_start_info *si)
     if (si->version < 1 || !si->memmap_entries)
         kpanic("the loader gives no memory map (PVH start info version %u)", si->version);
     for (u32 i = 0; i < si->memmap_entries; i++) {
-        enum quire_status s = quire_memmap_add(&boot_memmap, Q_PA(e[i].addr), e[i].size, kind_of(e[i].type));
+        enum quire_status s =
+            quire_memmap_add(&boot_memmap, Q_PA(e[i].addr), e[i].size, kind_of(e[i].type));
 
         if (s != QUIRE_OK)
-            printk("memory map: entry %u at %#lx ignored: %s", i, (unsigned long)e[i].addr, quire_status_text(s));
+            printk("memory map: entry %u at %#lx ignored: %s", i, (unsigned long)e[i].addr,
+                   quire_status_text(s));
     }
 }
 
@@ -113,7 +115,8 @@ void bootmap_build(u32 start_info_pa)
 bool bare_boot_table(void *ctx, q_pa *out)
 {
     (void)ctx;
-    if (quire_memmap_alloc(&boot_memmap, 4096, 4096, 1ull << 32, 0, "kernel page tables", out) != QUIRE_OK)
+    if (quire_memmap_alloc(&boot_memmap, 4096, 4096, 1ull << 32, 0, "kernel page tables", out) !=
+        QUIRE_OK)
         return false;
     qport_clear_page(quire_ptr_of_pa(*out));
     return true;
@@ -122,11 +125,12 @@ bool bare_boot_table(void *ctx, q_pa *out)
 static void map(u64 va, u64 pa, u64 len, unsigned prot)
 {
     unsigned shift = cpu_features & CPU_GBPAGES ? 30 : 21;
-    enum quire_status s = quire_pt_boot_map(kernel_root, va, Q_PA(pa), len, prot | QUIRE_GLOBAL, QUIRE_CACHED, shift,
-                                            bare_boot_table, NULL);
+    enum quire_status s = quire_pt_boot_map(kernel_root, va, Q_PA(pa), len, prot | QUIRE_GLOBAL,
+                                            QUIRE_CACHED, shift, bare_boot_table, NULL);
 
     if (s != QUIRE_OK)
-        kpanic("kernel map of %#lx, %lu bytes: %s", (unsigned long)va, (unsigned long)len, quire_status_text(s));
+        kpanic("kernel map of %#lx, %lu bytes: %s", (unsigned long)va, (unsigned long)len,
+               quire_status_text(s));
 }
 
 static void map_direct(u64 from, u64 to, unsigned prot)
@@ -163,10 +167,10 @@ static void map_ram(void)
 
 static void map_image(void)
 {
-    map((u64)kernel_text_start, image_pa(kernel_text_start), (u64)(kernel_text_end - kernel_text_start),
-        QUIRE_READ | QUIRE_EXEC);
-    map((u64)kernel_rodata_start, image_pa(kernel_rodata_start), (u64)(kernel_rodata_end - kernel_rodata_start),
-        QUIRE_READ);
+    map((u64)kernel_text_start, image_pa(kernel_text_start),
+        (u64)(kernel_text_end - kernel_text_start), QUIRE_READ | QUIRE_EXEC);
+    map((u64)kernel_rodata_start, image_pa(kernel_rodata_start),
+        (u64)(kernel_rodata_end - kernel_rodata_start), QUIRE_READ);
     map((u64)kernel_data_start, image_pa(kernel_data_start), (u64)(kernel_end - kernel_data_start),
         QUIRE_READ | QUIRE_WRITE);
 }
@@ -174,11 +178,12 @@ static void map_image(void)
 static void set_nodes(void)
 {
     for (unsigned i = 0; i < acpi.nmemory; i++) {
-        enum quire_status s = quire_memmap_set_node(&boot_memmap, Q_PA(acpi.memory[i].base), acpi.memory[i].len,
-                                                    acpi.memory[i].node);
+        enum quire_status s = quire_memmap_set_node(&boot_memmap, Q_PA(acpi.memory[i].base),
+                                                    acpi.memory[i].len, acpi.memory[i].node);
 
         if (s != QUIRE_OK)
-            printk("memory map: node of %#lx: %s", (unsigned long)acpi.memory[i].base, quire_status_text(s));
+            printk("memory map: node of %#lx: %s", (unsigned long)acpi.memory[i].base,
+                   quire_status_text(s));
     }
 }
 
@@ -199,13 +204,14 @@ void bootmap_report(void)
     for (u32 i = 0; i < boot_memmap.n; i++) {
         const struct quire_mem_range *r = &boot_memmap.ranges[i];
 
-        printk("memory: [%#014lx, %#014lx) %s, node %u", (unsigned long)r->base.v, (unsigned long)(r->base.v + r->len),
-               kinds[r->kind], r->kind == QUIRE_MEM_USABLE ? r->node : 0);
+        printk("memory: [%#014lx, %#014lx) %s, node %u", (unsigned long)r->base.v,
+               (unsigned long)(r->base.v + r->len), kinds[r->kind],
+               r->kind == QUIRE_MEM_USABLE ? r->node : 0);
     }
     for (u32 i = 0; i < boot_memmap.nreserved; i++) {
         const struct quire_mem_range *r = &boot_memmap.reserved[i];
 
-        printk("memory: [%#014lx, %#014lx) kept for %s", (unsigned long)r->base.v, (unsigned long)(r->base.v + r->len),
-               r->owner);
+        printk("memory: [%#014lx, %#014lx) kept for %s", (unsigned long)r->base.v,
+               (unsigned long)(r->base.v + r->len), r->owner);
     }
 }

@@ -1,15 +1,15 @@
 /*
- * arch/clock.c - time: the TSC as the clock, measured once against the ACPI timer (or the PIT), and the CMOS
- * clock for the date.
+ * arch/clock.c - time: the TSC as the clock, measured once against the ACPI timer (or the PIT),
+ * and the CMOS clock for the date.
  *
- * ktime_ns() is a subtraction, a multiplication and a shift.  All CPUs' TSCs are taken to run together, as they
- * do on everything since 2008 and in QEMU.
+ * ktime_ns() is a subtraction, a multiplication and a shift.  All CPUs' TSCs are taken to run
+ * together, as they do on everything since 2008 and in QEMU.
  */
 #include "cpu.h"
 #include "ktime.h"
 
-#define PM_HZ  3579545ull
-#define PIT_HZ 1193182ull
+#define PM_HZ     3579545ull
+#define PIT_HZ    1193182ull
 #define WINDOW_MS 5
 
 static u64 tsc_base, ns_mult; /* ns = ticks * ns_mult >> 32 */
@@ -17,7 +17,10 @@ static u64 real_base_ns;      /* 1970 to boot */
 static i64 real_shift_ns;     /* clock_settime */
 
 u64 ktime_ns(void) { return (u64)((unsigned __int128)(rdtsc() - tsc_base) * ns_mult >> 32); }
-u64 krealtime_ns(void) { return real_base_ns + ktime_ns() + (u64)__atomic_load_n(&real_shift_ns, __ATOMIC_RELAXED); }
+u64 krealtime_ns(void)
+{
+    return real_base_ns + ktime_ns() + (u64)__atomic_load_n(&real_shift_ns, __ATOMIC_RELAXED);
+}
 
 void krealtime_set(u64 ns)
 {
@@ -45,7 +48,8 @@ struct sample {
     u32 reference, timer;
 };
 
-/* All three counters as close together as can be had in a few tries: a hypervisor may interrupt us. */
+/* All three counters as close together as can be had in a few tries: a hypervisor may interrupt
+ * us. */
 static struct sample sample_take(u32 (*read)(void))
 {
     struct sample best = {0};
@@ -94,7 +98,8 @@ static u8 cmos(u8 reg)
 
 static u64 days_since_1970(u64 y, u64 m, u64 d)
 {
-    /* years from March; era of 400 years (Howard Hinnant, "chrono-compatible low-level date algorithms") */
+    /* years from March; era of 400 years (Howard Hinnant, "chrono-compatible low-level date
+     * algorithms") */
     u64 era, yoe, doy;
 
     y -= m <= 2;

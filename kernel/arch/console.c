@@ -1,6 +1,6 @@
 /*
- * arch/console.c - where the log and the programs' output go: COM1, or isa-debugcon ports named on the
- * command line (quire.log, quire.out, quire.err), which take any bytes at once.
+ * arch/console.c - where the log and the programs' output go: COM1, or isa-debugcon ports named on
+ * the command line (quire.log, quire.out, quire.err), which take any bytes at once.
  */
 #include "cmdline.h"
 #include "cpu.h"

@@ -1,14 +1,15 @@
 /*
  * arch/cpu.c - descriptor tables, control registers, features, vector state.
  *
- * Each CPU has a GDT, a TSS and three emergency stacks (double fault, NMI and machine check, debug).  Those
- * of the boot CPU are static, so that a fault of the very first lines already has somewhere to go.
+ * Each CPU has a GDT, a TSS and three emergency stacks (double fault, NMI and machine check,
+ * debug).  Those of the boot CPU are static, so that a fault of the very first lines already has
+ * somewhere to go.
  */
 #include "cpu.h"
 #include <quire/heap.h>
 #include <quire/kva.h>
 
-#define EMERGENCY_STACK 8192
+#define EMERGENCY_STACK  8192
 #define IST_DOUBLE_FAULT 1
 #define IST_NMI          2
 #define IST_DEBUG        3
@@ -44,11 +45,15 @@ static void idt_build(void)
 {
     for (unsigned v = 0; v < 256; v++) {
         u64 at = (u64)vector_stubs + v * 16;
-        unsigned ist = v == 8 ? IST_DOUBLE_FAULT : v == 2 || v == 18 ? IST_NMI : v == 1 ? IST_DEBUG : 0;
+        unsigned ist = v == 8              ? IST_DOUBLE_FAULT
+                       : v == 2 || v == 18 ? IST_NMI
+                       : v == 1            ? IST_DEBUG
+                                           : 0;
         /* int3 and into may be said by programs */
         u8 type = v == 3 || v == 4 ? 0xee : 0x8e;
 
-        idt[v] = (struct idt_gate){(u16)at, SEL_KERNEL_CS, (u8)ist, type, (u16)(at >> 16), (u32)(at >> 32), 0};
+        idt[v] = (struct idt_gate){(u16)at,         SEL_KERNEL_CS,   (u8)ist, type,
+                                   (u16)(at >> 16), (u32)(at >> 32), 0};
     }
 }
 
@@ -72,7 +77,8 @@ static void tables_fill(struct cpu_tables *t)
     t->gdt[SEL_USER32_CS / 8] = 0x00cffb000000ffff;
     t->gdt[SEL_USER_DS / 8] = 0x00cff3000000ffff;
     t->gdt[SEL_USER_CS / 8] = 0x00affb000000ffff;
-    t->gdt[SEL_TSS / 8] = (sizeof(struct tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
+    t->gdt[SEL_TSS / 8] = (sizeof(struct tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 |
+                          (base >> 24 & 0xff) << 56;
     t->gdt[SEL_TSS / 8 + 1] = base >> 32;
     t->tss = (struct tss){.iomap = sizeof(struct tss)};
     for (unsigned i = 0; i < 3; i++)
@@ -213,7 +219,8 @@ static void save(void *area)
         __asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");
 }
 
-/* False: the area holds what no CPU saved (a program may write what it likes into a signal frame). */
+/* False: the area holds what no CPU saved (a program may write what it likes into a signal
+ * frame). */
 static bool load(const void *area)
 {
     bool ok = false;

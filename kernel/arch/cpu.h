@@ -31,31 +31,34 @@ struct runqueue {
 struct timer_base {
     struct kspin lock;
     struct ktimer *root, *running; /* running: whose fn is being called */
-    u64 programmed_ns; /* when the local timer will fire; ~0: not */
-    u64 tick_ns;       /* next scheduler tick; ~0: none */
+    u64 programmed_ns;             /* when the local timer will fire; ~0: not */
+    u64 tick_ns;                   /* next scheduler tick; ~0: none */
 };
 
 struct cpu {
     /* entry.S and ports/bare know these offsets */
     struct task *task; /* 0: the running one */
-    u32 index;            /* 8 */
+    u32 index;         /* 8 */
     u32 apic_id;
     u64 kstack;   /* 16: top of the current task's stack */
     u64 user_rsp; /* 24: scratch of syscall_entry */
 
     struct tss *tss;
     struct cpu *self;
-    u32 online;      /* atomic */
+    u32 online; /* atomic */
     u32 node;
     u32 call_pending; /* atomic; of smp_call_all */
     struct runqueue rq;
     struct timer_base timers;
-    u64 mm_ns[2], mm_calls[2]; /* quire.report: time in faults, in memory system calls (TSC ticks) */
+    u64 mm_ns[2],
+        mm_calls[2]; /* quire.report: time in faults, in memory system calls (TSC ticks) */
     u64 user_samples, kernel_samples;
 } __attribute__((aligned(64)));
 
-_Static_assert(offsetof(struct cpu, task) == CPU_CURRENT && offsetof(struct cpu, index) == CPU_INDEX &&
-                   offsetof(struct cpu, kstack) == CPU_KSTACK && offsetof(struct cpu, user_rsp) == CPU_USER_RSP,
+_Static_assert(offsetof(struct cpu, task) == CPU_CURRENT &&
+                   offsetof(struct cpu, index) == CPU_INDEX &&
+                   offsetof(struct cpu, kstack) == CPU_KSTACK &&
+                   offsetof(struct cpu, user_rsp) == CPU_USER_RSP,
                "entry.S");
 
 extern struct cpu cpus[K_MAX_CPUS];
@@ -64,11 +67,19 @@ extern unsigned cpu_count; /* known to firmware; those online: cpus_online() */
 static inline struct cpu *this_cpu(void) { return &cpus[qport_cpu()]; }
 
 /* ---- cpu.c ---- */
-enum { CPU_NX = 1, CPU_ERMS = 2, CPU_GBPAGES = 4, CPU_RDRAND = 8, CPU_X2APIC = 16, CPU_TSC_DEADLINE = 32, CPU_XSAVE = 64 };
+enum {
+    CPU_NX = 1,
+    CPU_ERMS = 2,
+    CPU_GBPAGES = 4,
+    CPU_RDRAND = 8,
+    CPU_X2APIC = 16,
+    CPU_TSC_DEADLINE = 32,
+    CPU_XSAVE = 64
+};
 extern u32 cpu_features;
-void cpu_early_init(void);              /* boot CPU: %gs, GDT, IDT, TSS on static stacks */
-void cpu_init(struct cpu *c);           /* this CPU: tables and control registers */
-int cpu_prepare(struct cpu *c);         /* memory for another CPU's tables: 0 or -ENOMEM */
+void cpu_early_init(void);      /* boot CPU: %gs, GDT, IDT, TSS on static stacks */
+void cpu_init(struct cpu *c);   /* this CPU: tables and control registers */
+int cpu_prepare(struct cpu *c); /* memory for another CPU's tables: 0 or -ENOMEM */
 void cpu_load_idt(void);
 const char *cpu_vendor(void);
 
@@ -128,7 +139,8 @@ void ioapic_route(unsigned isa_irq, u8 vector, unsigned cpu);
 
 /* ---- smp.c ---- */
 void smp_boot(void);
-/* fn on every other online CPU, in interrupt context; returns when all have done it.  Task context. */
+/* fn on every other online CPU, in interrupt context; returns when all have done it.  Task
+ * context. */
 void smp_call_others(void (*fn)(void *), void *arg);
 void smp_call_interrupt(void);
 void smp_kick(unsigned cpu); /* make it look at its run queue and timers */

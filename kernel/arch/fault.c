@@ -17,7 +17,10 @@ enum { SIGBUS = 7, SIGSEGV = 11, SEGV_MAPERR = 1, SEGV_ACCERR = 2, BUS_ADRERR = 
 #define PF_RSVD    8u
 #define PF_FETCH   16u
 
-static unsigned access_of(u64 err) { return err & PF_FETCH ? QUIRE_EXEC : err & PF_WRITE ? QUIRE_WRITE : QUIRE_READ; }
+static unsigned access_of(u64 err)
+{
+    return err & PF_FETCH ? QUIRE_EXEC : err & PF_WRITE ? QUIRE_WRITE : QUIRE_READ;
+}
 
 static enum quire_status fault(u64 addr, u64 err)
 {
@@ -28,7 +31,8 @@ static enum quire_status fault(u64 addr, u64 err)
     return s;
 }
 
-/* Out of memory: kill the worst and try again; *s is the last answer.  False: we were chosen ourselves. */
+/* Out of memory: kill the worst and try again; *s is the last answer.  False: we were chosen
+ * ourselves. */
 static bool out_of_memory(u64 addr, u64 err, enum quire_status *s)
 {
     while (*s == QUIRE_NO_MEMORY) {
@@ -41,7 +45,8 @@ static bool out_of_memory(u64 addr, u64 err, enum quire_status *s)
     return true;
 }
 
-static __attribute__((noinline)) void fault_failed(struct regs *r, u64 addr, u64 err, enum quire_status s)
+static __attribute__((noinline)) void fault_failed(struct regs *r, u64 addr, u64 err,
+                                                   enum quire_status s)
 {
     struct task *t = current;
 
@@ -52,16 +57,10 @@ static __attribute__((noinline)) void fault_failed(struct regs *r, u64 addr, u64
     t->trap_err = (u32)err;
     t->trap_addr = addr;
     switch (s) {
-    case QUIRE_SEGV_ACCERR:
-        signal_fault(SIGSEGV, SEGV_ACCERR, addr);
-        break;
+    case QUIRE_SEGV_ACCERR: signal_fault(SIGSEGV, SEGV_ACCERR, addr); break;
     case QUIRE_BUS_ADRERR:
-    case QUIRE_IO:
-        signal_fault(SIGBUS, BUS_ADRERR, addr);
-        break;
-    default:
-        signal_fault(SIGSEGV, SEGV_MAPERR, addr);
-        break;
+    case QUIRE_IO: signal_fault(SIGBUS, BUS_ADRERR, addr); break;
+    default: signal_fault(SIGSEGV, SEGV_MAPERR, addr); break;
     }
 }
 

@@ -1,13 +1,13 @@
 /*
  * arch/serial.c - COM1, a 16550: output by polling, input by interrupt.
  *
- * With quire.stdin=dle the stream carries a little more than bytes: DLE 'e' ends the input, DLE 'c' is a
- * keyboard interrupt, DLE DLE one DLE.
+ * With quire.stdin=dle the stream carries a little more than bytes: DLE 'e' ends the input, DLE
+ * 'c' is a keyboard interrupt, DLE DLE one DLE.
  */
 #include "cpu.h"
 #include "fs.h"
 
-#define COM1 0x3f8
+#define COM1     0x3f8
 #define REG_DATA 0
 #define REG_IER  1
 #define REG_FCR  2
@@ -22,12 +22,13 @@
 static bool present, dle_mode, dle_seen;
 static bool stopped; /* no room for input: its interrupt is off */
 static struct kspin lock;
-static int early = -1; /* the byte that had come before the FIFO was on, which turning it on drops */
+static int early =
+    -1; /* the byte that had come before the FIFO was on, which turning it on drops */
 
 /*
- * Turning the FIFO on drops what was received before, and input may have been waiting since the machine was switched
- * on.  In loop-back mode taking the waiting byte does not invite the next one (QEMU), so nothing
- * arrives before the FIFO is on.
+ * Turning the FIFO on drops what was received before, and input may have been waiting since the
+ * machine was switched on.  In loop-back mode taking the waiting byte does not invite the next one
+ * (QEMU), so nothing arrives before the FIFO is on.
  */
 static void fifo_on(void)
 {
@@ -87,8 +88,8 @@ static void take(u8 c)
 }
 
 /*
- * Take what has come, as long as the terminal has room; then leave the rest in the device, whose other end waits.
- * With no room the interrupt is turned off until a reader has made some.
+ * Take what has come, as long as the terminal has room; then leave the rest in the device, whose
+ * other end waits. With no room the interrupt is turned off until a reader has made some.
  */
 void serial_interrupt(void)
 {

@@ -42,7 +42,7 @@ static bool start(struct cpu *c)
     apic_ipi_raw(c->apic_id, 0x4500);
     delay_us(under_hypervisor() ? 50 : 10000);
     for (int sipi = 0; sipi < 2; sipi++) {
-        u64 end = ktime_ns() + (sipi ? 500000000 : 20000000);
+        u64 end = ktime_ns() + (sipi ? 3000000000 : 20000000);
 
         apic_ipi_raw(c->apic_id, 0x4600 | TRAMPOLINE >> 12);
         while (ktime_ns() < end) {
@@ -51,6 +51,8 @@ static bool start(struct cpu *c)
             qport_relax();
         }
     }
+    /* A busy host may be late beyond that: put it back, lest it starts when its stack is another's. */
+    apic_ipi_raw(c->apic_id, 0x4500);
     return false;
 }
 
@@ -74,7 +76,8 @@ void smp_boot(void)
 {
     unsigned next = 1;
 
-    memcpy(quire_ptr_of_pa(Q_PA(TRAMPOLINE)), trampoline_start, (size_t)(trampoline_end - trampoline_start));
+    memcpy(quire_ptr_of_pa(Q_PA(TRAMPOLINE)), trampoline_start,
+           (size_t)(trampoline_end - trampoline_start));
     for (unsigned i = 0; i < acpi.ncpus && next < K_MAX_CPUS; i++) {
         struct cpu *c = &cpus[next];
 

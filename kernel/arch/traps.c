@@ -10,9 +10,22 @@
 #include <quire/pt.h>
 
 enum {
-    SIGILL = 4, SIGTRAP = 5, SIGBUS = 7, SIGFPE = 8, SIGSEGV = 11,
-    ILL_ILLOPN = 2, FPE_INTDIV = 1, FPE_FLTDIV = 3, FPE_FLTOVF, FPE_FLTUND, FPE_FLTRES, FPE_FLTINV,
-    TRAP_BRKPT = 1, TRAP_TRACE = 2, BUS_ADRALN = 1, SI_KERNEL = 0x80
+    SIGILL = 4,
+    SIGTRAP = 5,
+    SIGBUS = 7,
+    SIGFPE = 8,
+    SIGSEGV = 11,
+    ILL_ILLOPN = 2,
+    FPE_INTDIV = 1,
+    FPE_FLTDIV = 3,
+    FPE_FLTOVF,
+    FPE_FLTUND,
+    FPE_FLTRES,
+    FPE_FLTINV,
+    TRAP_BRKPT = 1,
+    TRAP_TRACE = 2,
+    BUS_ADRALN = 1,
+    SI_KERNEL = 0x80
 };
 
 extern const u64 ex_table_start[][2], ex_table_end[][2];
@@ -54,7 +67,8 @@ static void print_frame(const char *what, u64 addr)
     u64 off = 0;
     const char *name = ksym_name(addr, &off);
 
-    printk("  %s %#018lx %s+%#lx", what, (unsigned long)addr, name ? name : "?", (unsigned long)off);
+    printk("  %s %#018lx %s+%#lx", what, (unsigned long)addr, name ? name : "?",
+           (unsigned long)off);
 }
 
 /* Does a call instruction end at addr?  (e8 rel32, or ff /2 of 2, 3, 6 or 7 bytes) */
@@ -64,8 +78,9 @@ static bool after_call(u64 addr)
 
     if (addr < (u64)kernel_text_start + 8 || addr >= (u64)kernel_text_end)
         return false;
-    return p[-5] == 0xe8 || (p[-2] == 0xff && (p[-1] & 0x38) == 0x10) || (p[-3] == 0xff && (p[-2] & 0x38) == 0x10) ||
-           (p[-6] == 0xff && (p[-5] & 0x38) == 0x10) || (p[-7] == 0xff && (p[-6] & 0x38) == 0x10);
+    return p[-5] == 0xe8 || (p[-2] == 0xff && (p[-1] & 0x38) == 0x10) ||
+           (p[-3] == 0xff && (p[-2] & 0x38) == 0x10) || (p[-6] == 0xff && (p[-5] & 0x38) == 0x10) ||
+           (p[-7] == 0xff && (p[-6] & 0x38) == 0x10);
 }
 
 static bool readable(u64 va)
@@ -80,8 +95,8 @@ static bool readable(u64 va)
 
 /*
  * Code is compiled without frame pointers (they cost instructions in every call), so the stack is
- * searched for return addresses: words that point into the text just behind a call.  Stale ones may be
- * among them.
+ * searched for return addresses: words that point into the text just behind a call.  Stale ones
+ * may be among them.
  */
 void print_backtrace(u64 rsp, u64 rip)
 {
@@ -106,7 +121,8 @@ static void print_regs(const struct regs *r)
     printk("  rsi %016lx rdi %016lx rbp %016lx rsp %016lx", r->rsi, r->rdi, r->rbp, r->rsp);
     printk("  r8  %016lx r9  %016lx r10 %016lx r11 %016lx", r->r8, r->r9, r->r10, r->r11);
     printk("  r12 %016lx r13 %016lx r14 %016lx r15 %016lx", r->r12, r->r13, r->r14, r->r15);
-    printk("  rip %016lx cs %02lx rflags %06lx cr2 %016lx cr3 %016lx", r->rip, r->cs, r->rflags, read_cr2(), read_cr3());
+    printk("  rip %016lx cs %02lx rflags %06lx cr2 %016lx cr3 %016lx", r->rip, r->cs, r->rflags,
+           read_cr2(), read_cr3());
 }
 
 static void panic_begin(void)
@@ -121,10 +137,7 @@ static void panic_begin(void)
     apic_nmi_others();
 }
 
-static _Noreturn void panic_end(void)
-{
-    power_off(0x7f);
-}
+static _Noreturn void panic_end(void) { power_off(0x7f); }
 
 static void print_where(void)
 {
@@ -166,11 +179,28 @@ _Noreturn void kpanic(const char *fmt, ...)
 
 /* ---- exceptions ---- */
 
-static const char *const names[] = {
-    "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range", "invalid opcode", "no FPU",
-    "double fault", "coprocessor overrun", "invalid TSS", "segment not present", "stack fault", "general protection",
-    "page fault", "reserved", "x87 error", "alignment check", "machine check", "SIMD error", "virtualization",
-    "control protection"};
+static const char *const names[] = {"divide error",
+                                    "debug",
+                                    "NMI",
+                                    "breakpoint",
+                                    "overflow",
+                                    "bound range",
+                                    "invalid opcode",
+                                    "no FPU",
+                                    "double fault",
+                                    "coprocessor overrun",
+                                    "invalid TSS",
+                                    "segment not present",
+                                    "stack fault",
+                                    "general protection",
+                                    "page fault",
+                                    "reserved",
+                                    "x87 error",
+                                    "alignment check",
+                                    "machine check",
+                                    "SIMD error",
+                                    "virtualization",
+                                    "control protection"};
 
 /* From the x87 or SSE status bits that are not masked (Intel SDM vol. 1, 8.5, 11.5). */
 static int fpe_code(unsigned vec)
@@ -200,9 +230,7 @@ static void user_exception(unsigned vec, struct regs *r, u64 err)
     t->trap_err = (u32)err;
     t->trap_addr = 0;
     switch (vec) {
-    case 0:
-        signal_fault(SIGFPE, FPE_INTDIV, r->rip);
-        break;
+    case 0: signal_fault(SIGFPE, FPE_INTDIV, r->rip); break;
     case 1: {
         u64 dr6;
 
@@ -211,25 +239,13 @@ static void user_exception(unsigned vec, struct regs *r, u64 err)
         signal_fault(SIGTRAP, dr6 & 0x4000 ? TRAP_TRACE : TRAP_BRKPT, r->rip);
         break;
     }
-    case 3:
-        signal_fault(SIGTRAP, SI_KERNEL, 0);
-        break;
-    case 6:
-        signal_fault(SIGILL, ILL_ILLOPN, r->rip);
-        break;
+    case 3: signal_fault(SIGTRAP, SI_KERNEL, 0); break;
+    case 6: signal_fault(SIGILL, ILL_ILLOPN, r->rip); break;
     case 16:
-    case 19:
-        signal_fault(SIGFPE, fpe_code(vec), r->rip);
-        break;
-    case 12:
-        signal_fault(SIGBUS, SI_KERNEL, 0);
-        break;
-    case 17:
-        signal_fault(SIGBUS, BUS_ADRALN, 0);
-        break;
-    default:
-        signal_fault(SIGSEGV, SI_KERNEL, 0);
-        break;
+    case 19: signal_fault(SIGFPE, fpe_code(vec), r->rip); break;
+    case 12: signal_fault(SIGBUS, SI_KERNEL, 0); break;
+    case 17: signal_fault(SIGBUS, BUS_ADRALN, 0); break;
+    default: signal_fault(SIGSEGV, SI_KERNEL, 0); break;
     }
 }
 
@@ -266,7 +282,8 @@ static void exception(unsigned vec, struct regs *r, u64 err)
     }
     if (extable_fixup(r))
         return;
-    die(r, "%s in the kernel, error %#lx", vec < K_COUNT(names) ? names[vec] : "unknown exception", (unsigned long)err);
+    die(r, "%s in the kernel, error %#lx", vec < K_COUNT(names) ? names[vec] : "unknown exception",
+        (unsigned long)err);
 }
 
 static void interrupt(unsigned vec, struct regs *r)
@@ -292,8 +309,7 @@ static void interrupt(unsigned vec, struct regs *r)
         apic_eoi();
         serial_interrupt();
         break;
-    case VEC_SPURIOUS:
-        break;
+    case VEC_SPURIOUS: break;
     default:
         apic_eoi();
         printk("interrupt %u: nobody's", vec);
@@ -312,7 +328,8 @@ void trap_dispatch(unsigned vec, struct regs *r, u64 err)
 
 /* ---- the way back to user mode ---- */
 
-/* Registers that something in the kernel may have set (signal frames, exec): only what a program may have. */
+/* Registers that something in the kernel may have set (signal frames, exec): only what a program
+ * may have. */
 static void clean_regs(struct regs *r)
 {
     r->cs = SEL_USER_CS;

@@ -1,13 +1,15 @@
 /*
  * arch/uaccess.c - access to user memory.  Contracts: uaccess.h.
  *
- * A fault on one of these instructions is first given to the space (fault.c), which may bring the page; only if
- * that fails does execution go on at the fix-up, with what is left to do still in the registers.
+ * A fault on one of these instructions is first given to the space (fault.c), which may bring the
+ * page; only if that fails does execution go on at the fix-up, with what is left to do still in
+ * the registers.
  */
 #include "uaccess.h"
 #include "x86.h"
 
-/* Words, then the odd bytes; a word that faults is tried again bytewise, so that the count is exact. */
+/* Words, then the odd bytes; a word that faults is tried again bytewise, so that the count is
+ * exact. */
 static inline size_t copy(void *to, const void *from, size_t n)
 {
     size_t left = n >> 3;
@@ -46,7 +48,10 @@ int copy_from_user(void *to, u64 from, size_t n)
     return -EFAULT;
 }
 
-int copy_to_user(u64 to, const void *from, size_t n) { return copy_to_user_part(to, from, n) ? -EFAULT : 0; }
+int copy_to_user(u64 to, const void *from, size_t n)
+{
+    return copy_to_user_part(to, from, n) ? -EFAULT : 0;
+}
 
 int clear_user(u64 at, size_t n)
 {
@@ -69,28 +74,28 @@ int clear_user(u64 at, size_t n)
     return left ? -EFAULT : 0;
 }
 
-#define GET(v, type, from)                                                     \
-    ({                                                                         \
-        int err_ = -EFAULT;                                                    \
-        __asm__ volatile("1: mov %[mem], %[val]\n"                             \
-                         "   xorl %[err], %[err]\n"                            \
-                         "2:\n" EX_TABLE("1b", "2b")                           \
-                         : [err] "+r"(err_), [val] "=&r"(v)                    \
-                         : [mem] "m"(*(const volatile type *)(from))           \
-                         : "cc");                                              \
-        err_;                                                                  \
+#define GET(v, type, from)                                           \
+    ({                                                               \
+        int err_ = -EFAULT;                                          \
+        __asm__ volatile("1: mov %[mem], %[val]\n"                   \
+                         "   xorl %[err], %[err]\n"                  \
+                         "2:\n" EX_TABLE("1b", "2b")                 \
+                         : [err] "+r"(err_), [val] "=&r"(v)          \
+                         : [mem] "m"(*(const volatile type *)(from)) \
+                         : "cc");                                    \
+        err_;                                                        \
     })
 
-#define PUT(to, type, v)                                                       \
-    ({                                                                         \
-        int err_ = -EFAULT;                                                    \
-        __asm__ volatile("1: mov %[val], %[mem]\n"                             \
-                         "   xorl %[err], %[err]\n"                            \
-                         "2:\n" EX_TABLE("1b", "2b")                           \
+#define PUT(to, type, v)                                                        \
+    ({                                                                          \
+        int err_ = -EFAULT;                                                     \
+        __asm__ volatile("1: mov %[val], %[mem]\n"                              \
+                         "   xorl %[err], %[err]\n"                             \
+                         "2:\n" EX_TABLE("1b", "2b")                            \
                          : [err] "+r"(err_), [mem] "=m"(*(volatile type *)(to)) \
-                         : [val] "r"(v)                                        \
-                         : "cc", "memory");                                    \
-        err_;                                                                  \
+                         : [val] "r"(v)                                         \
+                         : "cc", "memory");                                     \
+        err_;                                                                   \
     })
 
 static int get_byte(u8 *to, u64 from)
@@ -149,7 +154,8 @@ int cmpxchg_user_u32(u64 at, u32 expected, u32 desired, u32 *old)
     return err;
 }
 
-/* A word at a time while no byte of it is 0 (Mycroft's test), never across a page that may be missing. */
+/* A word at a time while no byte of it is 0 (Mycroft's test), never across a page that may be
+ * missing. */
 long strncpy_from_user(char *to, u64 from, size_t cap)
 {
     size_t n = 0;

@@ -111,11 +111,22 @@ static inline u64 rdtsc(void)
 }
 static inline void cpuid(u32 leaf, u32 sub, u32 out[4])
 {
-    __asm__ volatile("cpuid" : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3]) : "a"(leaf), "c"(sub));
+    __asm__ volatile("cpuid"
+                     : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3])
+                     : "a"(leaf), "c"(sub));
 }
-static inline void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port) : "memory"); }
-static inline void outw(u16 port, u16 v) { __asm__ volatile("outw %0, %1" : : "a"(v), "Nd"(port) : "memory"); }
-static inline void outl(u16 port, u32 v) { __asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port) : "memory"); }
+static inline void outb(u16 port, u8 v)
+{
+    __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port) : "memory");
+}
+static inline void outw(u16 port, u16 v)
+{
+    __asm__ volatile("outw %0, %1" : : "a"(v), "Nd"(port) : "memory");
+}
+static inline void outl(u16 port, u32 v)
+{
+    __asm__ volatile("outl %0, %1" : : "a"(v), "Nd"(port) : "memory");
+}
 static inline u8 inb(u16 port)
 {
     u8 v;
@@ -134,15 +145,18 @@ static inline void outsb(u16 port, const void *p, size_t n)
 {
     __asm__ volatile("rep outsb" : "+S"(p), "+c"(n) : "d"(port) : "memory");
 }
-#define READ_CR(n)                                                             \
-    static inline u64 read_cr##n(void)                                         \
-    {                                                                          \
-        u64 v;                                                                 \
-        __asm__ volatile("movq %%cr" #n ", %0" : "=r"(v));                     \
-        return v;                                                              \
+#define READ_CR(n)                                         \
+    static inline u64 read_cr##n(void)                     \
+    {                                                      \
+        u64 v;                                             \
+        __asm__ volatile("movq %%cr" #n ", %0" : "=r"(v)); \
+        return v;                                          \
     }
-#define WRITE_CR(n)                                                            \
-    static inline void write_cr##n(u64 v) { __asm__ volatile("movq %0, %%cr" #n : : "r"(v) : "memory"); }
+#define WRITE_CR(n)                                                 \
+    static inline void write_cr##n(u64 v)                           \
+    {                                                               \
+        __asm__ volatile("movq %0, %%cr" #n : : "r"(v) : "memory"); \
+    }
 READ_CR(0)
 READ_CR(2)
 READ_CR(3)

@@ -55,7 +55,8 @@ static void decode(char *to, size_t cap, const char *from, size_t n)
 
 static bool is_end(const char *w, size_t n) { return n == 2 && w[0] == '-' && w[1] == '-'; }
 
-/* The value of the last "name=value" or "" for a bare "name"; NULL if neither stands before "--". */
+/* The value of the last "name=value" or "" for a bare "name"; NULL if neither stands before
+ * "--". */
 static const char *find(const char *name, size_t *len)
 {
     size_t n, m = strlen(name);

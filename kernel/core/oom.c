@@ -1,9 +1,9 @@
 /*
  * core/oom.c - out of memory: one process dies so that the rest lives.
  *
- * Badness is what its death would give back, pages mapped and its page tables, moved by oom_score_adj in thousandths of
- * all memory (proc(5)); -1000 exempts.  Only one victim is being killed at a time: until its memory
- * is back, others who run dry wait for it.
+ * Badness is what its death would give back, pages mapped and its page tables, moved by
+ * oom_score_adj in thousandths of all memory (proc(5)); -1000 exempts.  Only one victim is being
+ * killed at a time: until its memory is back, others who run dry wait for it.
  */
 #include "arch/cpu.h"
 #include "signal.h"
@@ -71,15 +71,17 @@ bool oom_kill(void)
         return true;
     process_for_each(weigh, &c);
     if (!c.worst)
-        kpanic("out of memory and no process to kill: %lu of %lu pages free", (unsigned long)quire_free_pages(),
-               (unsigned long)quire_managed_pages());
+        kpanic("out of memory and no process to kill: %lu of %lu pages free",
+               (unsigned long)quire_free_pages(), (unsigned long)quire_managed_pages());
     flags = kspin_lock(&state_lock);
     dying_pid = c.worst->pid;
     dying_since_ns = ktime_ns();
     kspin_unlock(&state_lock, flags);
-    printk("quire: out of memory: killed pid %d (%s), score %ld, anonymous %lu KiB, files %lu KiB, tables %lu KiB, adj %d",
+    printk("quire: out of memory: killed pid %d (%s), score %ld, anonymous %lu KiB, files %lu KiB, "
+           "tables %lu KiB, adj %d",
            c.worst->pid, c.worst->threads ? c.worst->threads->comm : "?", (long)c.score,
-           (unsigned long)c.stats.rss_anon * 4, (unsigned long)(c.stats.rss_file + c.stats.rss_shared) * 4,
+           (unsigned long)c.stats.rss_anon * 4,
+           (unsigned long)(c.stats.rss_file + c.stats.rss_shared) * 4,
            (unsigned long)c.stats.tables * 4, c.worst->oom_score_adj);
     signal_kill(c.worst, SIGKILL);
     process_put(c.worst);

@@ -1,11 +1,11 @@
 /*
  * core/port.c - what the library asks of this kernel: the functions of include/quire/port.h.
  *
- * The struct page array is virtually one; physically it comes in leaves of 2 MiB, each of which describes
- * 256 MiB of memory.  A machine with much memory must not clear them all before the first program runs, so a
- * leaf is only reserved at boot; its first touch faults, and the fault clears and maps it.  The first leaf of each
- * GiB of the array is mapped at once: then all tables above the others exist, and the fault handler
- * allocates nothing.
+ * The struct page array is virtually one; physically it comes in leaves of 2 MiB, each of which
+ * describes 256 MiB of memory.  A machine with much memory must not clear them all before the
+ * first program runs, so a leaf is only reserved at boot; its first touch faults, and the fault
+ * clears and maps it.  The first leaf of each GiB of the array is mapped at once: then all tables
+ * above the others exist, and the fault handler allocates nothing.
  */
 #include "bare.h"
 #include "arch/cpu.h"
@@ -43,8 +43,9 @@ static enum quire_status leaf_map(u64 va, u64 pa, quire_table_source source)
 {
     for (u64 off = 0; off < LEAF; off += 4096)
         qport_clear_page(quire_ptr_of_pa(Q_PA(pa + off)));
-    return quire_pt_boot_map(kernel_root, va, Q_PA(pa), LEAF, QUIRE_READ | QUIRE_WRITE | QUIRE_GLOBAL, QUIRE_CACHED, 21,
-                             source, NULL);
+    return quire_pt_boot_map(kernel_root, va, Q_PA(pa), LEAF,
+                             QUIRE_READ | QUIRE_WRITE | QUIRE_GLOBAL, QUIRE_CACHED, 21, source,
+                             NULL);
 }
 
 static enum quire_status leaf_reserve(u64 va, unsigned node)
@@ -142,9 +143,9 @@ void qport_ipi(const uint64_t cpus_mask[QUIRE_MAX_CPUS / 64 + 1])
 uintptr_t qport_task_id(void) { return (uintptr_t)current; }
 
 /*
- * Sleepers on words: hashed wait queues.  A sleeper is on its queue before it looks at the word, and a waker changes the
- * word before it takes the queue's lock: either the sleeper sees the change or the waker sees the
- * sleeper.
+ * Sleepers on words: hashed wait queues.  A sleeper is on its queue before it looks at the word,
+ * and a waker changes the word before it takes the queue's lock: either the sleeper sees the
+ * change or the waker sees the sleeper.
  */
 struct word_waiter {
     struct word_waiter *next, **link;

@@ -1,6 +1,6 @@
 /*
- * core/printf.c - formatted output: %d %i %u %x %X %o %p %s %c %%, lengths hh h l ll z j t, flags - 0 + space
- * #, width and precision as numbers or '*'.  Anything else is copied as it stands.
+ * core/printf.c - formatted output: %d %i %u %x %X %o %p %s %c %%, lengths hh h l ll z j t, flags
+ * - 0 + space #, width and precision as numbers or '*'.  Anything else is copied as it stands.
  */
 #include "k.h"
 
@@ -126,7 +126,8 @@ static const char *parse_flags(const char *p, struct spec *f)
     }
 }
 
-/* One conversion; p is just past the '%'.  Returns where the text goes on, or NULL: not understood. */
+/* One conversion; p is just past the '%'.  Returns where the text goes on, or NULL: not
+ * understood. */
 static const char *convert(struct out *o, const char *p, va_list *ap)
 {
     struct spec f = {.precision = -1};
@@ -156,9 +157,7 @@ static const char *convert(struct out *o, const char *p, va_list *ap)
     case 'u':
     case 'x':
     case 'X':
-    case 'o':
-        put_number(o, &f, fetch(ap, longs, false), false);
-        break;
+    case 'o': put_number(o, &f, fetch(ap, longs, false), false); break;
     case 'p':
         f.conversion = 'x';
         f.alt = true;
@@ -175,11 +174,8 @@ static const char *convert(struct out *o, const char *p, va_list *ap)
         f.precision = 1;
         put_text(o, &f, text);
         break;
-    case '%':
-        put(o, '%');
-        break;
-    default:
-        return NULL;
+    case '%': put(o, '%'); break;
+    default: return NULL;
     }
     return p + 1;
 }

@@ -28,7 +28,8 @@ static void put_line(const char *p, size_t n)
 {
     u64 us = ktime_ns() / 1000;
     char stamp[32];
-    int m = ksnprintf(stamp, sizeof(stamp), "[%5lu.%06lu] ", (unsigned long)(us / 1000000), (unsigned long)(us % 1000000));
+    int m = ksnprintf(stamp, sizeof(stamp), "[%5lu.%06lu] ", (unsigned long)(us / 1000000),
+                      (unsigned long)(us % 1000000));
 
     ring_put(stamp, (size_t)m);
     ring_put(p, n);

@@ -55,14 +55,15 @@ static void print_memory(void)
     quire_object_totals(&files, &shared);
     quire_kva_stats(&kva);
     quire_tlb_stats(&tlb);
-    printk("quire: memory managed %lu start_free %lu free %lu lowest_free %lu pages", (unsigned long)quire_managed_pages(),
-           (unsigned long)start_free, (unsigned long)now, (unsigned long)lowest_free);
+    printk("quire: memory managed %lu start_free %lu free %lu lowest_free %lu pages",
+           (unsigned long)quire_managed_pages(), (unsigned long)start_free, (unsigned long)now,
+           (unsigned long)lowest_free);
     printk("quire: cache files %lu shared %lu pages", (unsigned long)files, (unsigned long)shared);
     printk("quire: tables %lu pages", (unsigned long)quire_pt_pages());
-    printk("quire: areas %lu bytes %lu stacks %lu", (unsigned long)kva.areas, (unsigned long)kva.bytes,
-           (unsigned long)kva.stacks);
-    printk("quire: tlb requests %lu ipis %lu local %lu", (unsigned long)tlb.requests, (unsigned long)tlb.ipis,
-           (unsigned long)tlb.local_flushes);
+    printk("quire: areas %lu bytes %lu stacks %lu", (unsigned long)kva.areas,
+           (unsigned long)kva.bytes, (unsigned long)kva.stacks);
+    printk("quire: tlb requests %lu ipis %lu local %lu", (unsigned long)tlb.requests,
+           (unsigned long)tlb.ipis, (unsigned long)tlb.local_flushes);
 }
 
 static void print_time(void)
@@ -76,7 +77,8 @@ static void print_time(void)
             ticks += cpus[i].mm_ns[k];
             n += cpus[i].mm_calls[k];
         }
-        printk("quire: time %s %lu in %lu ns", names[k], (unsigned long)n, (unsigned long)ktime_ticks_to_ns(ticks));
+        printk("quire: time %s %lu in %lu ns", names[k], (unsigned long)n,
+               (unsigned long)ktime_ticks_to_ns(ticks));
     }
     printk("quire: time uptime %lu ns", (unsigned long)ktime_ns());
 }
@@ -96,11 +98,13 @@ static void print_zones(void)
         int n = 0;
 
         for (unsigned o = 0; o <= QUIRE_MAX_ORDER; o++)
-            n += ksnprintf(orders + n, sizeof(orders) - (size_t)n, " %lu", (unsigned long)z.free_blocks[o]);
-        printk("quire: zone node %u %s present %lu managed %lu free %lu cached %lu allocs %lu frees %lu fails %lu locks %lu",
-               z.node, z.name, (unsigned long)z.present, (unsigned long)z.managed, (unsigned long)z.free,
-               (unsigned long)z.cached, (unsigned long)z.allocs, (unsigned long)z.frees, (unsigned long)z.fails,
-               (unsigned long)z.lock_acquisitions);
+            n += ksnprintf(orders + n, sizeof(orders) - (size_t)n, " %lu",
+                           (unsigned long)z.free_blocks[o]);
+        printk("quire: zone node %u %s present %lu managed %lu free %lu cached %lu allocs %lu "
+               "frees %lu fails %lu locks %lu",
+               z.node, z.name, (unsigned long)z.present, (unsigned long)z.managed,
+               (unsigned long)z.free, (unsigned long)z.cached, (unsigned long)z.allocs,
+               (unsigned long)z.frees, (unsigned long)z.fails, (unsigned long)z.lock_acquisitions);
         printk("quire: orders node %u %s%s", z.node, z.name, orders);
     }
 }
@@ -111,8 +115,16 @@ static char block_char(const struct quire_block_info *b)
     const struct {
         unsigned n;
         char c;
-    } kinds[] = {{(unsigned)b->free + b->cached, '.'}, {b->anon, 'a'}, {b->file, 'f'}, {b->huge, 'h'}, {b->slab, 's'},
-                 {b->table, 't'}, {b->kva, 'k'}, {b->reserved, 'r'}, {b->other, 'o'}, {b->absent, 'x'}};
+    } kinds[] = {{(unsigned)b->free + b->cached, '.'},
+                 {b->anon, 'a'},
+                 {b->file, 'f'},
+                 {b->huge, 'h'},
+                 {b->slab, 's'},
+                 {b->table, 't'},
+                 {b->kva, 'k'},
+                 {b->reserved, 'r'},
+                 {b->other, 'o'},
+                 {b->absent, 'x'}};
     unsigned best = 0;
 
     /* what is used shows, even where less than half is */
@@ -138,7 +150,8 @@ static void flush_blocks(struct block_line *l)
 
     l->kinds[l->n] = 0;
     if (l->n)
-        printk("quire: blocks %u %s %lu %s", l->node, zones[l->zone], (unsigned long)l->first, l->kinds);
+        printk("quire: blocks %u %s %lu %s", l->node, zones[l->zone], (unsigned long)l->first,
+               l->kinds);
     l->n = 0;
 }
 

@@ -1,10 +1,11 @@
 /*
  * core/rseq.c - restartable sequences: rseq(2).
  *
- * A thread may register a place in its memory where it always finds the number of the CPU that it runs on, and
- * where it says which stretch of code it is in that must not be interrupted.  After every switch, and
- * before a signal handler, the kernel writes the number and, if the thread was inside such a stretch, lets it go on at the
- * stretch's abort handler.  Sources: rseq(2), Linux's include/uapi/linux/rseq.h.
+ * A thread may register a place in its memory where it always finds the number of the CPU that it
+ * runs on, and where it says which stretch of code it is in that must not be interrupted.  After
+ * every switch, and before a signal handler, the kernel writes the number and, if the thread was
+ * inside such a stretch, lets it go on at the stretch's abort handler.  Sources: rseq(2), Linux's
+ * include/uapi/linux/rseq.h.
  */
 #include "arch/cpu.h"
 #include "rseq.h"
@@ -12,8 +13,8 @@
 #include "task.h"
 #include "uaccess.h"
 
-#define RSEQ_SIZE        32
-#define FLAG_UNREGISTER  1
+#define RSEQ_SIZE         32
+#define FLAG_UNREGISTER   1
 #define CPU_UNINITIALIZED ((u32)-1)
 
 /* Offsets in the user's struct rseq. */
@@ -53,7 +54,8 @@ void rseq_resume(struct regs *r)
     u32 cpu = qport_cpu();
 
     if (abort_section(t, r) && !put_user_u32(t->rseq_addr + RSEQ_CPU_START, cpu) &&
-        !put_user_u32(t->rseq_addr + RSEQ_CPU, cpu) && !put_user_u32(t->rseq_addr + RSEQ_NODE, this_cpu()->node))
+        !put_user_u32(t->rseq_addr + RSEQ_CPU, cpu) &&
+        !put_user_u32(t->rseq_addr + RSEQ_NODE, this_cpu()->node))
         return;
     t->rseq_addr = 0;
     signal_fault(11 /* SIGSEGV */, 0x80 /* SI_KERNEL */, 0);
@@ -77,7 +79,8 @@ long sys_rseq(u64 at, u32 size, int flags, u32 signature)
     struct task *t = current;
 
     if (flags & FLAG_UNREGISTER)
-        return flags & ~FLAG_UNREGISTER || size != RSEQ_SIZE ? -EINVAL : unregister(t, at, signature);
+        return flags & ~FLAG_UNREGISTER || size != RSEQ_SIZE ? -EINVAL
+                                                             : unregister(t, at, signature);
     if (flags)
         return -EINVAL;
     if (t->rseq_addr) {

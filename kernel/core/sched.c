@@ -1,27 +1,29 @@
 /*
  * core/sched.c - which task runs where.
  *
- * Model: each CPU has a run queue of three classes: real-time by priority, normal, idle.  Within the normal class
- * tasks take turns; a turn lasts a slice of 4 ms for nice 0, longer or shorter by Linux's weights.  A task that
- * sleeps keeps the rest of its slice, and on waking preempts one that has used clearly more of its own: so
- * interactive tasks are served soon, but nobody gets more than his slice in a round.
+ * Model: each CPU has a run queue of three classes: real-time by priority, normal, idle.  Within
+ * the normal class tasks take turns; a turn lasts a slice of 4 ms for nice 0, longer or shorter by
+ * Linux's weights.  A task that sleeps keeps the rest of its slice, and on waking preempts one
+ * that has used clearly more of its own: so interactive tasks are served soon, but nobody gets
+ * more than his slice in a round.
  *
- * The kernel is never preempted: a switch happens in schedule(), which is called to sleep, by long loops
- * (cond_resched) and on the way to user mode when WORK_RESCHED is set.
+ * The kernel is never preempted: a switch happens in schedule(), which is called to sleep, by long
+ * loops (cond_resched) and on the way to user mode when WORK_RESCHED is set.
  *
  * Invariants:
- *  1. A task's state goes from SLEEPING to RUNNABLE by compare-and-swap; whoever succeeds sees that
- *     it runs: sched_enqueue_woken().
+ *  1. A task's state goes from SLEEPING to RUNNABLE by compare-and-swap; whoever succeeds sees
+ *     that it runs: enqueue_woken().
  *  2. on_queue: NOT_QUEUED, QUEUED (in the list of run queue t->cpu), CLAIMED (someone is about to
- *     queue it elsewhere).  Changes under the lock of run queue t->cpu.  A task is queued by the one
- *     who finds it, under that lock, RUNNABLE, not on a CPU and NOT_QUEUED.
- *  3. A run queue's lock is held across the switch of stacks: on_cpu falls only when the stack is left.
+ *     queue it elsewhere).  Changes under the lock of run queue t->cpu.  A task is queued by the
+ *     one who finds it, under that lock, RUNNABLE, not on a CPU and NOT_QUEUED.
+ *  3. A run queue's lock is held across the switch of stacks: on_cpu falls only when the stack is
+ *     left.
  *  4. A CPU's idle task is never queued.
  *
  * Two run queue locks are never held at once, but for stealing, which only tries.
  *
- * Rejected: virtual run times in a tree (exact fairness is not this kernel's business, and each switch would pay for
- * it); a global queue (one lock for all CPUs).
+ * Rejected: virtual run times in a tree (exact fairness is not this kernel's business, and each
+ * switch would pay for it); a global queue (one lock for all CPUs).
  */
 #include "sched.h"
 #include "arch/cpu.h"
@@ -127,7 +129,8 @@ static bool looks_idle(const struct cpu *c)
            !__atomic_load_n(&c->rq.queued, __ATOMIC_RELAXED);
 }
 
-/* Where t had best run: where it was if that is idle, any idle CPU, the one with the shortest queue. */
+/* Where t had best run: where it was if that is idle, any idle CPU, the one with the shortest
+ * queue. */
 static struct cpu *choose_cpu(const struct task *t)
 {
     struct cpu *last = &cpus[t->cpu], *best = NULL;
@@ -276,7 +279,8 @@ static struct task *steal(struct cpu *c)
     return NULL;
 }
 
-/* prev could go on: may it?  Else it is queued again (or, with this CPU forbidden to it, CLAIMED). */
+/* prev could go on: may it?  Else it is queued again (or, with this CPU forbidden to it,
+ * CLAIMED). */
 static bool keep_running(struct runqueue *rq, struct task *prev, unsigned cpu)
 {
     struct task *first = peek(rq);
@@ -407,8 +411,8 @@ _Noreturn void task_exit_final(void)
 /* ---- time ---- */
 
 /*
- * run_start_ns .. now was spent by t.  The sum is exact; how it divides into user and system time is sampled by
- * the tick.
+ * run_start_ns .. now was spent by t.  The sum is exact; how it divides into user and system time
+ * is sampled by the tick.
  */
 void sched_account(struct task *t, u64 now)
 {

@@ -1,9 +1,11 @@
 /*
- * core/selftest.c - the machine examines itself, and dies on request, so that tests can see both work.
+ * core/selftest.c - the machine examines itself, and dies on request, so that tests can see both
+ * work.
  *
  *   quire.selftest   every hook of the port, then every structure of the manager; the latter again
  *                    at the end of pid 1
- *   quire.crash=HOW  null, stack, text, data, free, panic: what happens when the kernel itself is wrong
+ *   quire.crash=HOW  null, stack, text, data, free, panic: what happens when the kernel itself is
+ *                    wrong
  */
 #include "arch/cpu.h"
 #include "task.h"
@@ -22,7 +24,8 @@ static bool check(const char *what, enum quire_status s)
 
 static unsigned bad_mappings;
 
-/* "start-end sizeK rwxug ...": nothing of the kernel's is both writable and executable, or a program's. */
+/* "start-end sizeK rwxug ...": nothing of the kernel's is both writable and executable, or a
+ * program's. */
 static void check_mapping(void *ctx, const char *line)
 {
     const char *p = strchr(line, 'K');
@@ -48,7 +51,10 @@ static void verify_tables(void)
         kpanic("a kernel mapping is writable and executable, or open to programs");
 }
 
-void selftest_print_tables(void) { quire_pt_dump(kernel_root, 0xffff800000000000, 0, print_mapping, NULL); }
+void selftest_print_tables(void)
+{
+    quire_pt_dump(kernel_root, 0xffff800000000000, 0, print_mapping, NULL);
+}
 
 /* The structures that can be looked at from outside while nothing else runs. */
 void selftest_verify(void)

@@ -18,28 +18,38 @@ long sys_reboot(u32 magic1, u32 magic2, u32 cmd, u64 arg)
     (void)arg;
     if (!capable(CAP_SYS_BOOT))
         return -EPERM;
-    if (magic1 != 0xfee1dead || (magic2 != 672274793 && magic2 != 85072278 && magic2 != 369367448 && magic2 != 537993216))
+    if (magic1 != 0xfee1dead ||
+        (magic2 != 672274793 && magic2 != 85072278 && magic2 != 369367448 && magic2 != 537993216))
         return -EINVAL;
     switch (cmd) {
     case 0x89abcdef: /* Ctrl-Alt-Del on and off: there is no such key here */
-    case 0:
-        return 0;
+    case 0: return 0;
     case 0x01234567: /* RESTART */
     case 0xa1b2c3d4: /* RESTART2 */
         report_print();
         printk("quire: exit status 0");
         power_reset();
     case 0xcdef0123: /* HALT */
-    case 0x4321fedc: /* POWER_OFF */
-        system_end(0);
-    default:
-        return -EINVAL;
+    case 0x4321fedc: /* POWER_OFF */ system_end(0);
+    default: return -EINVAL;
     }
 }
 
 /* ---- syslog ---- */
 
-enum { LOG_CLOSE, LOG_OPEN, LOG_READ, LOG_READ_ALL, LOG_READ_CLEAR, LOG_CLEAR, LOG_OFF, LOG_ON, LOG_LEVEL, LOG_UNREAD, LOG_SIZE };
+enum {
+    LOG_CLOSE,
+    LOG_OPEN,
+    LOG_READ,
+    LOG_READ_ALL,
+    LOG_READ_CLEAR,
+    LOG_CLEAR,
+    LOG_OFF,
+    LOG_ON,
+    LOG_LEVEL,
+    LOG_UNREAD,
+    LOG_SIZE
+};
 
 static u64 reader_pos;
 
@@ -89,35 +99,25 @@ long sys_syslog(int type, u64 buf, int len)
         return -EINVAL;
     switch (type) {
     case LOG_CLOSE:
-    case LOG_OPEN:
-        return 0;
-    case LOG_READ:
-        return len ? log_next(buf, (size_t)len) : 0;
-    case LOG_READ_ALL:
-        return log_last(buf, (size_t)len);
+    case LOG_OPEN: return 0;
+    case LOG_READ: return len ? log_next(buf, (size_t)len) : 0;
+    case LOG_READ_ALL: return log_last(buf, (size_t)len);
     case LOG_READ_CLEAR:
         n = log_last(buf, (size_t)len);
         if (n >= 0)
             printk_clear();
         return n;
-    case LOG_CLEAR:
-        printk_clear();
-        return 0;
+    case LOG_CLEAR: printk_clear(); return 0;
     case LOG_OFF:
-    case LOG_ON:
-        printk_console(type == LOG_ON);
-        return 0;
+    case LOG_ON: printk_console(type == LOG_ON); return 0;
     case LOG_LEVEL: /* only "nothing but emergencies" differs: lines have no levels */
         if (len < 1 || len > 8)
             return -EINVAL;
         printk_console(len > 1);
         return 0;
-    case LOG_UNREAD:
-        return (long)printk_unread(reader_pos);
-    case LOG_SIZE:
-        return PRINTK_RING;
-    default:
-        return -EINVAL;
+    case LOG_UNREAD: return (long)printk_unread(reader_pos);
+    case LOG_SIZE: return PRINTK_RING;
+    default: return -EINVAL;
     }
 }
 
@@ -156,11 +156,9 @@ long sys_membarrier(int cmd, unsigned flags, int cpu)
     if (flags)
         return -EINVAL;
     switch ((u32)cmd) {
-    case 0:
-        return MB_ALL;
+    case 0: return MB_ALL;
     case MB_GLOBAL:
-    case MB_GLOBAL_EXPEDITED:
-        return everywhere();
+    case MB_GLOBAL_EXPEDITED: return everywhere();
     case MB_REGISTER_GLOBAL_EXPEDITED:
     case MB_REGISTER_PRIVATE_EXPEDITED:
     case MB_REGISTER_PRIVATE_SYNC_CORE:
@@ -170,7 +168,6 @@ long sys_membarrier(int cmd, unsigned flags, int cpu)
         return registered & MB_REGISTER_PRIVATE_EXPEDITED ? everywhere() : -EPERM;
     case MB_PRIVATE_SYNC_CORE:
         return registered & MB_REGISTER_PRIVATE_SYNC_CORE ? everywhere() : -EPERM;
-    default:
-        return -EINVAL;
+    default: return -EINVAL;
     }
 }

@@ -91,8 +91,8 @@ long sys_sched_getaffinity(int pid, unsigned len, u64 at)
 
 static bool policy_ok(int policy)
 {
-    return policy == SCHED_NORMAL || policy == SCHED_FIFO || policy == SCHED_RR || policy == SCHED_BATCH ||
-           policy == SCHED_IDLE;
+    return policy == SCHED_NORMAL || policy == SCHED_FIFO || policy == SCHED_RR ||
+           policy == SCHED_BATCH || policy == SCHED_IDLE;
 }
 
 static bool realtime(int policy) { return policy == SCHED_FIFO || policy == SCHED_RR; }
@@ -106,7 +106,8 @@ static bool change_permitted(const struct task *t, int policy, int priority, int
         return true;
     if (!may_change(t))
         return false;
-    if (realtime(policy) && (policy != t->policy || priority > t->rt_priority) && (u64)priority > me->rlim[14].cur)
+    if (realtime(policy) && (policy != t->policy || priority > t->rt_priority) &&
+        (u64)priority > me->rlim[14].cur)
         return false;
     return nice >= t->nice || 20 - nice <= (int)K_MIN(me->rlim[13].cur, 40ul);
 }
@@ -122,7 +123,8 @@ static long change(int pid, int policy, int priority, int nice, bool keep_nice)
         return -ESRCH;
     policy = policy == -1 ? t->policy : policy & ~RESET_ON_FORK;
     nice = keep_nice ? t->nice : nice;
-    if (!policy_ok(policy) || priority < 0 || priority > RT_MAX || realtime(policy) != (priority > 0)) {
+    if (!policy_ok(policy) || priority < 0 || priority > RT_MAX ||
+        realtime(policy) != (priority > 0)) {
         err = -EINVAL;
     } else if (!change_permitted(t, policy, priority, nice)) {
         err = -EPERM;

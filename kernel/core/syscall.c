@@ -33,10 +33,24 @@ static long absent(void)
 
 /* ---- with quire.report: how long the calls of the mmap family take ---- */
 
-enum { NR_MMAP = 9, NR_MPROTECT, NR_MUNMAP, NR_BRK, NR_MREMAP = 25, NR_MSYNC, NR_MINCORE, NR_MADVISE, NR_MLOCK = 149, NR_MUNLOCK,
-       NR_MLOCKALL, NR_MUNLOCKALL, NR_MLOCK2 = 325 };
-static const u16 memory_calls[] = {NR_MMAP,    NR_MPROTECT, NR_MUNMAP,  NR_BRK,      NR_MREMAP,     NR_MSYNC, NR_MINCORE,
-                                   NR_MADVISE, NR_MLOCK,    NR_MUNLOCK, NR_MLOCKALL, NR_MUNLOCKALL, NR_MLOCK2};
+enum {
+    NR_MMAP = 9,
+    NR_MPROTECT,
+    NR_MUNMAP,
+    NR_BRK,
+    NR_MREMAP = 25,
+    NR_MSYNC,
+    NR_MINCORE,
+    NR_MADVISE,
+    NR_MLOCK = 149,
+    NR_MUNLOCK,
+    NR_MLOCKALL,
+    NR_MUNLOCKALL,
+    NR_MLOCK2 = 325
+};
+static const u16 memory_calls[] = {NR_MMAP,     NR_MPROTECT,   NR_MUNMAP,  NR_BRK,   NR_MREMAP,
+                                   NR_MSYNC,    NR_MINCORE,    NR_MADVISE, NR_MLOCK, NR_MUNLOCK,
+                                   NR_MLOCKALL, NR_MUNLOCKALL, NR_MLOCK2};
 
 typedef long (*call)(u64, u64, u64, u64, u64, u64);
 static call measured_calls[SYSCALL_COUNT];

@@ -1,8 +1,9 @@
 /*
  * core/task.c - tasks and their stacks: making, first run, going.
  *
- * A task's stack is a kernel virtual area with a guard page.  Making and unmapping one costs more than the
- * rest of a thread's creation, so the stacks of the dead wait in a small cache for the next of kin.
+ * A task's stack is a kernel virtual area with a guard page.  Making and unmapping one costs more
+ * than the rest of a thread's creation, so the stacks of the dead wait in a small cache for the
+ * next of kin.
  */
 #include "arch/cpu.h"
 #include "task.h"
@@ -12,13 +13,16 @@
 #define STACK_BYTES   16384
 #define STACKS_CACHED 32
 
-_Static_assert(offsetof(struct task, kstack_top) == TASK_KSTACK_TOP && offsetof(struct task, saved_rsp) == TASK_SAVED_RSP &&
+_Static_assert(offsetof(struct task, kstack_top) == TASK_KSTACK_TOP &&
+                   offsetof(struct task, saved_rsp) == TASK_SAVED_RSP &&
                    offsetof(struct task, work) == TASK_WORK,
                "entry.S");
 _Static_assert(sizeof(struct regs) == REGS_SIZE && offsetof(struct regs, r11) == REGS_R11 &&
-                   offsetof(struct regs, rax) == REGS_RAX && offsetof(struct regs, rcx) == REGS_RCX &&
-                   offsetof(struct regs, orig_rax) == REGS_ORIG_RAX && offsetof(struct regs, rip) == REGS_RIP &&
-                   offsetof(struct regs, cs) == REGS_CS && offsetof(struct regs, rflags) == REGS_RFLAGS,
+                   offsetof(struct regs, rax) == REGS_RAX &&
+                   offsetof(struct regs, rcx) == REGS_RCX &&
+                   offsetof(struct regs, orig_rax) == REGS_ORIG_RAX &&
+                   offsetof(struct regs, rip) == REGS_RIP && offsetof(struct regs, cs) == REGS_CS &&
+                   offsetof(struct regs, rflags) == REGS_RFLAGS,
                "entry.S");
 
 static struct quire_cache *task_cache, *fpu_cache;
@@ -79,7 +83,8 @@ static u64 stack_take(void)
 
 /* ---- tasks ---- */
 
-/* The stack of a task that has not run: switch_stacks() pops six registers and returns to `start`. */
+/* The stack of a task that has not run: switch_stacks() pops six registers and returns to
+ * `start`. */
 static void first_frame(struct task *t, u64 below, const char *start)
 {
     u64 *sp = (u64 *)below;

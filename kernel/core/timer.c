@@ -1,10 +1,10 @@
 /*
  * core/timer.c - one-shot timers and the scheduler's tick, on each CPU's local timer.
  *
- * A CPU's armed timers stand in a pairing heap (Fredman, Sedgewick, Sleator, Tarjan 1986): insertion and looking at the
- * first are a few instructions, removal of any is cheap, no memory is needed beside the timer.  The local timer is
- * programmed for the first of them or the tick, whichever comes first, and not at all when there is
- * neither: an idle machine is quiet.
+ * A CPU's armed timers stand in a pairing heap (Fredman, Sedgewick, Sleator, Tarjan 1986):
+ * insertion and looking at the first are a few instructions, removal of any is cheap, no memory is
+ * needed beside the timer.  The local timer is programmed for the first of them or the tick,
+ * whichever comes first, and not at all when there is neither: an idle machine is quiet.
  *
  * A timer belongs to the CPU that armed it, until it fires or is cancelled.
  */
@@ -12,7 +12,8 @@
 #include "sched.h"
 #include "task.h"
 
-/* ---- the heap: child = first child; next, prev = siblings, prev of the first child = its parent ---- */
+/* ---- the heap: child = first child; next, prev = siblings, prev of the first child = its parent
+ * ---- */
 
 static struct ktimer *meld(struct ktimer *a, struct ktimer *b)
 {

@@ -1,5 +1,6 @@
 /*
- * kernel/include/measure.h - time spent in the memory manager, counted only when quire.report asks for it.
+ * kernel/include/measure.h - time spent in the memory manager, counted only when quire.report asks
+ * for it.
  */
 #ifndef K_MEASURE_H
 #define K_MEASURE_H
@@ -20,7 +21,10 @@ static inline u64 measure_ticks(void)
 }
 
 /* 0 when off. */
-static inline u64 measure_begin(void) { return __builtin_expect(measure_on, 0) ? measure_ticks() : 0; }
+static inline u64 measure_begin(void)
+{
+    return __builtin_expect(measure_on, 0) ? measure_ticks() : 0;
+}
 static inline void measure_end(enum measure_kind kind, u64 begin)
 {
     if (__builtin_expect(begin != 0, 0))

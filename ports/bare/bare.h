@@ -13,8 +13,8 @@ extern struct quire_memmap boot_memmap;
 extern q_pa kernel_root;
 bool bare_boot_table(void *ctx, q_pa *out);
 
-/* The kernel asks, at a fault of its own: was that the first touch of a reserved part of the struct page
- * array?  Then it is mapped now, zeroed.  Any context. */
+/* The kernel asks, at a fault of its own: was that the first touch of a reserved part of the
+ * struct page array?  Then it is mapped now, zeroed.  Any context. */
 bool bare_vmemmap_fault(uint64_t va);
 
 #endif

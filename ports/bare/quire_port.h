@@ -1,9 +1,10 @@
 /*
  * Bare port, x86-64: the hooks of the hot paths.  See include/quire/port.h for the contracts.
  *
- * What an embedding kernel must provide for it: a per-CPU area that %gs points to in kernel mode, with
- * the running task's pointer at offset 0 and the CPU's number (32 bits) at offset 8; no involuntary
- * preemption of kernel code, so that switching preemption off is only a matter for the compiler.
+ * What an embedding kernel must provide for it: a per-CPU area that %gs points to in kernel mode,
+ * with the running task's pointer at offset 0 and the CPU's number (32 bits) at offset 8; no
+ * involuntary preemption of kernel code, so that switching preemption off is only a matter for the
+ * compiler.
  */
 #ifndef QUIRE_PORT_BARE_H
 #define QUIRE_PORT_BARE_H

@@ -1,6 +1,6 @@
 /*
- * clocks.c - clocks go on, sleeps last as long as asked, affinity and policies are kept, the errors are those of
- * the manual.
+ * clocks.c - clocks go on, sleeps last as long as asked, affinity and policies are kept, the
+ * errors are those of the manual.
  */
 #include "guest.h"
 

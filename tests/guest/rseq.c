@@ -1,5 +1,6 @@
 /*
- * rseq.c - restartable sequences: the CPU's number is always there, and an interrupted section is aborted.
+ * rseq.c - restartable sequences: the CPU's number is always there, and an interrupted section
+ * is aborted.
  */
 #include "guest.h"
 

@@ -1,6 +1,7 @@
 /*
- * traps.c - what a program can do wrong to the CPU becomes the right signal with the right code; what it can do
- * wrong to a system call becomes EFAULT; registers and vector state survive both.
+ * traps.c - what a program can do wrong to the CPU becomes the right signal with the right
+ * code; what it can do wrong to a system call becomes EFAULT; registers and vector state
+ * survive both.
  *
  * proves: X-38 VE-30
  */
