@@ -60,6 +60,7 @@ struct sock {
     struct sock *peer; /* referenced */
     bool read_shut, write_shut;
     bool was_connected;
+    bool connect_pending; /* connect(2) said EINPROGRESS; the next one says how it ended */
     int error; /* SO_ERROR */
     struct smsg *first, *last;
     size_t queued, limit;           /* bytes in the queue; SO_RCVBUF */

@@ -378,6 +378,10 @@ static int connect_stream(struct sock *s, const struct addr *a, bool nonblock)
 
     if (s->state == SOCK_LISTENING)
         return s->family == AF_UNIX ? -EINVAL : -EISCONN;
+    if (s->connect_pending) {
+        s->connect_pending = false;
+        return 0;
+    }
     if (s->state == SOCK_CONNECTED || s->was_connected)
         return -EISCONN;
     l = sock_find(s, a, &err);
@@ -402,6 +406,10 @@ static int connect_stream(struct sock *s, const struct addr *a, bool nonblock)
     else
         waitq_wake_all(&l->wait);
     sock_put(l);
+    if (!err && nonblock && s->family == AF_INET) { /* TCP never connects at once, even to itself */
+        s->connect_pending = true;
+        err = -EINPROGRESS;
+    }
     return err;
 }
 

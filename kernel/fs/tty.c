@@ -444,11 +444,24 @@ unsigned tty_poll(struct tty *t, struct poll_table *pt)
 
 /* ---- control ---- */
 
+/* The session whose terminal this is; one whose leader has gone has left it. */
+static int session(struct tty *t)
+{
+    struct process *leader = t->sid ? process_find(t->sid) : NULL;
+    bool gone = !leader || leader->zombie;
+
+    if (leader)
+        process_put(leader);
+    if (gone)
+        t->sid = t->pgrp = 0;
+    return t->sid;
+}
+
 void tty_take_control(struct tty *t)
 {
     struct process *p = current->proc;
 
-    if (p->sid != p->pid || t->sid)
+    if (p->sid != p->pid || session(t))
         return;
     t->sid = p->sid;
     t->pgrp = p->pgid;
@@ -547,7 +560,7 @@ static long control(struct tty *t, u64 arg)
         return 0;
     if (p->sid != p->pid)
         return -EPERM;
-    if (t->sid && !(arg == 1 && fs_uid() == 0))
+    if (session(t) && !(arg == 1 && fs_uid() == 0))
         return -EPERM;
     t->sid = p->sid;
     t->pgrp = p->pgid;
