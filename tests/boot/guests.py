@@ -3,21 +3,23 @@ import os
 
 
 def runner(path, text):
-    """options: and host: no lines in the head of a program say how it wants to be run."""
-    options, compare = [], True
+    """Lines "options: ...", "timeout: SECONDS" and "host: no" in the head of a program say how it wants to be run."""
+    options, compare, timeout = [], True, 120
     for line in text[:2000].splitlines():
         line = line.strip(" *")
         if line.startswith("options:"):
             options = line[8:].split()
+        elif line.startswith("timeout:"):
+            timeout = int(line[8:])
         elif line == "host: no":
             compare = False
 
     def run(t):
         program = t.guest(path)
         if compare:
-            t.expect(t.same_as_host(program, options=options))
+            t.expect(t.same_as_host(program, options=options, timeout=timeout))
         else:
-            t.expect(t.quire(program, options=options))
+            t.expect(t.quire(program, options=options, timeout=timeout))
 
     return run
 

@@ -3,6 +3,7 @@
  *
  * proves: X-03 TRAP-19 X-04
  * host: no
+ * timeout: 400
  */
 #include "guest.h"
 
