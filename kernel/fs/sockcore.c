@@ -84,7 +84,8 @@ static struct sock *part(struct sock *s)
     if (p && p->peer == s && s->type != SOCK_DGRAM) {
         if (s->first && !p->error)
             p->error = ECONNRESET; /* what it sent was never read */
-        p->read_shut = p->write_shut = true;
+        p->read_shut = true;
+        p->write_shut |= p->family == AF_UNIX; /* TCP learns it from its next segment */
     }
     return p;
 }
@@ -247,7 +248,8 @@ static struct sock *receiver(struct sock *s, struct transfer *t, int *err)
     return to;
 }
 
-/* Append m unless there is no room (-EAGAIN) or nobody reads any more. */
+/* Append m unless there is no room (-EAGAIN) or nobody reads any more.  1: it went to an end of TCP
+ * that has closed, whose reset will be seen by the next call. */
 static int append(struct sock *s, struct sock *to, struct smsg *m)
 {
     unsigned long flags = kspin_lock(&net_lock);
@@ -255,6 +257,8 @@ static int append(struct sock *s, struct sock *to, struct smsg *m)
 
     if (s->write_shut)
         err = -EPIPE;
+    else if (to->state == SOCK_CLOSED && s->family == AF_INET && s->type == SOCK_STREAM)
+        err = s->write_shut = true;
     else if (to->state == SOCK_CLOSED)
         err = s->type == SOCK_DGRAM ? -ECONNREFUSED : -EPIPE;
     else if (to->read_shut)
@@ -301,7 +305,7 @@ static int send_one(struct sock *s, struct sock *to, struct transfer *t, size_t 
             m->nfds = 0;
             smsg_free(m);
         }
-        return err;
+        return err < 0 ? err : 0;
     }
     t->fds = NULL;
     t->nfds = 0;
@@ -339,11 +343,8 @@ long sock_send(struct sock *s, struct transfer *t)
 
     if (t->flags & MSG_OOB)
         return -EOPNOTSUPP;
-    if (t->name.len && s->type != SOCK_DGRAM) {
-        if (s->state == SOCK_CONNECTED)
-            return s->family == AF_UNIX ? -EISCONN : -EISCONN;
-        return s->family == AF_UNIX ? -EOPNOTSUPP : -ENOTCONN;
-    }
+    if (t->name.len && s->type != SOCK_DGRAM && s->family == AF_UNIX)
+        return s->state == SOCK_CONNECTED ? -EISCONN : -EOPNOTSUPP; /* TCP looks at its peer only */
     if (s->type == SOCK_DGRAM) {
         err = sock_bind_auto(s);
         if (err)

@@ -474,22 +474,24 @@ struct kcmsghdr {
 static int take_rights(struct transfer *t, const u8 *data, size_t n)
 {
     unsigned count = (unsigned)(n / 4);
+    struct file **fds;
 
-    if (t->fds || n % 4 || count > FDS_A_MESSAGE)
+    if (count + t->nfds > FDS_A_MESSAGE)
         return -EINVAL;
     if (!count)
         return 0;
-    t->fds = quire_kmalloc(count * sizeof *t->fds, QUIRE_GFP_KERNEL);
-    if (!t->fds)
+    fds = quire_krealloc(t->fds, (t->nfds + count) * sizeof *fds, QUIRE_GFP_KERNEL);
+    if (!fds)
         return -ENOMEM;
+    t->fds = fds;
     for (unsigned k = 0; k < count; k++) {
         int fd;
 
         memcpy(&fd, data + k * 4, 4);
-        t->fds[k] = fd_get(fd);
-        if (!t->fds[k])
+        fds[t->nfds] = fd_get(fd);
+        if (!fds[t->nfds])
             return -EBADF;
-        t->nfds = k + 1;
+        t->nfds++;
     }
     return 0;
 }
