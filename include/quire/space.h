@@ -144,6 +144,8 @@ struct quire_vma_info {
         huge_pages;
     uint64_t pss_bytes;
 };
+/* True if a shared mapping of o is or, by mprotect, could become writable (for F_SEAL_WRITE). */
+bool quire_object_write_shared(struct quire_object *o);
 /* Call visit for each vma in order until it returns false.  With detail, counts pages too
  * (O(pages)). visit must not call into the same space. */
 void quire_space_vmas(struct quire_space *s, bool detail,
@@ -180,9 +182,10 @@ enum quire_status quire_space_verify(struct quire_space *s);
     X(FAULT_OOM, "fault_oom")                                                                  \
     X(MMAP, "mmap")                                                                            \
     X(MUNMAP, "munmap")                                                                        \
-    X(MPROTECT, "mprotect") X(MREMAP, "mremap") X(BRK, "brk") X(MADVISE, "madvise")            \
-        X(FORK, "fork") X(VMA_SPLIT, "vma_split") X(VMA_MERGE, "vma_merge")                    \
-            X(HUGE_SPLIT, "huge_split") X(PAGES_ZAPPED, "pages_zapped")
+    X(MPROTECT, "mprotect")                                                                    \
+    X(MREMAP, "mremap") X(BRK, "brk") X(MADVISE, "madvise") X(FORK, "fork")                    \
+        X(VMA_SPLIT, "vma_split") X(VMA_MERGE, "vma_merge") X(HUGE_SPLIT, "huge_split")        \
+            X(PAGES_ZAPPED, "pages_zapped")
 enum quire_event {
 #define QUIRE_EVENT_ENUM(name, text) QUIRE_EVENT_##name,
     QUIRE_EVENTS(QUIRE_EVENT_ENUM)

@@ -78,8 +78,9 @@ static const char *foreign_magic(const u8 *p, size_t n)
         return "gzip-compressed images are not supported: unpack it first";
     if (n >= 4 && !memcmp(p, "\x28\xb5\x2f\xfd", 4))
         return "zstd-compressed images are not supported: unpack it first";
-    if (n >= 6 && !memcmp(p, "\xfd"
-                             "7zXZ",
+    if (n >= 6 && !memcmp(p,
+                          "\xfd"
+                          "7zXZ",
                           5))
         return "xz-compressed images are not supported: unpack it first";
     if (n >= 6 && !memcmp(p, "070707", 6))

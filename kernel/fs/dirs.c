@@ -504,7 +504,8 @@ long sys_renameat2(int from_dir, u64 ufrom, int to_dir, u64 uto, unsigned flags)
     if (!err) {
         err = path_walk_locked(to_dir, b, WALK_PARENT, &to);
         if (!err) {
-            if ((from.d->inode->mode & S_IFMT) != S_IFDIR || (to.d->inode->mode & S_IFMT) != S_IFDIR)
+            if ((from.d->inode->mode & S_IFMT) != S_IFDIR ||
+                (to.d->inode->mode & S_IFMT) != S_IFDIR)
                 err = -ENOTDIR;
             else
                 err = rename_locked(&from, &to, flags);

@@ -12,17 +12,17 @@
 #include "fsint.h"
 #include <signal.h>
 
-#define EPOLL_CTL_ADD 1
-#define EPOLL_CTL_DEL 2
-#define EPOLL_CTL_MOD 3
+#define EPOLL_CTL_ADD  1
+#define EPOLL_CTL_DEL  2
+#define EPOLL_CTL_MOD  3
 #define EPOLLEXCLUSIVE (1u << 28)
-#define EPOLLWAKEUP   (1u << 29)
-#define EPOLLONESHOT  (1u << 30)
-#define EPOLLET       (1u << 31)
-#define EPOLL_PRIVATE (EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET)
-#define ITEM_QUEUES   2
-#define NEST_MAX      4
-#define MAX_EVENTS    (0x7fffffff / 12)
+#define EPOLLWAKEUP    (1u << 29)
+#define EPOLLONESHOT   (1u << 30)
+#define EPOLLET        (1u << 31)
+#define EPOLL_PRIVATE  (EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET)
+#define ITEM_QUEUES    2
+#define NEST_MAX       4
+#define MAX_EVENTS     (0x7fffffff / 12)
 
 struct kepoll_event {
     u32 events;
@@ -33,8 +33,8 @@ struct epoll {
     struct kspin lock;
     struct epoll_item *ready_first, *ready_last; /* under lock */
     u32 nready;
-    struct waitq wait;                           /* who waits here, and epolls that watch this */
-    struct epoll_item *items;                    /* all; under epoll_lock */
+    struct waitq wait;        /* who waits here, and epolls that watch this */
+    struct epoll_item *items; /* all; under epoll_lock */
 };
 
 struct epoll_item {

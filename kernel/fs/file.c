@@ -40,7 +40,8 @@ struct file *file_on(struct dentry *d, const struct file_ops *ops, u32 flags)
     return f;
 }
 
-struct file *file_anon(const struct file_ops *ops, const char *name, u32 mode, void *priv, u32 flags)
+struct file *file_anon(const struct file_ops *ops, const char *name, u32 mode, void *priv,
+                       u32 flags)
 {
     struct inode *i = inode_new(mode, MAKEDEV(0, 14));
     struct dentry *d = i ? dentry_nameless(i, name) : NULL;
@@ -236,7 +237,10 @@ struct file *files_get_fd(struct files *fs, int fd)
     return f;
 }
 
-struct file *fd_get(int fd) { return current->proc ? files_get_fd(current->proc->files, fd) : NULL; }
+struct file *fd_get(int fd)
+{
+    return current->proc ? files_get_fd(current->proc->files, fd) : NULL;
+}
 
 int files_next_fd(struct files *fs, int from)
 {

@@ -74,9 +74,9 @@
 #define AT_NO_AUTOMOUNT     0x800
 #define AT_EMPTY_PATH       0x1000
 
-#define PATH_CAP     4096
-#define NAME_LIMIT   255
-#define RLIMIT_FSIZE 1
+#define PATH_CAP      4096
+#define NAME_LIMIT    255
+#define RLIMIT_FSIZE  1
 #define RLIMIT_NOFILE 7
 
 #define MAKEDEV(ma, mi) ((u32)((ma) << 8 | ((mi)&0xff) | ((u32)(mi) & ~0xffu) << 12))
@@ -140,10 +140,10 @@ struct inode {
     };
 };
 /* As Linux: a file of tmpfs that is not from memfd_create(MFD_ALLOW_SEALING) is sealed against sealing. */
-#define F_SEAL_SEAL   1u
-#define F_SEAL_SHRINK 2u
-#define F_SEAL_GROW   4u
-#define F_SEAL_WRITE  8u
+#define F_SEAL_SEAL         1u
+#define F_SEAL_SHRINK       2u
+#define F_SEAL_GROW         4u
+#define F_SEAL_WRITE        8u
 #define F_SEAL_FUTURE_WRITE 16u
 
 struct dentry {
@@ -195,8 +195,8 @@ char *kstrdup(const char *s);
 struct walk {
     struct dentry *d; /* result, referenced; with WALK_PARENT the directory */
     char last[NAME_LIMIT + 1];
-    bool slash;      /* something like "name/" */
-    bool special;    /* last is "." , ".." or there is none */
+    bool slash;   /* something like "name/" */
+    bool special; /* last is "." , ".." or there is none */
 };
 /* path is kernel memory.  fs_tree_lock must not be held. */
 /* One more writer (by 1) or runner (by -1) of a regular file, or false: it is the other.  Undone by the last
@@ -232,12 +232,13 @@ void fs_set_root(struct dentry *d);
 /* Over d, whose reference it takes over, also on failure. */
 struct file *file_on(struct dentry *d, const struct file_ops *ops, u32 flags);
 /* Nameless file with an inode of its own; name like "anon_inode:[eventfd]". */
-struct file *file_anon(const struct file_ops *ops, const char *name, u32 mode, void *priv, u32 flags);
+struct file *file_anon(const struct file_ops *ops, const char *name, u32 mode, void *priv,
+                       u32 flags);
 /* A reference on descriptor fd of any process's table. */
 /* Close-on-exec of fd: set < 0 asks. */
 long fd_cloexec(int fd, int set);
 struct file *files_get_fd(struct files *fs, int fd);
-int files_next_fd(struct files *fs, int from); /* lowest open descriptor >= from, or -1 */
+int files_next_fd(struct files *fs, int from);    /* lowest open descriptor >= from, or -1 */
 int fd_install_flags(struct file *f, u32 oflags); /* lowest; close-on-exec by O_CLOEXEC */
 unsigned files_capacity(struct files *fs);
 bool file_readable(const struct file *f);
@@ -330,6 +331,6 @@ struct dentry *devfs_root(u32 dev);
 struct dentry *tmpfs_root(u32 dev, u32 mode);
 
 void random_bytes(void *to, size_t n); /* kernel/proc/random.c */
-void sigpipe(void); /* SIGPIPE to the caller */
+void sigpipe(void);                    /* SIGPIPE to the caller */
 
 #endif

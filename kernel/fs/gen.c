@@ -51,8 +51,8 @@ struct dentry *gen_root(const struct gen_entry *e, u32 dev)
     return dentry_nameless(i, "");
 }
 
-struct dentry *gen_find(struct dentry *dir, const struct gen_entry *table, const char *name, u64 key,
-                        int *err)
+struct dentry *gen_find(struct dentry *dir, const struct gen_entry *table, const char *name,
+                        u64 key, int *err)
 {
     for (const struct gen_entry *e = table; e->name; e++)
         if (!strcmp(e->name, name))

@@ -34,11 +34,13 @@ int gen_number(const char *text, i64 low, i64 high, i64 *out);
 
 extern const struct inode_ops gen_dir_ops, gen_file_ops;
 
+/* clang-format off */
 #define GEN_FILE(n, f)       {.name = (n), .mode = S_IFREG | 0444, .show = (f)}
 #define GEN_SECRET(n, f)     {.name = (n), .mode = S_IFREG | 0400, .show = (f)}
 #define GEN_RW(n, f, s)      {.name = (n), .mode = S_IFREG | 0644, .show = (f), .store = (s)}
 #define GEN_DIR(n, c)        {.name = (n), .mode = S_IFDIR | 0555, .children = (c)}
 #define GEN_LINK(n, o)       {.name = (n), .mode = S_IFLNK | 0777, .ops = (o)}
+/* clang-format on */
 
 /* procpid.c */
 extern const struct inode_ops proc_self_ops, proc_thread_self_ops;

@@ -167,7 +167,8 @@ static int add_named(struct loader *l, struct dentry *dir, const char *name,
         err = set_content(link->inode, e);
         return err ? err : add_link(dir, name, link->inode);
     }
-    err = create_in(dir, name, e->mode & (S_IFMT | 07777), MAKEDEV(e->rdev_major, e->rdev_minor), &d);
+    err =
+        create_in(dir, name, e->mode & (S_IFMT | 07777), MAKEDEV(e->rdev_major, e->rdev_minor), &d);
     if (err)
         return err;
     set_attributes(d->inode, e);

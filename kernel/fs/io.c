@@ -126,8 +126,14 @@ static long rw_vector(int fd, u64 iov, u64 n, i64 pos, bool at_pos, bool write)
 
 long sys_readv(int fd, u64 iov, u64 n) { return rw_vector(fd, iov, n, 0, true, false); }
 long sys_writev(int fd, u64 iov, u64 n) { return rw_vector(fd, iov, n, 0, true, true); }
-long sys_preadv(int fd, u64 iov, u64 n, i64 pos) { return rw_vector(fd, iov, n, pos, false, false); }
-long sys_pwritev(int fd, u64 iov, u64 n, i64 pos) { return rw_vector(fd, iov, n, pos, false, true); }
+long sys_preadv(int fd, u64 iov, u64 n, i64 pos)
+{
+    return rw_vector(fd, iov, n, pos, false, false);
+}
+long sys_pwritev(int fd, u64 iov, u64 n, i64 pos)
+{
+    return rw_vector(fd, iov, n, pos, false, true);
+}
 
 /* RWF_HIPRI and RWF_(D)SYNC ask for nothing that memory does not give; the others are refused. */
 #define RWF_HARMLESS 7

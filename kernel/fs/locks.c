@@ -13,7 +13,7 @@ struct file_lock {
     struct file_lock *next;
     enum lock_kind kind;
     bool exclusive;
-    void *owner; /* descriptor table, or struct file */
+    void *owner;    /* descriptor table, or struct file */
     u64 start, end; /* both included */
     int pid;
 };
@@ -24,15 +24,15 @@ struct kflock {
     int pid;
 };
 
-#define F_GETLK     5
-#define F_SETLK     6
-#define F_SETLKW    7
-#define F_OFD_GETLK 36
-#define F_OFD_SETLK 37
+#define F_GETLK      5
+#define F_SETLK      6
+#define F_SETLKW     7
+#define F_OFD_GETLK  36
+#define F_OFD_SETLK  37
 #define F_OFD_SETLKW 38
-#define F_RDLCK     0
-#define F_WRLCK     1
-#define F_UNLCK     2
+#define F_RDLCK      0
+#define F_WRLCK      1
+#define F_UNLCK      2
 
 static struct kmutex locks_mutex;
 static struct waitq locks_wait;
@@ -53,9 +53,9 @@ static struct file_lock *conflict(struct inode *i, const struct file_lock *want)
 {
     struct file_lock *l = i->locks;
 
-    while (l && (!same_family(l->kind, want->kind) || l->owner == want->owner ||
-                 l->end < want->start || l->start > want->end ||
-                 (!l->exclusive && !want->exclusive)))
+    while (l &&
+           (!same_family(l->kind, want->kind) || l->owner == want->owner || l->end < want->start ||
+            l->start > want->end || (!l->exclusive && !want->exclusive)))
         l = l->next;
     return l;
 }

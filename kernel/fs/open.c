@@ -282,7 +282,10 @@ static long do_open(int dirfd, u64 upath, u32 flags, u32 mode)
     return f ? fd_install(f, flags & O_CLOEXEC, 0) : err;
 }
 
-long sys_open(u64 path, unsigned flags, unsigned mode) { return do_open(AT_FDCWD, path, flags, mode); }
+long sys_open(u64 path, unsigned flags, unsigned mode)
+{
+    return do_open(AT_FDCWD, path, flags, mode);
+}
 long sys_openat(int dirfd, u64 path, unsigned flags, unsigned mode)
 {
     return do_open(dirfd, path, flags, mode);
@@ -348,7 +351,8 @@ static long do_mknod(int dirfd, u64 upath, u32 mode, u32 dev)
 
     if (kind == S_IFDIR)
         return -EPERM;
-    if (kind != S_IFREG && kind != S_IFCHR && kind != S_IFBLK && kind != S_IFIFO && kind != S_IFSOCK)
+    if (kind != S_IFREG && kind != S_IFCHR && kind != S_IFBLK && kind != S_IFIFO &&
+        kind != S_IFSOCK)
         return -EINVAL;
     path = path_from_user(upath, &err);
     if (!path)
@@ -379,7 +383,10 @@ static long do_mknod(int dirfd, u64 upath, u32 mode, u32 dev)
     return err;
 }
 
-long sys_mknod(u64 path, unsigned mode, unsigned dev) { return do_mknod(AT_FDCWD, path, mode, dev); }
+long sys_mknod(u64 path, unsigned mode, unsigned dev)
+{
+    return do_mknod(AT_FDCWD, path, mode, dev);
+}
 long sys_mknodat(int dirfd, u64 path, unsigned mode, unsigned dev)
 {
     return do_mknod(dirfd, path, mode, dev);

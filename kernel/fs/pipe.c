@@ -165,9 +165,9 @@ static long pipe_write(struct file *f, struct uio *u, u64 *pos)
         kmutex_unlock(&p->lock);
         if (wrote)
             waitq_wake_all(&p->read_wait);
-        else if (!err && WAIT_EVENT(&p->write_wait,
-                                    room_for(p, all > PIPE_BUF ? PIPE_BUF + 1 : left) ||
-                                        !__atomic_load_n(&p->readers, __ATOMIC_ACQUIRE)))
+        else if (!err &&
+                 WAIT_EVENT(&p->write_wait, room_for(p, all > PIPE_BUF ? PIPE_BUF + 1 : left) ||
+                                                !__atomic_load_n(&p->readers, __ATOMIC_ACQUIRE)))
             err = -ERESTARTSYS;
     }
     if (err == -EPIPE)
@@ -582,7 +582,8 @@ long sys_copy_file_range(int in_fd, u64 uin, int out_fd, u64 uout, u64 n, unsign
 }
 
 /* At most what the pipe can give or take at once, so that nothing read is lost. */
-static long splice_files(struct file *in, u64 uin, struct file *out, u64 uout, u64 n, unsigned flags)
+static long splice_files(struct file *in, u64 uin, struct file *out, u64 uout, u64 n,
+                         unsigned flags)
 {
     struct pipe *from = file_pipe(in), *to = file_pipe(out);
 

@@ -269,7 +269,7 @@ long sys_ppoll(u64 ufds, unsigned n, u64 utime, u64 umask, u64 size)
 
 /* ---- select ---- */
 
-#define SELECT_MAX  65536u
+#define SELECT_MAX 65536u
 
 struct select_set {
     unsigned n, words;
@@ -279,7 +279,8 @@ struct select_set {
 
 static int scan_select(void *ctx, struct poll_table *pt)
 {
-    static const unsigned wanted[3] = {POLL_IN | POLL_HUP | POLL_ERR, POLL_OUT | POLL_ERR, POLL_PRI};
+    static const unsigned wanted[3] = {POLL_IN | POLL_HUP | POLL_ERR, POLL_OUT | POLL_ERR,
+                                       POLL_PRI};
     struct select_set *s = ctx;
     int ready = 0;
 

@@ -6,7 +6,7 @@
 #include <quire/space.h>
 #include <quire/stats.h>
 
-#define NS  1000000000ull
+#define NS         1000000000ull
 #define KIB(pages) ((unsigned long)((pages) << 2))
 
 /* ---- memory ---- */
@@ -39,18 +39,18 @@ static int show_meminfo(struct text *t, u64 key)
     quire_object_totals(&files, &shared);
     text_printf(t, "MemTotal:       %8lu kB\nMemFree:        %8lu kB\nMemAvailable:   %8lu kB\n",
                 KIB(total), KIB(free), KIB(free));
-    text_printf(t, "Buffers:        %8lu kB\nCached:         %8lu kB\nSwapCached:     %8lu kB\n", 0ul,
-                KIB(files + shared), 0ul);
+    text_printf(t, "Buffers:        %8lu kB\nCached:         %8lu kB\nSwapCached:     %8lu kB\n",
+                0ul, KIB(files + shared), 0ul);
     text_printf(t, "SwapTotal:      %8lu kB\nSwapFree:       %8lu kB\n", 0ul, 0ul);
-    text_printf(t, "AnonPages:      %8lu kB\nShmem:          %8lu kB\n",
-                KIB(u.anon), KIB(shared));
+    text_printf(t, "AnonPages:      %8lu kB\nShmem:          %8lu kB\n", KIB(u.anon), KIB(shared));
     text_printf(t, "Slab:           %8lu kB\nSReclaimable:   %8lu kB\nSUnreclaim:     %8lu kB\n",
                 KIB(u.slab), 0ul, KIB(u.slab));
     text_printf(t, "PageTables:     %8lu kB\n", KIB(u.table));
-    text_printf(t, "CommitLimit:    %8lu kB\nCommitted_AS:   %8lu kB\n", KIB(total), KIB(u.anon + shared));
+    text_printf(t, "CommitLimit:    %8lu kB\nCommitted_AS:   %8lu kB\n", KIB(total),
+                KIB(u.anon + shared));
     text_printf(t, "VmallocTotal:   34359738367 kB\nVmallocUsed:    %8lu kB\n", KIB(u.kva));
-    text_printf(t, "HugePages_Total:   %5lu\nHugePages_Free:    %5lu\nHugePages_Rsvd:    %5lu\n", 0ul,
-                0ul, 0ul);
+    text_printf(t, "HugePages_Total:   %5lu\nHugePages_Free:    %5lu\nHugePages_Rsvd:    %5lu\n",
+                0ul, 0ul, 0ul);
     text_printf(t, "HugePages_Surp:    %5lu\nHugepagesize:       2048 kB\n", 0ul);
     return 0;
 }
@@ -105,7 +105,9 @@ static int show_blocks(struct text *t, u64 key)
     struct quire_block_info b;
 
     (void)key;
-    text_printf(t, "# pfn node zone type free cached reserved slab table kva anon file huge other absent\n");
+    text_printf(
+        t,
+        "# pfn node zone type free cached reserved slab table kva anon file huge other absent\n");
     for (u64 n = 0; quire_block_info(n, &b) == QUIRE_OK; n++)
         text_printf(t, "%lu %u %u %u %u %u %u %u %u %u %u %u %u %u %u\n", (unsigned long)b.start.v,
                     b.node, b.zone, b.type, b.free, b.cached, b.reserved, b.slab, b.table, b.kva,
@@ -196,8 +198,8 @@ static int show_loadavg(struct text *t, u64 key)
     (void)key;
     sum_times(&s);
     /* the averages that Linux keeps over 1, 5 and 15 minutes are the present value here */
-    text_printf(t, "%u.00 %u.00 %u.00 %u/%u %d\n", s.running, s.running, s.running, s.running, s.tasks,
-                current->tid);
+    text_printf(t, "%u.00 %u.00 %u.00 %u/%u %d\n", s.running, s.running, s.running, s.running,
+                s.tasks, current->tid);
     return 0;
 }
 
@@ -231,14 +233,14 @@ static void cpuid(u32 leaf, u32 out[4])
 static void cpu_flags(struct text *t)
 {
     static const char *const edx1[32] = {
-        "fpu",  "vme",  "de",     "pse",  "tsc",   "msr", "pae",  "mce",  "cx8",     "apic", NULL,
-        "sep",  "mtrr", "pge",    "mca",  "cmov",  "pat", "pse36", NULL,  "clflush", NULL,   NULL,
-        NULL,   "mmx",  "fxsr",   "sse",  "sse2",  NULL,  "ht",   NULL,   NULL,      NULL};
+        "fpu", "vme",  "de",   "pse", "tsc",  "msr", "pae",   "mce", "cx8",     "apic", NULL,
+        "sep", "mtrr", "pge",  "mca", "cmov", "pat", "pse36", NULL,  "clflush", NULL,   NULL,
+        NULL,  "mmx",  "fxsr", "sse", "sse2", NULL,  "ht",    NULL,  NULL,      NULL};
     static const char *const ecx1[32] = {
-        "pni",  "pclmulqdq", NULL, NULL,    NULL,     NULL,     NULL,    NULL,  NULL,   "ssse3", NULL,
-        NULL,   "fma",  "cx16",    NULL,    NULL,     NULL,     NULL,    NULL,  "sse4_1", "sse4_2",
-        NULL,   "movbe", "popcnt", NULL,    "aes",    "xsave",  NULL,    "avx", "f16c", "rdrand",
-        "hypervisor"};
+        "pni", "pclmulqdq", NULL,    NULL,     NULL,     NULL,   NULL,     NULL,
+        NULL,  "ssse3",     NULL,    NULL,     "fma",    "cx16", NULL,     NULL,
+        NULL,  NULL,        NULL,    "sse4_1", "sse4_2", NULL,   "movbe",  "popcnt",
+        NULL,  "aes",       "xsave", NULL,     "avx",    "f16c", "rdrand", "hypervisor"};
     u32 r[4], x[4];
 
     cpuid(1, r);
@@ -265,13 +267,16 @@ static int show_cpuinfo(struct text *t, u64 key)
     for (unsigned k = 0; k < cpus_online(); k++) {
         u32 family = r[0] >> 8 & 15, model = r[0] >> 4 & 15;
 
-        text_printf(t, "processor\t: %u\nvendor_id\t: %.4s%.4s%.4s\n", k, (char *)&id[1], (char *)&id[3],
-                    (char *)&id[2]);
+        text_printf(t, "processor\t: %u\nvendor_id\t: %.4s%.4s%.4s\n", k, (char *)&id[1],
+                    (char *)&id[3], (char *)&id[2]);
         text_printf(t, "cpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %s\nstepping\t: %u\n",
                     family == 15 ? family + (r[0] >> 20 & 255) : family,
                     family == 15 || family == 6 ? model | (r[0] >> 12 & 0xf0) : model, (char *)name,
                     r[0] & 15);
-        text_printf(t, "cpu MHz\t\t: 1000.000\nphysical id\t: %u\nsiblings\t: 1\ncore id\t\t: 0\ncpu cores\t: 1\n", k);
+        text_printf(t,
+                    "cpu MHz\t\t: 1000.000\nphysical id\t: %u\nsiblings\t: 1\ncore id\t\t: 0\ncpu "
+                    "cores\t: 1\n",
+                    k);
         text_printf(t, "fpu\t\t: yes\nfpu_exception\t: yes\nwp\t\t: yes\nflags\t\t:");
         cpu_flags(t);
         text_printf(t, "\nclflush size\t: 64\ncache_alignment\t: 64\n"
@@ -307,8 +312,9 @@ static int show_cmdline(struct text *t, u64 key)
 static int show_devices(struct text *t, u64 key)
 {
     (void)key;
-    text_printf(t, "Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n"
-                   "136 pts\n\nBlock devices:\n");
+    text_printf(
+        t, "Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n"
+           "136 pts\n\nBlock devices:\n");
     return 0;
 }
 
@@ -329,26 +335,16 @@ static long self_mounts(struct inode *i, char *buf, size_t cap)
 static const struct inode_ops mounts_link_ops = {.readlink = self_mounts};
 
 static const struct gen_entry top_table[] = {
-    GEN_LINK("self", &proc_self_ops),
-    GEN_LINK("thread-self", &proc_thread_self_ops),
-    GEN_LINK("mounts", &mounts_link_ops),
-    GEN_FILE("meminfo", show_meminfo),
-    GEN_FILE("vmstat", show_vmstat),
-    GEN_FILE("buddyinfo", show_buddyinfo),
-    GEN_FILE("zoneinfo", show_zoneinfo),
-    GEN_SECRET("slabinfo", show_slabinfo),
-    GEN_FILE("uptime", show_uptime),
-    GEN_FILE("loadavg", show_loadavg),
-    GEN_FILE("stat", show_stat),
-    GEN_FILE("cpuinfo", show_cpuinfo),
-    GEN_FILE("version", show_version),
-    GEN_FILE("filesystems", show_filesystems),
-    GEN_FILE("cmdline", show_cmdline),
-    GEN_FILE("devices", show_devices),
-    GEN_FILE("swaps", show_swaps),
-    GEN_DIR("sys", proc_sys_table),
-    GEN_DIR("quire", quire_table),
-    {.name = NULL},
+    GEN_LINK("self", &proc_self_ops),     GEN_LINK("thread-self", &proc_thread_self_ops),
+    GEN_LINK("mounts", &mounts_link_ops), GEN_FILE("meminfo", show_meminfo),
+    GEN_FILE("vmstat", show_vmstat),      GEN_FILE("buddyinfo", show_buddyinfo),
+    GEN_FILE("zoneinfo", show_zoneinfo),  GEN_SECRET("slabinfo", show_slabinfo),
+    GEN_FILE("uptime", show_uptime),      GEN_FILE("loadavg", show_loadavg),
+    GEN_FILE("stat", show_stat),          GEN_FILE("cpuinfo", show_cpuinfo),
+    GEN_FILE("version", show_version),    GEN_FILE("filesystems", show_filesystems),
+    GEN_FILE("cmdline", show_cmdline),    GEN_FILE("devices", show_devices),
+    GEN_FILE("swaps", show_swaps),        GEN_DIR("sys", proc_sys_table),
+    GEN_DIR("quire", quire_table),        {.name = NULL},
 };
 
 static struct dentry *top_lookup(struct dentry *dir, const char *name, int *err)

@@ -43,7 +43,8 @@ static void header(struct maps *m, const struct quire_vma_info *v)
                 DEV_MINOR(dev), (unsigned long)ino);
     width = m->t->len - start;
     if (m->path[0])
-        text_printf(m->t, "%*s%s", (int)(width < NAME_COLUMN ? NAME_COLUMN - width : 0), "", m->path);
+        text_printf(m->t, "%*s%s", (int)(width < NAME_COLUMN ? NAME_COLUMN - width : 0), "",
+                    m->path);
     text_put(m->t, "\n", 1);
 }
 
@@ -79,10 +80,10 @@ static void flags_row(struct text *t, const struct quire_vma_info *v)
 
     text_printf(t, "VmFlags: %s%s%s%s%s%s%s%s%s%s%s%s%s\n", v->prot & QUIRE_READ ? "rd " : "",
                 v->prot & QUIRE_WRITE ? "wr " : "", v->prot & QUIRE_EXEC ? "ex " : "",
-                v->shared ? "sh " : "", max & QUIRE_READ ? "mr " : "", max & QUIRE_WRITE ? "mw " : "",
-                max & QUIRE_EXEC ? "me " : "", v->shared ? "ms " : "", v->grows_down ? "gd " : "",
-                v->locked ? "lo " : "", v->dontfork ? "dc " : "", v->wipeonfork ? "wf " : "",
-                v->huge ? "hg " : "");
+                v->shared ? "sh " : "", max & QUIRE_READ ? "mr " : "",
+                max & QUIRE_WRITE ? "mw " : "", max & QUIRE_EXEC ? "me " : "",
+                v->shared ? "ms " : "", v->grows_down ? "gd " : "", v->locked ? "lo " : "",
+                v->dontfork ? "dc " : "", v->wipeonfork ? "wf " : "", v->huge ? "hg " : "");
 }
 
 static bool one_map(void *ctx, const struct quire_vma_info *v)

@@ -98,7 +98,8 @@ static void take_signals(struct snapshot *s, struct process *p, struct task *t)
 
 static void take_ids(struct snapshot *s, const struct process *p)
 {
-    u32 uid[4] = {p->uid, p->euid, p->suid, p->fsuid}, gid[4] = {p->gid, p->egid, p->sgid, p->fsgid};
+    u32 uid[4] = {p->uid, p->euid, p->suid, p->fsuid},
+        gid[4] = {p->gid, p->egid, p->sgid, p->fsgid};
     u64 cap[4] = {p->cap_inheritable, p->cap_permitted, p->cap_effective, p->cap_bounding};
 
     memcpy(s->uid, uid, sizeof uid);
@@ -235,22 +236,23 @@ static int show_stat(struct text *t, u64 key)
     if (err)
         return err;
     space_stats(key, &st);
-    text_printf(t, "%d (%s) %c %d %d %d %d %d 0 %lu %lu %lu %lu %lu %lu %lu %lu ", s.tid, s.comm, s.state,
-                s.ppid, s.pgid, s.sid, tty ? (int)MAKEDEV(5, 1) : 0, tty ? tty : -1,
+    text_printf(t, "%d (%s) %c %d %d %d %d %d 0 %lu %lu %lu %lu %lu %lu %lu %lu ", s.tid, s.comm,
+                s.state, s.ppid, s.pgid, s.sid, tty ? (int)MAKEDEV(5, 1) : 0, tty ? tty : -1,
                 (unsigned long)s.min_flt, (unsigned long)s.cmin_flt, (unsigned long)s.maj_flt,
                 (unsigned long)s.cmaj_flt, (unsigned long)(s.utime / NS_PER_TICK),
                 (unsigned long)(s.stime / NS_PER_TICK), (unsigned long)(s.cutime / NS_PER_TICK),
                 (unsigned long)(s.cstime / NS_PER_TICK));
-    text_printf(t, "%d %d %d 0 %lu %lu %lu %lu 1 1 %lu 0 0 ", s.policy ? -1 - s.rt_priority : 20 + s.nice,
-                s.nice, s.nthreads, (unsigned long)(s.start / NS_PER_TICK),
-                (unsigned long)(st.total << 12), rss(&st), (unsigned long)s.stack_limit,
-                (unsigned long)st.stack_top.v);
+    text_printf(t, "%d %d %d 0 %lu %lu %lu %lu 1 1 %lu 0 0 ",
+                s.policy ? -1 - s.rt_priority : 20 + s.nice, s.nice, s.nthreads,
+                (unsigned long)(s.start / NS_PER_TICK), (unsigned long)(st.total << 12), rss(&st),
+                (unsigned long)s.stack_limit, (unsigned long)st.stack_top.v);
     text_printf(t, "%lu %lu %lu %lu 0 0 0 %d %d %u %u 0 0 0 0 0 %lu %lu %lu %lu %lu 0\n",
-                (unsigned long)(s.sig_pending & 0x7fffffff), (unsigned long)(s.blocked & 0x7fffffff),
-                (unsigned long)(s.ignored & 0x7fffffff), (unsigned long)(s.caught & 0x7fffffff),
-                s.exit_signal, s.cpu, (unsigned)s.rt_priority, (unsigned)s.policy,
-                (unsigned long)st.brk_start.v, (unsigned long)s.arg_start, (unsigned long)s.arg_end,
-                (unsigned long)s.env_start, (unsigned long)s.env_end);
+                (unsigned long)(s.sig_pending & 0x7fffffff),
+                (unsigned long)(s.blocked & 0x7fffffff), (unsigned long)(s.ignored & 0x7fffffff),
+                (unsigned long)(s.caught & 0x7fffffff), s.exit_signal, s.cpu,
+                (unsigned)s.rt_priority, (unsigned)s.policy, (unsigned long)st.brk_start.v,
+                (unsigned long)s.arg_start, (unsigned long)s.arg_end, (unsigned long)s.env_start,
+                (unsigned long)s.env_end);
     return 0;
 }
 
@@ -287,20 +289,25 @@ static void cpu_list(struct text *t, const u64 mask[4])
 
 static void status_memory(struct text *t, const struct quire_space_stats *st)
 {
-    static const char format[] = "VmPeak:\t%8lu kB\nVmSize:\t%8lu kB\nVmLck:\t%8lu kB\nVmPin:\t%8lu kB\n";
+    static const char format[] =
+        "VmPeak:\t%8lu kB\nVmSize:\t%8lu kB\nVmLck:\t%8lu kB\nVmPin:\t%8lu kB\n";
 
     if (!st->total)
         return;
     text_printf(t, format, (unsigned long)(K_MAX(st->peak_total, st->total) << 2),
                 (unsigned long)(st->total << 2), (unsigned long)(st->locked << 2), 0ul);
-    text_printf(t, "VmHWM:\t%8lu kB\nVmRSS:\t%8lu kB\nRssAnon:\t%8lu kB\nRssFile:\t%8lu kB\nRssShmem:\t%8lu kB\n",
+    text_printf(t,
+                "VmHWM:\t%8lu kB\nVmRSS:\t%8lu kB\nRssAnon:\t%8lu kB\nRssFile:\t%8lu "
+                "kB\nRssShmem:\t%8lu kB\n",
                 (unsigned long)(K_MAX(st->peak_rss, (u64)rss(st)) << 2), rss(st) << 2,
                 (unsigned long)(st->rss_anon << 2), (unsigned long)(st->rss_file << 2),
                 (unsigned long)(st->rss_shared << 2));
-    text_printf(t, "VmData:\t%8lu kB\nVmStk:\t%8lu kB\nVmExe:\t%8lu kB\nVmLib:\t%8lu kB\nVmPTE:\t%8lu kB\n"
-                   "VmSwap:\t%8lu kB\nHugetlbPages:\t%8lu kB\nCoreDumping:\t0\nTHP_enabled:\t1\n",
-                (unsigned long)(st->data << 2), (unsigned long)(st->stack << 2),
-                (unsigned long)(st->exec << 2), 0ul, (unsigned long)(st->tables << 2), 0ul, 0ul);
+    text_printf(
+        t,
+        "VmData:\t%8lu kB\nVmStk:\t%8lu kB\nVmExe:\t%8lu kB\nVmLib:\t%8lu kB\nVmPTE:\t%8lu kB\n"
+        "VmSwap:\t%8lu kB\nHugetlbPages:\t%8lu kB\nCoreDumping:\t0\nTHP_enabled:\t1\n",
+        (unsigned long)(st->data << 2), (unsigned long)(st->stack << 2),
+        (unsigned long)(st->exec << 2), 0ul, (unsigned long)(st->tables << 2), 0ul, 0ul);
 }
 
 static int show_status(struct text *t, u64 key)
@@ -312,23 +319,33 @@ static int show_status(struct text *t, u64 key)
     if (err)
         return err;
     space_stats(key, &st);
-    text_printf(t, "Name:\t%s\nUmask:\t%04o\nState:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n",
+    text_printf(t,
+                "Name:\t%s\nUmask:\t%04o\nState:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%"
+                "d\nTracerPid:\t0\n",
                 s.comm, s.umask, state_name(s.state), s.pid, s.tid, s.ppid);
-    text_printf(t, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t%lu\nGroups:\t", s.uid[0], s.uid[1],
-                s.uid[2], s.uid[3], s.gid[0], s.gid[1], s.gid[2], s.gid[3], (unsigned long)s.nfds);
+    text_printf(t, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t%lu\nGroups:\t", s.uid[0],
+                s.uid[1], s.uid[2], s.uid[3], s.gid[0], s.gid[1], s.gid[2], s.gid[3],
+                (unsigned long)s.nfds);
     for (int k = 0; k < s.ngroups; k++)
         text_printf(t, "%u ", s.groups[k]);
-    text_printf(t, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\n", s.pid, s.tid, s.pgid, s.sid);
+    text_printf(t, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\n", s.pid, s.tid, s.pgid,
+                s.sid);
     status_memory(t, &st);
-    text_printf(t, "Threads:\t%d\nSigQ:\t%lu/%lu\nSigPnd:\t%016lx\nShdPnd:\t%016lx\nSigBlk:\t%016lx\n",
-                s.nthreads, (unsigned long)s.sigq, (unsigned long)s.sigq_limit,
-                (unsigned long)s.sig_pending, (unsigned long)s.shd_pending, (unsigned long)s.blocked);
-    text_printf(t, "SigIgn:\t%016lx\nSigCgt:\t%016lx\n", (unsigned long)s.ignored, (unsigned long)s.caught);
-    text_printf(t, "CapInh:\t%016lx\nCapPrm:\t%016lx\nCapEff:\t%016lx\nCapBnd:\t%016lx\nCapAmb:\t%016lx\n",
-                (unsigned long)s.cap[0], (unsigned long)s.cap[1], (unsigned long)s.cap[2],
-                (unsigned long)s.cap[3], 0ul);
-    text_printf(t, "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\nCpus_allowed:\t%lx\nCpus_allowed_list:\t",
-                s.no_new_privs, (unsigned long)(s.affinity[0] & ((1ull << K_MIN(cpus_online(), 63u)) - 1)));
+    text_printf(
+        t, "Threads:\t%d\nSigQ:\t%lu/%lu\nSigPnd:\t%016lx\nShdPnd:\t%016lx\nSigBlk:\t%016lx\n",
+        s.nthreads, (unsigned long)s.sigq, (unsigned long)s.sigq_limit,
+        (unsigned long)s.sig_pending, (unsigned long)s.shd_pending, (unsigned long)s.blocked);
+    text_printf(t, "SigIgn:\t%016lx\nSigCgt:\t%016lx\n", (unsigned long)s.ignored,
+                (unsigned long)s.caught);
+    text_printf(
+        t, "CapInh:\t%016lx\nCapPrm:\t%016lx\nCapEff:\t%016lx\nCapBnd:\t%016lx\nCapAmb:\t%016lx\n",
+        (unsigned long)s.cap[0], (unsigned long)s.cap[1], (unsigned long)s.cap[2],
+        (unsigned long)s.cap[3], 0ul);
+    text_printf(t,
+                "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\nCpus_allowed:\t%lx\nCpus_"
+                "allowed_list:\t",
+                s.no_new_privs,
+                (unsigned long)(s.affinity[0] & ((1ull << K_MIN(cpus_online(), 63u)) - 1)));
     cpu_list(t, s.affinity);
     text_printf(t, "\nMems_allowed:\t%lx\nMems_allowed_list:\t0", (1ul << quire_nodes()) - 1);
     if (quire_nodes() > 1)
@@ -374,14 +391,14 @@ static int show_limits(struct text *t, u64 key)
     static const struct {
         const char *name, *unit;
     } rows[RLIMITS] = {
-        {"Max cpu time", "seconds"},       {"Max file size", "bytes"},
-        {"Max data size", "bytes"},        {"Max stack size", "bytes"},
-        {"Max core file size", "bytes"},   {"Max resident set", "bytes"},
-        {"Max processes", "processes"},    {"Max open files", "files"},
-        {"Max locked memory", "bytes"},    {"Max address space", "bytes"},
-        {"Max file locks", "locks"},       {"Max pending signals", "signals"},
-        {"Max msgqueue size", "bytes"},    {"Max nice priority", ""},
-        {"Max realtime priority", ""},     {"Max realtime timeout", "us"},
+        {"Max cpu time", "seconds"},     {"Max file size", "bytes"},
+        {"Max data size", "bytes"},      {"Max stack size", "bytes"},
+        {"Max core file size", "bytes"}, {"Max resident set", "bytes"},
+        {"Max processes", "processes"},  {"Max open files", "files"},
+        {"Max locked memory", "bytes"},  {"Max address space", "bytes"},
+        {"Max file locks", "locks"},     {"Max pending signals", "signals"},
+        {"Max msgqueue size", "bytes"},  {"Max nice priority", ""},
+        {"Max realtime priority", ""},   {"Max realtime timeout", "us"},
     };
     struct process *p = process_find(key_pid(key));
 
@@ -551,19 +568,19 @@ static const struct inode_ops exe_ops = {.readlink = exe_text};
 
 /* ---- the directories of processes and threads ---- */
 
-#define PID_ENTRIES                                                                               \
-    GEN_FILE("maps", procpid_maps), GEN_FILE("smaps", procpid_smaps),                              \
-        GEN_FILE("smaps_rollup", procpid_smaps_rollup), GEN_FILE("status", show_status),           \
-        GEN_FILE("statm", show_statm), GEN_FILE("stat", show_stat),                                \
-        GEN_FILE("cmdline", procpid_cmdline), GEN_SECRET("environ", procpid_environ),              \
-        GEN_SECRET("auxv", procpid_auxv), GEN_RW("comm", show_comm, store_comm),                   \
-        GEN_FILE("limits", show_limits), GEN_FILE("oom_score", show_oom_score),                    \
-        GEN_RW("oom_score_adj", show_oom_score_adj, store_oom_score_adj),                          \
-        GEN_FILE("wchan", show_wchan), GEN_FILE("cgroup", show_cgroup),                            \
-        GEN_FILE("mounts", show_mounts), GEN_FILE("mountinfo", show_mountinfo),                    \
-        {.name = "mem", .mode = S_IFREG | 0600, .ops = &procpid_mem_ops},                          \
-        {.name = "fd", .mode = S_IFDIR | 0500, .ops = &procpid_fd_ops},                            \
-        {.name = "fdinfo", .mode = S_IFDIR | 0555, .ops = &procpid_fdinfo_ops},                    \
+#define PID_ENTRIES                                                                      \
+    GEN_FILE("maps", procpid_maps), GEN_FILE("smaps", procpid_smaps),                    \
+        GEN_FILE("smaps_rollup", procpid_smaps_rollup), GEN_FILE("status", show_status), \
+        GEN_FILE("statm", show_statm), GEN_FILE("stat", show_stat),                      \
+        GEN_FILE("cmdline", procpid_cmdline), GEN_SECRET("environ", procpid_environ),    \
+        GEN_SECRET("auxv", procpid_auxv), GEN_RW("comm", show_comm, store_comm),         \
+        GEN_FILE("limits", show_limits), GEN_FILE("oom_score", show_oom_score),          \
+        GEN_RW("oom_score_adj", show_oom_score_adj, store_oom_score_adj),                \
+        GEN_FILE("wchan", show_wchan), GEN_FILE("cgroup", show_cgroup),                  \
+        GEN_FILE("mounts", show_mounts), GEN_FILE("mountinfo", show_mountinfo),          \
+        {.name = "mem", .mode = S_IFREG | 0600, .ops = &procpid_mem_ops},                \
+        {.name = "fd", .mode = S_IFDIR | 0500, .ops = &procpid_fd_ops},                  \
+        {.name = "fdinfo", .mode = S_IFDIR | 0555, .ops = &procpid_fdinfo_ops},          \
         GEN_LINK("cwd", &cwd_ops), GEN_LINK("root", &root_ops), GEN_LINK("exe", &exe_ops)
 
 static const struct inode_ops task_dir_ops;

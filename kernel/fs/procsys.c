@@ -111,12 +111,17 @@ static int show_shm_max(struct text *t, u64 key)
 }
 
 static const struct gen_entry random_table[] = {
-    GEN_FILE("boot_id", show_boot_id),          GEN_FILE("uuid", show_uuid),
-    GEN_FILE("entropy_avail", show_entropy),    GEN_FILE("poolsize", show_entropy),
+    GEN_FILE("boot_id", show_boot_id),
+    GEN_FILE("uuid", show_uuid),
+    GEN_FILE("entropy_avail", show_entropy),
+    GEN_FILE("poolsize", show_entropy),
     {.name = NULL},
 };
 
-#define UTS_FILE(n, which) {.name = (n), .mode = S_IFREG | 0444, .show = show_uts, .key = (which) + 1}
+#define UTS_FILE(n, which)                                                        \
+    {                                                                             \
+        .name = (n), .mode = S_IFREG | 0444, .show = show_uts, .key = (which) + 1 \
+    }
 
 static const struct gen_entry kernel_table[] = {
     UTS_FILE("ostype", 0),
@@ -198,7 +203,7 @@ static const struct gen_entry net_core_table[] = {GEN_FILE("somaxconn", show_som
 static const struct gen_entry net_table[] = {GEN_DIR("core", net_core_table), {.name = NULL}};
 
 const struct gen_entry proc_sys_table[] = {
-    GEN_DIR("kernel", kernel_table), GEN_DIR("vm", vm_table),   GEN_DIR("fs", fs_table),
+    GEN_DIR("kernel", kernel_table), GEN_DIR("vm", vm_table), GEN_DIR("fs", fs_table),
     GEN_DIR("net", net_table),       {.name = NULL},
 };
 
@@ -215,9 +220,12 @@ static void escaped(struct text *t, const char *s)
 
 static const char *options(const struct mount *m)
 {
-    static const char *const by_flags[8] = {"rw,relatime",        "rw,nosuid,relatime",
-                                            "rw,nodev,relatime",  "rw,nosuid,nodev,relatime",
-                                            "rw,noexec,relatime", "rw,nosuid,noexec,relatime",
+    static const char *const by_flags[8] = {"rw,relatime",
+                                            "rw,nosuid,relatime",
+                                            "rw,nodev,relatime",
+                                            "rw,nosuid,nodev,relatime",
+                                            "rw,noexec,relatime",
+                                            "rw,nosuid,noexec,relatime",
                                             "rw,nodev,noexec,relatime",
                                             "rw,nosuid,nodev,noexec,relatime"};
 
@@ -235,7 +243,8 @@ static int each_mount(struct text *t, bool info)
     for (const struct mount *m = fs_mounts; m; m = m->next, id++) {
         dentry_path_locked(m->root, NULL, path, PATH_CAP);
         if (info)
-            text_printf(t, "%u %u %u:%u / ", id, id > 1 ? 1u : 0u, DEV_MAJOR(m->dev), DEV_MINOR(m->dev));
+            text_printf(t, "%u %u %u:%u / ", id, id > 1 ? 1u : 0u, DEV_MAJOR(m->dev),
+                        DEV_MINOR(m->dev));
         else
             escaped(t, m->source), text_put(t, " ", 1);
         escaped(t, path);

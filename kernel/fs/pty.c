@@ -112,11 +112,11 @@ static unsigned master_poll(struct file *f, struct poll_table *pt)
            (y->had_slave && !y->slaves ? POLL_HUP : 0);
 }
 
-#define TIOCGPTN   0x80045430u
-#define TIOCSPTLCK 0x40045431u
-#define TIOCGPTLCK 0x80045439u
+#define TIOCGPTN    0x80045430u
+#define TIOCSPTLCK  0x40045431u
+#define TIOCGPTLCK  0x80045439u
 #define TIOCGPTPEER 0x5441
-#define FIONREAD   0x541b
+#define FIONREAD    0x541b
 
 static long master_ioctl(struct file *f, unsigned cmd, u64 arg)
 {

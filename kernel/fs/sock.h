@@ -12,8 +12,8 @@
 
 #include "fsint.h"
 
-#define AF_UNIX 1
-#define AF_INET 2
+#define AF_UNIX        1
+#define AF_INET        2
 #define SOCK_STREAM    1
 #define SOCK_DGRAM     2
 #define SOCK_SEQPACKET 5
@@ -21,14 +21,14 @@
 #define QUEUE_BYTES    212992u
 #define FDS_A_MESSAGE  253
 
-#define MSG_OOB      1u
-#define MSG_PEEK     2u
-#define MSG_CTRUNC   8u
-#define MSG_TRUNC    0x20u
-#define MSG_DONTWAIT 0x40u
-#define MSG_EOR      0x80u
-#define MSG_WAITALL  0x100u
-#define MSG_NOSIGNAL 0x4000u
+#define MSG_OOB          1u
+#define MSG_PEEK         2u
+#define MSG_CTRUNC       8u
+#define MSG_TRUNC        0x20u
+#define MSG_DONTWAIT     0x40u
+#define MSG_EOR          0x80u
+#define MSG_WAITALL      0x100u
+#define MSG_NOSIGNAL     0x4000u
 #define MSG_CMSG_CLOEXEC 0x40000000u
 
 struct addr {
@@ -61,20 +61,20 @@ struct sock {
     bool read_shut, write_shut;
     bool was_connected;
     bool connect_pending; /* connect(2) said EINPROGRESS; the next one says how it ended */
-    int error; /* SO_ERROR */
+    int error;            /* SO_ERROR */
     struct smsg *first, *last;
-    size_t queued, limit;           /* bytes in the queue; SO_RCVBUF */
+    size_t queued, limit;                               /* bytes in the queue; SO_RCVBUF */
     struct sock *pending, *pending_last, *pending_next; /* connections to accept; referenced */
     int npending, backlog;
     struct waitq wait;
     struct kmutex recv_lock;
     struct ucred cred, peer_cred;
     struct addr name, peer_name;
-    struct inode *bound;            /* of a path in the file system; referenced */
-    struct sock *table_next;        /* among those with a name in net_names */
+    struct inode *bound;     /* of a path in the file system; referenced */
+    struct sock *table_next; /* among those with a name in net_names */
     bool in_table;
     u64 recv_timeout_ns, send_timeout_ns; /* 0: none */
-    u32 options;                    /* bit by SO_ number, for those that are only kept */
+    u32 options;                          /* bit by SO_ number, for those that are only kept */
     u32 tcp_options[32], ip_options[32];
     u32 linger[2];
     u32 send_limit;
@@ -109,7 +109,8 @@ long sock_recv(struct sock *s, struct transfer *t); /* t->fds: the caller's, fil
 
 /* ---- sockname.c ---- */
 int sock_bind(struct sock *s, const struct addr *a);
-int sock_bind_auto(struct sock *s); /* a name for a sender that has none, where the family wants one */
+int sock_bind_auto(
+    struct sock *s); /* a name for a sender that has none, where the family wants one */
 int sock_connect(struct sock *s, const struct addr *a, bool nonblock);
 void sock_unbind(struct sock *s);
 /* The socket of a name, referenced, or NULL and *err. */

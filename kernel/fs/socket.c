@@ -393,7 +393,6 @@ long sys_shutdown(int fd, int how)
 
 /* ---- sendto, recvfrom ---- */
 
-
 long sys_sendto(int fd, u64 ubuf, u64 n, u32 flags, u64 uaddr, u32 len)
 {
     struct uio_user uu;
@@ -613,7 +612,8 @@ static int put_control(struct control_out *c, int type, const void *data, size_t
 static int put_rights(struct control_out *c, struct transfer *t, bool cloexec)
 {
     u64 head = sizeof(struct kcmsghdr);
-    unsigned fit = c->left > head ? (unsigned)K_MIN((c->left - head) / 4, (u64)t->nfds) : 0, done = 0;
+    unsigned fit = c->left > head ? (unsigned)K_MIN((c->left - head) / 4, (u64)t->nfds) : 0,
+             done = 0;
     int fds[FDS_A_MESSAGE], err = 0;
 
     for (; done < fit; done++) {

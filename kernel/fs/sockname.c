@@ -21,7 +21,10 @@ struct inet_addr {
 };
 
 static u16 swap16(u16 v) { return (u16)(v << 8 | v >> 8); }
-static u32 port_of(const struct addr *a) { return swap16(((const struct inet_addr *)a->b)->port_be); }
+static u32 port_of(const struct addr *a)
+{
+    return swap16(((const struct inet_addr *)a->b)->port_be);
+}
 static u32 ip_of(const struct addr *a)
 {
     return __builtin_bswap32(((const struct inet_addr *)a->b)->addr_be);
@@ -292,7 +295,8 @@ struct sock *sock_find(struct sock *from, const struct addr *a, int *err)
             return NULL;
         }
         flags = kspin_lock(&net_lock);
-        s = from->family == AF_UNIX ? find_abstract(a) : find_port(from->type, port_of(a), NULL, true);
+        s = from->family == AF_UNIX ? find_abstract(a)
+                                    : find_port(from->type, port_of(a), NULL, true);
         if (s)
             sock_get(s);
         else

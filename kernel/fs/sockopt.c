@@ -10,14 +10,37 @@
 #define SOL_SOCKET 1
 #define SOL_TCP    6
 
-enum { SO_DEBUG = 1, SO_REUSEADDR, SO_TYPE, SO_ERROR, SO_DONTROUTE, SO_BROADCAST, SO_SNDBUF, SO_RCVBUF,
-       SO_KEEPALIVE, SO_OOBINLINE, SO_PRIORITY = 12, SO_LINGER, SO_REUSEPORT = 15, SO_PASSCRED, SO_PEERCRED,
-       SO_RCVLOWAT, SO_SNDLOWAT, SO_RCVTIMEO, SO_SNDTIMEO, SO_TIMESTAMP = 29, SO_ACCEPTCONN,
-       SO_SNDBUFFORCE = 32, SO_RCVBUFFORCE, SO_PROTOCOL = 38, SO_DOMAIN };
+enum {
+    SO_DEBUG = 1,
+    SO_REUSEADDR,
+    SO_TYPE,
+    SO_ERROR,
+    SO_DONTROUTE,
+    SO_BROADCAST,
+    SO_SNDBUF,
+    SO_RCVBUF,
+    SO_KEEPALIVE,
+    SO_OOBINLINE,
+    SO_PRIORITY = 12,
+    SO_LINGER,
+    SO_REUSEPORT = 15,
+    SO_PASSCRED,
+    SO_PEERCRED,
+    SO_RCVLOWAT,
+    SO_SNDLOWAT,
+    SO_RCVTIMEO,
+    SO_SNDTIMEO,
+    SO_TIMESTAMP = 29,
+    SO_ACCEPTCONN,
+    SO_SNDBUFFORCE = 32,
+    SO_RCVBUFFORCE,
+    SO_PROTOCOL = 38,
+    SO_DOMAIN
+};
 
 /* On or off, kept in sock.options by number. */
-#define SWITCHES                                                                                   \
-    (1u << SO_DEBUG | 1u << SO_REUSEADDR | 1u << SO_DONTROUTE | 1u << SO_BROADCAST |                \
+#define SWITCHES                                                                     \
+    (1u << SO_DEBUG | 1u << SO_REUSEADDR | 1u << SO_DONTROUTE | 1u << SO_BROADCAST | \
      1u << SO_KEEPALIVE | 1u << SO_OOBINLINE | 1u << SO_REUSEPORT | 1u << SO_PASSCRED)
 
 #define USEC_PER_SEC 1000000

@@ -84,8 +84,7 @@ long sys_lstat(u64 path, u64 buf) { return stat_at(AT_FDCWD, path, 0, buf); }
 long sys_newfstatat(int dirfd, u64 path, u64 buf, int at)
 {
     unsigned flags;
-    int err =
-        walk_flags_of(at, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT, &flags);
+    int err = walk_flags_of(at, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT, &flags);
 
     return err ? err : stat_at(dirfd, path, flags, buf);
 }
@@ -354,7 +353,10 @@ static long chown_at(int dirfd, u64 upath, unsigned walk_flags, u32 uid, u32 gid
     return r;
 }
 
-long sys_chown(u64 path, u32 uid, u32 gid) { return chown_at(AT_FDCWD, path, WALK_FOLLOW, uid, gid); }
+long sys_chown(u64 path, u32 uid, u32 gid)
+{
+    return chown_at(AT_FDCWD, path, WALK_FOLLOW, uid, gid);
+}
 long sys_lchown(u64 path, u32 uid, u32 gid) { return chown_at(AT_FDCWD, path, 0, uid, gid); }
 long sys_fchownat(int dirfd, u64 path, u32 uid, u32 gid, int at)
 {
@@ -466,10 +468,7 @@ static long utimes_usec(int dirfd, u64 upath, u64 utimes)
     return utimes_at(dirfd, upath, WALK_FOLLOW, utimes ? t : NULL);
 }
 
-long sys_utimes(u64 path, u64 times)
-{
-    return path ? utimes_usec(AT_FDCWD, path, times) : -EFAULT;
-}
+long sys_utimes(u64 path, u64 times) { return path ? utimes_usec(AT_FDCWD, path, times) : -EFAULT; }
 long sys_futimesat(int dirfd, u64 path, u64 times) { return utimes_usec(dirfd, path, times); }
 
 long sys_utime(u64 path, u64 utimbuf)

@@ -28,8 +28,8 @@ static int show_nodes(struct text *t, u64 key)
 struct family {
     const char *prefix;
     unsigned (*count)(void);
-    struct gen_entry member;              /* each of them */
-    const struct gen_entry *others;       /* files beside them */
+    struct gen_entry member;        /* each of them */
+    const struct gen_entry *others; /* files beside them */
 };
 
 static const struct family *family_of(const struct dentry *dir);
@@ -94,11 +94,14 @@ static const struct gen_entry topology_table[] = {
 };
 static const struct gen_entry cpu_table[] = {
     GEN_FILE("online", show_online), GEN_DIR("topology", topology_table), {.name = NULL}};
-static const struct gen_entry cpus_table[] = {
-    GEN_FILE("online", show_cpus), GEN_FILE("possible", show_cpus), GEN_FILE("present", show_cpus),
-    {.name = NULL}};
-static const struct family cpus = {
-    .prefix = "cpu", .count = cpus_online, .member = GEN_DIR("cpu", cpu_table), .others = cpus_table};
+static const struct gen_entry cpus_table[] = {GEN_FILE("online", show_cpus),
+                                              GEN_FILE("possible", show_cpus),
+                                              GEN_FILE("present", show_cpus),
+                                              {.name = NULL}};
+static const struct family cpus = {.prefix = "cpu",
+                                   .count = cpus_online,
+                                   .member = GEN_DIR("cpu", cpu_table),
+                                   .others = cpus_table};
 
 /* ---- nodes ---- */
 
@@ -166,7 +169,8 @@ static int show_numastat(struct text *t, u64 node)
     struct quire_zone_stats s;
 
     node_sums(node, &s);
-    text_printf(t, "numa_hit %lu\nnuma_miss %lu\n", (unsigned long)s.allocs, (unsigned long)s.fails);
+    text_printf(t, "numa_hit %lu\nnuma_miss %lu\n", (unsigned long)s.allocs,
+                (unsigned long)s.fails);
     return 0;
 }
 
@@ -174,9 +178,12 @@ static const struct gen_entry node_table[] = {
     GEN_FILE("meminfo", show_node_meminfo), GEN_FILE("cpulist", show_node_cpus),
     GEN_FILE("cpumap", show_node_cpumap),   GEN_FILE("distance", show_distance),
     GEN_FILE("numastat", show_numastat),    {.name = NULL}};
-static const struct gen_entry nodes_table[] = {
-    GEN_FILE("online", show_nodes), GEN_FILE("possible", show_nodes), GEN_FILE("has_cpu", show_nodes),
-    GEN_FILE("has_memory", show_nodes), GEN_FILE("has_normal_memory", show_nodes), {.name = NULL}};
+static const struct gen_entry nodes_table[] = {GEN_FILE("online", show_nodes),
+                                               GEN_FILE("possible", show_nodes),
+                                               GEN_FILE("has_cpu", show_nodes),
+                                               GEN_FILE("has_memory", show_nodes),
+                                               GEN_FILE("has_normal_memory", show_nodes),
+                                               {.name = NULL}};
 static const struct family nodes = {.prefix = "node",
                                     .count = quire_nodes,
                                     .member = GEN_DIR("node", node_table),
@@ -200,7 +207,8 @@ static const struct gen_entry kernel_table[] = {GEN_DIR("debug", empty_table), {
 static const struct gen_entry fs_table[] = {GEN_DIR("cgroup", empty_table), {.name = NULL}};
 static const struct gen_entry top_table[] = {GEN_DIR("devices", devices_table),
                                              GEN_DIR("fs", fs_table),
-                                             GEN_DIR("kernel", kernel_table), {.name = NULL}};
+                                             GEN_DIR("kernel", kernel_table),
+                                             {.name = NULL}};
 static const struct gen_entry top = GEN_DIR("sys", top_table);
 
 struct dentry *sysfs_root(u32 dev) { return gen_root(&top, dev); }

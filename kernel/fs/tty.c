@@ -9,36 +9,53 @@
 #include "tty.h"
 #include <signal.h>
 
-enum { VINTR, VQUIT, VERASE, VKILL, VEOF, VTIME, VMIN, VSWTC, VSTART, VSTOP, VSUSP, VEOL, VREPRINT,
-       VDISCARD, VWERASE, VLNEXT, VEOL2 };
+enum {
+    VINTR,
+    VQUIT,
+    VERASE,
+    VKILL,
+    VEOF,
+    VTIME,
+    VMIN,
+    VSWTC,
+    VSTART,
+    VSTOP,
+    VSUSP,
+    VEOL,
+    VREPRINT,
+    VDISCARD,
+    VWERASE,
+    VLNEXT,
+    VEOL2
+};
 
-#define I_ISTRIP 040u
-#define I_INLCR  0100u
-#define I_IGNCR  0200u
-#define I_ICRNL  0400u
-#define I_IXON   02000u
-#define O_OPOST  1u
-#define O_ONLCR  4u
-#define L_ISIG   1u
-#define L_ICANON 2u
-#define L_ECHO   010u
-#define L_ECHOE  020u
-#define L_ECHOK  040u
-#define L_ECHONL 0100u
-#define L_NOFLSH 0200u
-#define L_TOSTOP 0400u
+#define I_ISTRIP  040u
+#define I_INLCR   0100u
+#define I_IGNCR   0200u
+#define I_ICRNL   0400u
+#define I_IXON    02000u
+#define O_OPOST   1u
+#define O_ONLCR   4u
+#define L_ISIG    1u
+#define L_ICANON  2u
+#define L_ECHO    010u
+#define L_ECHOE   020u
+#define L_ECHOK   040u
+#define L_ECHONL  0100u
+#define L_NOFLSH  0200u
+#define L_TOSTOP  0400u
 #define L_ECHOCTL 01000u
-#define L_ECHOKE 04000u
-#define L_IEXTEN 0100000u
+#define L_ECHOKE  04000u
+#define L_IEXTEN  0100000u
 
-#define SIGHUP  1
-#define SIGINT  2
-#define SIGQUIT 3
-#define SIGCONT 18
-#define SIGTSTP 20
-#define SIGTTIN 21
-#define SIGTTOU 22
-#define SIGWINCH 28
+#define SIGHUP    1
+#define SIGINT    2
+#define SIGQUIT   3
+#define SIGCONT   18
+#define SIGTSTP   20
+#define SIGTTIN   21
+#define SIGTTOU   22
+#define SIGWINCH  28
 #define SI_KERNEL 0x80
 
 static size_t console_out(struct tty *t, int stream, const char *p, size_t n);
@@ -56,7 +73,9 @@ int tty_setup(struct tty *t)
         quire_kvfree(t->marks);
         return -ENOMEM;
     }
-    t->t = (struct ktermios){.iflag = I_ICRNL | I_IXON, .oflag = O_OPOST | O_ONLCR, .cflag = 0xbf,
+    t->t = (struct ktermios){.iflag = I_ICRNL | I_IXON,
+                             .oflag = O_OPOST | O_ONLCR,
+                             .cflag = 0xbf,
                              .lflag = L_ISIG | L_ICANON | L_ECHO | L_ECHOE | L_ECHOK | L_ECHOCTL |
                                       L_ECHOKE | L_IEXTEN};
     memcpy(t->t.cc, cc, sizeof cc);
@@ -195,7 +214,7 @@ static int signal_of(const struct tty *t, u8 c)
 {
     if (!(t->t.lflag & L_ISIG) || !c)
         return 0;
-    return c == t->t.cc[VINTR] ? SIGINT
+    return c == t->t.cc[VINTR]   ? SIGINT
            : c == t->t.cc[VQUIT] ? SIGQUIT
            : c == t->t.cc[VSUSP] ? SIGTSTP
                                  : 0;
@@ -579,8 +598,7 @@ static long tty_session_ioctl(struct tty *t, unsigned cmd, u64 arg)
         if (current->proc->sid == current->proc->pid)
             t->sid = t->pgrp = 0;
         return 0;
-    case TIOCGPGRP:
-        return t->sid == current->proc->sid ? put_user_u32(arg, (u32)t->pgrp) : -ENOTTY;
+    case TIOCGPGRP: return t->sid == current->proc->sid ? put_user_u32(arg, (u32)t->pgrp) : -ENOTTY;
     case TIOCSPGRP: return set_pgrp(t, arg);
     case TIOCGSID: return t->sid == current->proc->sid ? put_user_u32(arg, (u32)t->sid) : -ENOTTY;
     default: return -ENOTTY;
@@ -628,10 +646,7 @@ long tty_ioctl(struct tty *t, struct file *f, unsigned cmd, u64 arg)
 
 /* ---- the console as files; inode.key of a stream, else file.priv, is where output goes ---- */
 
-static int stream_of(const struct file *f)
-{
-    return f->priv ? (int)(uintptr_t)f->priv : 1;
-}
+static int stream_of(const struct file *f) { return f->priv ? (int)(uintptr_t)f->priv : 1; }
 
 static long console_read(struct file *f, struct uio *u, u64 *pos)
 {
@@ -709,7 +724,8 @@ static bool host_gives_streams(void)
 
     if (cmdline_has("quire.tty"))
         return false;
-    return cmdline_get("quire.stdin", value, sizeof value) || cmdline_get("quire.out", value, sizeof value);
+    return cmdline_get("quire.stdin", value, sizeof value) ||
+           cmdline_get("quire.out", value, sizeof value);
 }
 
 /* quire.tty=ROWSxCOLUMNS: the window of whoever sits there. */

@@ -53,7 +53,8 @@ long tty_read(struct tty *t, struct file *f, struct uio *u);
 long tty_write(struct tty *t, int stream, struct file *f, struct uio *u);
 long tty_ioctl(struct tty *t, struct file *f, unsigned cmd, u64 arg);
 unsigned tty_poll(struct tty *t, struct poll_table *pt);
-void tty_take_control(struct tty *t); /* of the caller's session, if it leads one without a terminal */
+void tty_take_control(
+    struct tty *t); /* of the caller's session, if it leads one without a terminal */
 
 /* ---- pty.c ---- */
 int ptmx_open(struct file *f);

@@ -76,10 +76,7 @@ int uio_put(struct uio *u, const void *from, size_t n)
     return uio_put_part(u, from, n) == n ? 0 : -EFAULT;
 }
 
-int uio_get(struct uio *u, void *to, size_t n)
-{
-    return uio_get_part(u, to, n) == n ? 0 : -EFAULT;
-}
+int uio_get(struct uio *u, void *to, size_t n) { return uio_get_part(u, to, n) == n ? 0 : -EFAULT; }
 
 static const u8 zeros[4096];
 

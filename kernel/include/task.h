@@ -60,7 +60,8 @@ struct task {
     /* identity; constant */
     int tid;
     struct process *proc;
-    struct quire_space *space; /* NULL for kernel threads; changed only by exec of the task itself */
+    struct quire_space
+        *space; /* NULL for kernel threads; changed only by exec of the task itself */
     char comm[16];
     void (*kthread_main)(void *);
     void *kthread_arg;
@@ -69,8 +70,8 @@ struct task {
     struct task *thread_next, *thread_prev;
 
     /* kernel/proc */
-    struct task_signals *sig;   /* pending set, mask, altstack */
-    u64 clear_child_tid;        /* user address, or 0 */
+    struct task_signals *sig; /* pending set, mask, altstack */
+    u64 clear_child_tid;      /* user address, or 0 */
     u64 robust_list, robust_len;
     u64 rseq_addr; /* core/rseq.c; 0: none.  fork without CLONE_VM copies both, exec clears */
     u32 rseq_sig;
@@ -110,9 +111,9 @@ void task_set_user(struct task *t, const struct regs *r);
 void task_start(struct task *t); /* make runnable for the first time */
 /* Wake a sleeping task; any context. */
 void task_wake(struct task *t);
-void schedule(void);        /* give up the CPU in the current state */
-void sched_yield_now(void); /* stay runnable */
-void cond_resched(void);    /* long loops in task context */
+void schedule(void);                  /* give up the CPU in the current state */
+void sched_yield_now(void);           /* stay runnable */
+void cond_resched(void);              /* long loops in task context */
 _Noreturn void task_exit_final(void); /* off the CPU for ever; the scheduler frees stack and task */
 void task_get(struct task *t);
 void task_put(struct task *t);
@@ -154,18 +155,18 @@ struct process {
     int pid, pgid, sid;
     struct process *parent;
     struct process *children, *sibling_next, *sibling_prev; /* under proc_lock */
-    struct task *threads; /* any of them; under proc_lock */
+    struct task *threads;                                   /* any of them; under proc_lock */
     int nthreads;
     bool zombie, exiting, stopped, continued, stop_reported, cont_reported;
     int exit_status; /* as wait4(2) gives it */
     int stop_sig;
-    int exit_signal; /* to the parent; SIGCHLD for fork */
+    int exit_signal;         /* to the parent; SIGCHLD for fork */
     struct waitq child_wait; /* wait4 of this process sleeps here */
     struct waitq exit_wait;  /* others who wait for its end (pidfd, vfork) */
     struct quire_space *space;
     struct files *files;
     struct fs_context *fs;
-    struct file *exe_file; /* keeps the program from being written to */
+    struct file *exe_file;   /* keeps the program from being written to */
     struct sighand *sighand; /* handlers, and the pending set of the whole process */
     u32 uid, euid, suid, fsuid, gid, egid, sgid, fsgid;
     u32 groups[32];
@@ -177,22 +178,23 @@ struct process {
     int oom_score_adj, dumpable;
     struct ktimer itimer_real;
     u64 itimer_interval_ns;
-    char exe[256];                  /* path, for /proc/pid/exe */
-    q_uva arg_start, arg_end, env_start, env_end, auxv_start, auxv_end; /* for /proc/pid/cmdline, environ, auxv */
+    char exe[256]; /* path, for /proc/pid/exe */
+    q_uva arg_start, arg_end, env_start, env_end, auxv_start,
+        auxv_end; /* for /proc/pid/cmdline, environ, auxv */
     int tty_sid;
     struct process *hash_next;
     u32 refs;
     u32 personality;
 
     /* kernel/proc only */
-    struct kspin siglock;           /* pending sets, masks, sighand pointer; also thread-list changes */
-    struct signal_queue pending;    /* of the whole process */
-    struct waitq stop_wait;         /* stopped threads park here */
-    struct waitq signalfd_wait;     /* readers of a signalfd: any signal arrives */
-    struct vfork_wait *vfork_wait;  /* parent that waits for our exec or exit */
+    struct kspin siglock; /* pending sets, masks, sighand pointer; also thread-list changes */
+    struct signal_queue pending;         /* of the whole process */
+    struct waitq stop_wait;              /* stopped threads park here */
+    struct waitq signalfd_wait;          /* readers of a signalfd: any signal arrives */
+    struct vfork_wait *vfork_wait;       /* parent that waits for our exec or exit */
     struct process *all_next, *all_prev; /* all processes; under proc_lock */
-    struct ptimer *ptimers;         /* timer_create(2) */
-    struct task *group_exec;        /* the thread that kills the others for exec */
+    struct ptimer *ptimers;              /* timer_create(2) */
+    struct task *group_exec;             /* the thread that kills the others for exec */
     bool group_exit, group_stop, did_exec, subreaper, no_new_privs, keep_caps, cont_notify;
     int group_exit_code, group_live;
     u64 cap_effective, cap_permitted, cap_inheritable, cap_bounding, cap_ambient;
@@ -203,8 +205,9 @@ struct process {
     struct ktimer cpu_timer;
     int next_timer_id;
     u32 membarrier; /* commands registered; atomic; cleared by exec */
-    int ppid; /* parent's pid, or 0: atomic, written under proc_lock */
-    bool files_shared, vm_shared; /* with another process (clone without CLONE_THREAD), once at least */
+    int ppid;       /* parent's pid, or 0: atomic, written under proc_lock */
+    bool files_shared,
+        vm_shared; /* with another process (clone without CLONE_THREAD), once at least */
 };
 
 extern struct kspin proc_lock; /* the process tree, thread lists, all tasks */
@@ -229,9 +232,9 @@ bool capable(unsigned cap);
 _Noreturn void system_end(int wait_status);
 
 /* kernel/arch: user vector state.  It is live in the registers while its task is in the kernel. */
-size_t fpu_size(void);       /* bytes of a task's fpu area in use: 512, or the XSAVE size */
-void fpu_save_current(void); /* registers -> current->fpu */
-void fpu_load_current(void); /* current->fpu -> registers; the area must be valid for the CPU */
+size_t fpu_size(void);        /* bytes of a task's fpu area in use: 512, or the XSAVE size */
+void fpu_save_current(void);  /* registers -> current->fpu */
+void fpu_load_current(void);  /* current->fpu -> registers; the area must be valid for the CPU */
 void fpu_reset_current(void); /* both to the state of a fresh program */
 /* Load the bases of the user FS and GS of the current task into the CPU (also store them in the task). */
 void arch_bases_load(u64 fs_base, u64 gs_base);

@@ -55,23 +55,23 @@ void waitq_wake_all(struct waitq *q);
 void waitq_wake(struct waitq *q, unsigned n);
 
 /* Sleep until cond; evaluates to 0 or -EINTR. */
-#define WAIT_EVENT(q, cond)                                                    \
-    ({                                                                         \
-        struct waiter w_;                                                      \
-        int err_ = 0;                                                          \
-        waitq_add((q), &w_);                                                   \
-        for (;;) {                                                             \
-            wait_prepare();                                                    \
-            if (cond)                                                          \
-                break;                                                         \
-            err_ = wait_sleep(WAIT_FOREVER);                                   \
-            if (err_ && !(cond))                                               \
-                break;                                                         \
-            err_ = 0;                                                          \
-        }                                                                      \
-        wait_finish();                                                         \
-        waitq_remove(&w_);                                                     \
-        err_;                                                                  \
+#define WAIT_EVENT(q, cond)                  \
+    ({                                       \
+        struct waiter w_;                    \
+        int err_ = 0;                        \
+        waitq_add((q), &w_);                 \
+        for (;;) {                           \
+            wait_prepare();                  \
+            if (cond)                        \
+                break;                       \
+            err_ = wait_sleep(WAIT_FOREVER); \
+            if (err_ && !(cond))             \
+                break;                       \
+            err_ = 0;                        \
+        }                                    \
+        wait_finish();                       \
+        waitq_remove(&w_);                   \
+        err_;                                \
     })
 
 #endif

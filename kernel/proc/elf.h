@@ -27,10 +27,10 @@ struct elf_plan {
     unsigned phnum;
     const u8 *phdrs; /* the caller's buffer */
     unsigned loads;
-    u64 low, high;      /* all PT_LOADs, rounded to pages */
-    u64 end;            /* highest byte of memory, exact: where brk begins */
-    u64 align;          /* largest p_align, at least a page */
-    u64 phdr_vaddr;     /* of the program headers, or 0: not loaded */
+    u64 low, high;  /* all PT_LOADs, rounded to pages */
+    u64 end;        /* highest byte of memory, exact: where brk begins */
+    u64 align;      /* largest p_align, at least a page */
+    u64 phdr_vaddr; /* of the program headers, or 0: not loaded */
     bool has_interp;
     u64 interp_offset, interp_len; /* with the terminating 0 */
     bool exec_stack;

@@ -80,16 +80,13 @@ static long ambient(u64 op, u64 cap, u64 a4, u64 a5)
     if (!bit || a4 || a5)
         return -EINVAL;
     switch (op) {
-    case IS_SET:
-        return (p->cap_ambient & bit) != 0;
+    case IS_SET: return (p->cap_ambient & bit) != 0;
     case RAISE:
         if (!(p->cap_permitted & p->cap_inheritable & bit))
             return -EPERM;
         p->cap_ambient |= bit;
         return 0;
-    case LOWER:
-        p->cap_ambient &= ~bit;
-        return 0;
+    case LOWER: p->cap_ambient &= ~bit; return 0;
     }
     return -EINVAL;
 }
@@ -132,14 +129,11 @@ long sys_prctl(int option, u64 a2, u64 a3, u64 a4, u64 a5)
     case PR_SET_TIMERSLACK: /* kept and told; timers here fire as early as they can */
         t->timerslack_ns = a2 && (i64)a2 > 0 ? a2 : t->default_slack_ns;
         return 0;
-    case PR_GET_TIMERSLACK:
-        return (long)t->timerslack_ns;
+    case PR_GET_TIMERSLACK: return (long)t->timerslack_ns;
     case PR_SET_SECUREBITS:
         return capable(CAP_SETPCAP) ? (a2 ? -EINVAL : 0) : -EPERM; /* none is offered */
-    case PR_GET_SECUREBITS:
-        return 0;
-    case PR_CAP_AMBIENT:
-        return ambient(a2, a3, a4, a5);
+    case PR_GET_SECUREBITS: return 0;
+    case PR_CAP_AMBIENT: return ambient(a2, a3, a4, a5);
     case PR_GET_TID_ADDRESS: return put_user_u64(a2, t->clear_child_tid);
     default: /* a kernel without seccomp, speculation control, ... */ return -EINVAL;
     }
@@ -147,7 +141,14 @@ long sys_prctl(int option, u64 a2, u64 a3, u64 a4, u64 a5)
 
 /* ---- arch_prctl ---- */
 
-enum { ARCH_SET_GS = 0x1001, ARCH_SET_FS, ARCH_GET_FS, ARCH_GET_GS, ARCH_GET_CPUID = 0x1011, ARCH_SET_CPUID };
+enum {
+    ARCH_SET_GS = 0x1001,
+    ARCH_SET_FS,
+    ARCH_GET_FS,
+    ARCH_GET_GS,
+    ARCH_GET_CPUID = 0x1011,
+    ARCH_SET_CPUID
+};
 
 long sys_arch_prctl(int code, u64 addr)
 {
@@ -166,9 +167,8 @@ long sys_arch_prctl(int code, u64 addr)
         return 0;
     case ARCH_GET_FS: return put_user_u64(addr, t->fs_base);
     case ARCH_GET_GS: return put_user_u64(addr, t->gs_base);
-    case ARCH_GET_CPUID: return 1; /* the instruction does not fault */
-    case ARCH_SET_CPUID:
-        return -ENODEV; /* and this CPU cannot make it */
+    case ARCH_GET_CPUID: return 1;       /* the instruction does not fault */
+    case ARCH_SET_CPUID: return -ENODEV; /* and this CPU cannot make it */
     }
     return -EINVAL;
 }

@@ -23,22 +23,27 @@
 
 /* ---- signals ---- */
 
+/* clang-format off */
 enum {
     SIGHUP = 1, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGUSR1, SIGSEGV, SIGUSR2,
     SIGPIPE, SIGALRM, SIGTERM, SIGSTKFLT, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGXCPU,
     SIGXFSZ, SIGVTALRM, SIGPROF, SIGWINCH, SIGIO, SIGPWR, SIGSYS
 };
-#define NSIG     64
-#define SIGRTMIN 32
-#define SIGBIT(n) ((u64)1 << ((n)-1))
-#define SIG_DFL  0ul
-#define SIG_IGN  1ul
+/* clang-format on */
+#define NSIG             64
+#define SIGRTMIN         32
+#define SIGBIT(n)        ((u64)1 << ((n)-1))
+#define SIG_DFL          0ul
+#define SIG_IGN          1ul
 #define SIGS_UNBLOCKABLE (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
-#define SIGS_STOP (SIGBIT(SIGSTOP) | SIGBIT(SIGTSTP) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU))
-#define SIGS_IGNORED (SIGBIT(SIGCHLD) | SIGBIT(SIGCONT) | SIGBIT(SIGURG) | SIGBIT(SIGWINCH))
-#define SIGS_SYNC (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP) | SIGBIT(SIGFPE) | SIGBIT(SIGSYS))
-#define SIGS_CORE (SIGBIT(SIGQUIT) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP) | SIGBIT(SIGABRT) | SIGBIT(SIGBUS) | SIGBIT(SIGFPE) | \
-                   SIGBIT(SIGSEGV) | SIGBIT(SIGXCPU) | SIGBIT(SIGXFSZ) | SIGBIT(SIGSYS))
+#define SIGS_STOP        (SIGBIT(SIGSTOP) | SIGBIT(SIGTSTP) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU))
+#define SIGS_IGNORED     (SIGBIT(SIGCHLD) | SIGBIT(SIGCONT) | SIGBIT(SIGURG) | SIGBIT(SIGWINCH))
+#define SIGS_SYNC                                                                           \
+    (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP) | SIGBIT(SIGFPE) | \
+     SIGBIT(SIGSYS))
+#define SIGS_CORE                                                                            \
+    (SIGBIT(SIGQUIT) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP) | SIGBIT(SIGABRT) | SIGBIT(SIGBUS) | \
+     SIGBIT(SIGFPE) | SIGBIT(SIGSEGV) | SIGBIT(SIGXCPU) | SIGBIT(SIGXFSZ) | SIGBIT(SIGSYS))
 
 #define SA_NOCLDSTOP 1ul
 #define SA_NOCLDWAIT 2ul
@@ -53,11 +58,11 @@ enum {
 #define SS_DISABLE    2
 #define SS_AUTODISARM (1u << 31)
 
-#define SI_USER    0
-#define SI_KERNEL  0x80
-#define SI_QUEUE   (-1)
-#define SI_TIMER   (-2)
-#define SI_TKILL   (-6)
+#define SI_USER   0
+#define SI_KERNEL 0x80
+#define SI_QUEUE  (-1)
+#define SI_TIMER  (-2)
+#define SI_TKILL  (-6)
 enum { CLD_EXITED = 1, CLD_KILLED, CLD_DUMPED, CLD_TRAPPED, CLD_STOPPED, CLD_CONTINUED };
 
 /* As rt_sigaction(2) passes it. */
@@ -84,7 +89,7 @@ struct sigentry {
 
 struct task_signals {
     u64 mask, saved_mask;
-    u64 real_mask; /* during sigtimedwait: what is blocked besides */
+    u64 real_mask;     /* during sigtimedwait: what is blocked besides */
     bool restore_mask; /* saved_mask takes effect after the next delivery */
     struct signal_queue pending;
     u64 alt_sp, alt_size;
@@ -99,9 +104,11 @@ void sighand_put(struct sighand *h);
 struct sigaction_k signal_action(struct process *p, int signo);
 void signal_queue_flush(struct process *p, struct signal_queue *q);
 void signal_remove(struct process *p, struct signal_queue *q, u64 set);
-int signal_send(struct process *p, struct task *only, const struct ksiginfo *si, const u64 extra[2]);
+int signal_send(struct process *p, struct task *only, const struct ksiginfo *si,
+                const u64 extra[2]);
 /* siglock held */
-int signal_send_locked(struct process *p, struct task *only, const struct ksiginfo *si, const u64 extra[2]);
+int signal_send_locked(struct process *p, struct task *only, const struct ksiginfo *si,
+                       const u64 extra[2]);
 int signal_dequeue(struct task *t, u64 set, struct sigentry *out);
 void signal_recalc(struct task *t);
 void signal_mask_set(u64 mask);
@@ -113,7 +120,8 @@ void siginfo_to_user_bytes(const struct ksiginfo *si, const u64 extra[2], u8 out
 void signal_group_exit_locked(struct process *p, int code);
 
 /* sigdeliver.c, sigframe.c */
-int sigframe_push(struct regs *r, const struct sigaction_k *act, const struct sigentry *e, u64 mask);
+int sigframe_push(struct regs *r, const struct sigaction_k *act, const struct sigentry *e,
+                  u64 mask);
 
 /* ---- processes ---- */
 
@@ -146,7 +154,8 @@ void task_rehash_locked(struct task *t, int tid);
 
 /* clone.c */
 struct clone_args {
-    u64 flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+    u64 flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+        set_tid_size, cgroup;
 };
 long clone_do(const struct clone_args *a);
 
@@ -188,18 +197,52 @@ struct process *pidfd_process(struct file *f);
 
 /* ids.c */
 enum {
-    CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP,
-    CAP_IPC_LOCK = 14, CAP_SYS_CHROOT = 18, CAP_SYS_PTRACE, CAP_SYS_PACCT, CAP_SYS_ADMIN, CAP_SYS_BOOT, CAP_SYS_NICE,
-    CAP_SYS_RESOURCE, CAP_SYS_TIME, CAP_LAST = 40
+    CAP_CHOWN,
+    CAP_DAC_OVERRIDE,
+    CAP_DAC_READ_SEARCH,
+    CAP_FOWNER,
+    CAP_FSETID,
+    CAP_KILL,
+    CAP_SETGID,
+    CAP_SETUID,
+    CAP_SETPCAP,
+    CAP_IPC_LOCK = 14,
+    CAP_SYS_CHROOT = 18,
+    CAP_SYS_PTRACE,
+    CAP_SYS_PACCT,
+    CAP_SYS_ADMIN,
+    CAP_SYS_BOOT,
+    CAP_SYS_NICE,
+    CAP_SYS_RESOURCE,
+    CAP_SYS_TIME,
+    CAP_LAST = 40
 };
 #define CAPS_ALL ((1ull << (CAP_LAST + 1)) - 1)
 bool signal_permitted(struct process *p, int signo);
 
-enum { RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC, RLIMIT_NOFILE,
-       RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO,
-       RLIMIT_RTTIME };
+enum {
+    RLIMIT_CPU,
+    RLIMIT_FSIZE,
+    RLIMIT_DATA,
+    RLIMIT_STACK,
+    RLIMIT_CORE,
+    RLIMIT_RSS,
+    RLIMIT_NPROC,
+    RLIMIT_NOFILE,
+    RLIMIT_MEMLOCK,
+    RLIMIT_AS,
+    RLIMIT_LOCKS,
+    RLIMIT_SIGPENDING,
+    RLIMIT_MSGQUEUE,
+    RLIMIT_NICE,
+    RLIMIT_RTPRIO,
+    RLIMIT_RTTIME
+};
 #define RLIM_INFINITY (~(u64)0)
 void limits_init(struct process *p);
+/* Bytes that p may lock in memory: CAP_IPC_LOCK lifts the limit. */
+u64 limits_memlock(const struct process *p);
+/* Tell s, the space of p, after a change of p's limits or capabilities. */
 void limits_apply(struct process *p, struct quire_space *s);
 
 #define ADDR_NO_RANDOMIZE 0x0040000u

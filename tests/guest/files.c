@@ -54,8 +54,9 @@ static void opening(void)
     CHECK(fails(open("none", O_RDONLY), ENOENT), "open of nothing");
     CHECK((fd = open("a", O_CREAT | O_EXCL | O_RDWR, 0640)) >= 0, "create");
     CHECK(fails(open("a", O_CREAT | O_EXCL, 0640), EEXIST), "O_EXCL on what is there");
-    CHECK(fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0777) == 0640 && st.st_nlink == 1 &&
-              st.st_size == 0, "fstat of a new file");
+    CHECK(fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0777) == 0640 &&
+              st.st_nlink == 1 && st.st_size == 0,
+          "fstat of a new file");
     CHECK(write(fd, "hello", 5) == 5 && lseek(fd, 0, SEEK_CUR) == 5, "write moves the position");
     CHECK(pwrite(fd, "J", 1, 0) == 1 && lseek(fd, 0, SEEK_CUR) == 5, "pwrite does not");
     CHECK(pread(fd, buf, 16, 1) == 4 && !memcmp(buf, "ello", 4), "pread to the end");
@@ -63,7 +64,8 @@ static void opening(void)
     CHECK(lseek(fd, 10000, SEEK_SET) == 10000 && write(fd, "x", 1) == 1, "write beyond the end");
     CHECK(pread(fd, buf, 4, 5000) == 4 && !memcmp(buf, "\0\0\0\0", 4), "the gap is zeros");
     CHECK(fstat(fd, &st) == 0 && st.st_size == 10001, "size after it");
-    CHECK(lseek(fd, 5, SEEK_HOLE) == 4096 && lseek(fd, 4096, SEEK_DATA) == 8192, "SEEK_HOLE and SEEK_DATA");
+    CHECK(lseek(fd, 5, SEEK_HOLE) == 4096 && lseek(fd, 4096, SEEK_DATA) == 8192,
+          "SEEK_HOLE and SEEK_DATA");
     fd2 = open("a", O_WRONLY | O_APPEND);
     CHECK(fd2 >= 0 && write(fd2, "yz", 2) == 2 && lseek(fd2, 0, SEEK_CUR) == 10003, "O_APPEND");
     CHECK(fails((int)read(fd2, buf, 1), EBADF), "read of a file open for writing");
@@ -86,7 +88,8 @@ static void names(void)
     int fd;
 
     CHECK(mkdir("d", 0755) == 0 && fails(mkdir("d", 0755), EEXIST), "mkdir twice");
-    CHECK(mkdir("d/e", 0700) == 0 && stat("d", &st) == 0 && st.st_nlink == 3, "links of a directory");
+    CHECK(mkdir("d/e", 0700) == 0 && stat("d", &st) == 0 && st.st_nlink == 3,
+          "links of a directory");
     put("d/f", "one");
     CHECK(link("d/f", "d/g") == 0 && stat("d/g", &st) == 0 && st.st_nlink == 2, "hard link");
     CHECK(fails(link("d", "dd"), EPERM), "no hard link of a directory");
@@ -94,34 +97,45 @@ static void names(void)
     CHECK(readlink("d/l", buf, sizeof buf) == 1 && buf[0] == 'f', "readlink");
     CHECK(lstat("d/l", &st) == 0 && S_ISLNK(st.st_mode) && st.st_size == 1, "lstat of a link");
     CHECK(fails(open("d/l", O_RDONLY | O_NOFOLLOW), ELOOP), "O_NOFOLLOW");
-    CHECK(symlink("loop2", "loop1") == 0 && symlink("loop1", "loop2") == 0 && fails(open("loop1", O_RDONLY), ELOOP),
+    CHECK(symlink("loop2", "loop1") == 0 && symlink("loop1", "loop2") == 0 &&
+              fails(open("loop1", O_RDONLY), ELOOP),
           "links in a circle");
-    CHECK(symlink("made", "dangling") == 0 && (fd = open("dangling", O_CREAT | O_WRONLY, 0644)) >= 0 &&
-              access("made", F_OK) == 0, "O_CREAT through a link");
+    CHECK(symlink("made", "dangling") == 0 &&
+              (fd = open("dangling", O_CREAT | O_WRONLY, 0644)) >= 0 && access("made", F_OK) == 0,
+          "O_CREAT through a link");
     close(fd);
     CHECK(fails(rmdir("d"), ENOTEMPTY), "rmdir of a full directory");
-    CHECK(fails(unlink("d/e"), EISDIR) && fails(rmdir("d/f"), ENOTDIR), "unlink and rmdir each for its kind");
+    CHECK(fails(unlink("d/e"), EISDIR) && fails(rmdir("d/f"), ENOTDIR),
+          "unlink and rmdir each for its kind");
     CHECK(fails(rmdir("d/e/."), EINVAL), "rmdir of .");
-    CHECK(rename("d/f", "d/h") == 0 && fails(access("d/f", F_OK), ENOENT) && !strcmp(get("d/h"), "one"), "rename");
+    CHECK(rename("d/f", "d/h") == 0 && fails(access("d/f", F_OK), ENOENT) &&
+              !strcmp(get("d/h"), "one"),
+          "rename");
     put("d/k", "two");
     CHECK(rename("d/k", "d/h") == 0 && !strcmp(get("d/h"), "two"), "rename over a file");
     CHECK(stat("d/g", &st) == 0 && st.st_nlink == 1, "the replaced name is gone");
     CHECK(fails(rename("d", "d/e/x"), EINVAL), "no directory into itself");
-    CHECK(fails(rename("d/h", "d/e"), EISDIR) && fails(rename("d/e", "d/h"), ENOTDIR), "kinds that do not fit");
+    CHECK(fails(rename("d/h", "d/e"), EISDIR) && fails(rename("d/e", "d/h"), ENOTDIR),
+          "kinds that do not fit");
     CHECK(mkdir("d2", 0755) == 0 && rename("d/e", "d2/e") == 0 && stat("d2/e/..", &st) == 0 &&
-              stat("d2", &st2) == 0 && st.st_ino == st2.st_ino, "a moved directory has a new parent");
+              stat("d2", &st2) == 0 && st.st_ino == st2.st_ino,
+          "a moved directory has a new parent");
     put("x1", "1");
     put("x2", "2");
-    CHECK(renameat2(AT_FDCWD, "x1", AT_FDCWD, "x2", RENAME_EXCHANGE) == 0 && !strcmp(get("x1"), "2") &&
-              !strcmp(get("x2"), "1"), "RENAME_EXCHANGE");
-    CHECK(fails(renameat2(AT_FDCWD, "x1", AT_FDCWD, "x2", RENAME_NOREPLACE), EEXIST), "RENAME_NOREPLACE");
+    CHECK(renameat2(AT_FDCWD, "x1", AT_FDCWD, "x2", RENAME_EXCHANGE) == 0 &&
+              !strcmp(get("x1"), "2") && !strcmp(get("x2"), "1"),
+          "RENAME_EXCHANGE");
+    CHECK(fails(renameat2(AT_FDCWD, "x1", AT_FDCWD, "x2", RENAME_NOREPLACE), EEXIST),
+          "RENAME_NOREPLACE");
     memset(longname, 'n', sizeof longname);
     longname[256] = 0;
     CHECK(fails(open(longname, O_CREAT, 0644), ENAMETOOLONG), "name of 256");
     longname[255] = 0;
-    CHECK((fd = open(longname, O_CREAT | O_WRONLY, 0644)) >= 0 && unlink(longname) == 0, "name of 255");
+    CHECK((fd = open(longname, O_CREAT | O_WRONLY, 0644)) >= 0 && unlink(longname) == 0,
+          "name of 255");
     close(fd);
-    CHECK(fails(open("", O_RDONLY), ENOENT) && fails(unlink("d/"), EISDIR) && fails(open("x1/", O_RDONLY), ENOTDIR),
+    CHECK(fails(open("", O_RDONLY), ENOENT) && fails(unlink("d/"), EISDIR) &&
+              fails(open("x1/", O_RDONLY), ENOTDIR),
           "empty name and slash at the end");
 }
 
@@ -131,7 +145,8 @@ static void unlinked(void)
     int fd = open("u", O_CREAT | O_RDWR, 0644);
     struct stat st;
 
-    CHECK(fd >= 0 && unlink("u") == 0 && write(fd, "abc", 3) == 3 && pread(fd, buf, 8, 0) == 3, "an unlinked file lives");
+    CHECK(fd >= 0 && unlink("u") == 0 && write(fd, "abc", 3) == 3 && pread(fd, buf, 8, 0) == 3,
+          "an unlinked file lives");
     CHECK(fstat(fd, &st) == 0 && st.st_nlink == 0, "without links");
     close(fd);
     fd = open(".", O_TMPFILE | O_RDWR, 0600);
@@ -179,20 +194,28 @@ static void at_calls(void)
     struct stat st;
     char cwd[256], buf[32];
 
-    CHECK((fd = openat(d, "n", O_CREAT | O_WRONLY, 0600)) >= 0 && fstatat(d, "n", &st, 0) == 0, "openat, fstatat");
-    CHECK(fchmodat(d, "n", 0444, 0) == 0 && fstatat(d, "n", &st, 0) == 0 && (st.st_mode & 0777) == 0444, "fchmodat");
+    CHECK((fd = openat(d, "n", O_CREAT | O_WRONLY, 0600)) >= 0 && fstatat(d, "n", &st, 0) == 0,
+          "openat, fstatat");
+    CHECK(fchmodat(d, "n", 0444, 0) == 0 && fstatat(d, "n", &st, 0) == 0 &&
+              (st.st_mode & 0777) == 0444,
+          "fchmodat");
     CHECK(faccessat(d, "n", R_OK, 0) == 0 && unlinkat(d, "n", 0) == 0, "faccessat, unlinkat");
     CHECK(fails(openat(fd, "x", O_RDONLY), ENOTDIR), "openat below a file");
     CHECK(fails(openat(999, "x", O_RDONLY), EBADF), "openat below nothing");
     close(fd);
-    CHECK(fchdir(d) == 0 && getcwd(cwd, sizeof cwd) && !strcmp(strrchr(cwd, '/'), "/d") && chdir("..") == 0, "fchdir, getcwd");
-    CHECK((p = open("d/h", O_PATH)) >= 0 && fails((int)read(p, buf, 1), EBADF) && fstat(p, &st) == 0 && S_ISREG(st.st_mode),
+    CHECK(fchdir(d) == 0 && getcwd(cwd, sizeof cwd) && !strcmp(strrchr(cwd, '/'), "/d") &&
+              chdir("..") == 0,
+          "fchdir, getcwd");
+    CHECK((p = open("d/h", O_PATH)) >= 0 && fails((int)read(p, buf, 1), EBADF) &&
+              fstat(p, &st) == 0 && S_ISREG(st.st_mode),
           "O_PATH");
     CHECK(fails((int)syscall(79, cwd, 1L), ERANGE), "getcwd without room");
     close(p);
     close(d);
-    CHECK(mkdir("gone", 0755) == 0 && chdir("gone") == 0 && rmdir("../gone") == 0 && !getcwd(cwd, sizeof cwd) && errno == ENOENT &&
-              fails(open("x", O_CREAT, 0644), ENOENT) && chdir(dir) == 0, "a working directory that was removed");
+    CHECK(mkdir("gone", 0755) == 0 && chdir("gone") == 0 && rmdir("../gone") == 0 &&
+              !getcwd(cwd, sizeof cwd) && errno == ENOENT &&
+              fails(open("x", O_CREAT, 0644), ENOENT) && chdir(dir) == 0,
+          "a working directory that was removed");
 }
 
 static void attributes(void)
@@ -202,17 +225,21 @@ static void attributes(void)
     struct statfs fs;
 
     put("t", "x");
-    CHECK(utimensat(AT_FDCWD, "t", t, 0) == 0 && stat("t", &st) == 0 && st.st_atim.tv_sec == 1000000000 &&
-              st.st_mtim.tv_nsec == 7, "utimensat");
+    CHECK(utimensat(AT_FDCWD, "t", t, 0) == 0 && stat("t", &st) == 0 &&
+              st.st_atim.tv_sec == 1000000000 && st.st_mtim.tv_nsec == 7,
+          "utimensat");
     t[0].tv_nsec = UTIME_OMIT;
     t[1].tv_nsec = UTIME_NOW;
-    CHECK(utimensat(AT_FDCWD, "t", t, 0) == 0 && stat("t", &st) == 0 && st.st_atim.tv_sec == 1000000000 &&
-              st.st_mtim.tv_sec > 1200000000, "UTIME_OMIT, UTIME_NOW");
+    CHECK(utimensat(AT_FDCWD, "t", t, 0) == 0 && stat("t", &st) == 0 &&
+              st.st_atim.tv_sec == 1000000000 && st.st_mtim.tv_sec > 1200000000,
+          "UTIME_OMIT, UTIME_NOW");
     CHECK(chmod("t", 04755) == 0 && stat("t", &st) == 0 && (st.st_mode & 07777) == 04755, "chmod");
-    CHECK(chown("t", 5, 6) == 0 && stat("t", &st) == 0 && st.st_uid == 5 && st.st_gid == 6, "chown");
+    CHECK(chown("t", 5, 6) == 0 && stat("t", &st) == 0 && st.st_uid == 5 && st.st_gid == 6,
+          "chown");
     CHECK((st.st_mode & 04000) == 0, "chown clears set-user-id");
     CHECK(statfs(".", &fs) == 0 && fs.f_bsize == 4096 && fs.f_namelen == 255, "statfs");
-    CHECK(umask(027) == 022 && mkdir("um", 0777) == 0 && stat("um", &st) == 0 && (st.st_mode & 0777) == 0750 && umask(022) == 027,
+    CHECK(umask(027) == 022 && mkdir("um", 0777) == 0 && stat("um", &st) == 0 &&
+              (st.st_mode & 0777) == 0750 && umask(022) == 027,
           "umask");
 }
 
@@ -239,7 +266,8 @@ static void permissions(void)
         _exit(bad);
     }
     wait(&status);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "another user is kept out (%d)", WEXITSTATUS(status));
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "another user is kept out (%d)",
+          WEXITSTATUS(status));
 }
 
 static void mapped(void)
@@ -247,16 +275,24 @@ static void mapped(void)
     int fd = open("m", O_CREAT | O_RDWR, 0644);
     char *p, *q, buf[8192];
 
-    CHECK(ftruncate(fd, 8192) == 0 && (p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) != MAP_FAILED, "map a file");
+    CHECK(ftruncate(fd, 8192) == 0 &&
+              (p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) != MAP_FAILED,
+          "map a file");
     strcpy(p + 4000, "through the mapping");
-    CHECK(pread(fd, buf, 20, 4000) == 20 && !strcmp(buf, "through the mapping"), "read sees what the mapping wrote");
-    CHECK(pwrite(fd, "by write", 9, 0) == 9 && !strcmp(p, "by write"), "the mapping sees what write wrote");
-    CHECK(pread(fd, p + 4096, 4096, 0) == 4096 && !strcmp(p + 4096, "by write"), "read into a mapping of the same file");
+    CHECK(pread(fd, buf, 20, 4000) == 20 && !strcmp(buf, "through the mapping"),
+          "read sees what the mapping wrote");
+    CHECK(pwrite(fd, "by write", 9, 0) == 9 && !strcmp(p, "by write"),
+          "the mapping sees what write wrote");
+    CHECK(pread(fd, p + 4096, 4096, 0) == 4096 && !strcmp(p + 4096, "by write"),
+          "read into a mapping of the same file");
     CHECK(pwrite(fd, p, 8192, 0) == 8192, "write from a mapping of the same file");
     q = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
     q[0] = 'Q';
-    CHECK(p[0] == 'b' && pread(fd, buf, 1, 0) == 1 && buf[0] == 'b', "a private write stays private");
-    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) == 0 && p[0] == 0 && p[4096] == 'b', "punch a hole");
+    CHECK(p[0] == 'b' && pread(fd, buf, 1, 0) == 1 && buf[0] == 'b',
+          "a private write stays private");
+    CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) == 0 && p[0] == 0 &&
+              p[4096] == 'b',
+          "punch a hole");
     CHECK(fallocate(fd, 0, 0, 20000) == 0 && lseek(fd, 0, SEEK_END) == 20000, "fallocate extends");
     close(fd);
 }
@@ -269,11 +305,14 @@ static void vectors(void)
     struct iovec in[2] = {{x, 2}, {y, 7}};
     off_t off = 1;
 
-    CHECK(writev(fd, iov, 3) == 5 && preadv(fd, in, 2, 0) == 5 && !strcmp(x, "ab") && !strcmp(y, "cde"), "writev, preadv");
+    CHECK(writev(fd, iov, 3) == 5 && preadv(fd, in, 2, 0) == 5 && !strcmp(x, "ab") &&
+              !strcmp(y, "cde"),
+          "writev, preadv");
     CHECK(fails((int)writev(fd, iov, minus_one), EINVAL), "writev of -1");
     CHECK(sendfile(out, fd, &off, 10) == 4 && off == 5 && !strcmp(get("w"), "bcde"), "sendfile");
     off = 0;
-    CHECK(copy_file_range(fd, &off, out, NULL, 2, 0) == 2 && !strcmp(get("w"), "bcdeab"), "copy_file_range");
+    CHECK(copy_file_range(fd, &off, out, NULL, 2, 0) == 2 && !strcmp(get("w"), "bcdeab"),
+          "copy_file_range");
     CHECK(fails((int)readv(fd, bad_address, 2), EFAULT), "readv with a bad vector");
     close(fd);
     close(out);
@@ -285,25 +324,34 @@ static void descriptors(void)
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 10};
 
     CHECK((d = fcntl(fd, F_DUPFD, 50)) == 50 && (e = dup(fd)) >= 0, "F_DUPFD, dup");
-    CHECK(lseek(fd, 2, SEEK_SET) == 2 && lseek(d, 0, SEEK_CUR) == 2, "duplicates share the position");
+    CHECK(lseek(fd, 2, SEEK_SET) == 2 && lseek(d, 0, SEEK_CUR) == 2,
+          "duplicates share the position");
     CHECK(dup2(fd, 60) == 60 && dup2(fd, fd) == fd && fails(dup3(fd, fd, 0), EINVAL), "dup2, dup3");
-    CHECK(fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && fcntl(fd, F_GETFD) == FD_CLOEXEC && fcntl(d, F_GETFD) == 0, "close-on-exec");
-    CHECK(fcntl(fd, F_SETFL, O_APPEND) == 0 && (fcntl(d, F_GETFL) & (O_APPEND | O_ACCMODE)) == (O_APPEND | O_RDWR), "F_SETFL");
+    CHECK(fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && fcntl(fd, F_GETFD) == FD_CLOEXEC &&
+              fcntl(d, F_GETFD) == 0,
+          "close-on-exec");
+    CHECK(fcntl(fd, F_SETFL, O_APPEND) == 0 &&
+              (fcntl(d, F_GETFL) & (O_APPEND | O_ACCMODE)) == (O_APPEND | O_RDWR),
+          "F_SETFL");
     CHECK(close_range(50, 60, 0) == 0 && fails(fcntl(50, F_GETFD), EBADF), "close_range");
-    CHECK(fails(close(50), EBADF) && fails(dup2(fd, -1), EBADF) && fails(dup2(fd, 1 << 30), EBADF), "descriptors that are not");
+    CHECK(fails(close(50), EBADF) && fails(dup2(fd, -1), EBADF) && fails(dup2(fd, 1 << 30), EBADF),
+          "descriptors that are not");
     CHECK(fcntl(fd, F_SETLK, &l) == 0, "lock a range");
     if (!fork()) {
         struct flock m = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0};
         int bad = !fails(fcntl(fd, F_SETLK, &m), EAGAIN);
 
         fcntl(fd, F_GETLK, &m);
-        _exit(bad | (m.l_type != F_WRLCK || m.l_start != 10 || m.l_len != 10 || m.l_pid != getppid()) << 1);
+        _exit(bad |
+              (m.l_type != F_WRLCK || m.l_start != 10 || m.l_len != 10 || m.l_pid != getppid())
+                  << 1);
     }
     wait(&status);
     CHECK(WEXITSTATUS(status) == 0, "another process sees the lock (%d)", WEXITSTATUS(status));
     d = open("v", O_RDWR);
-    CHECK(flock(fd, LOCK_EX) == 0 && fails(flock(d, LOCK_SH | LOCK_NB), EWOULDBLOCK) && flock(fd, LOCK_UN) == 0 &&
-              flock(d, LOCK_SH | LOCK_NB) == 0, "flock");
+    CHECK(flock(fd, LOCK_EX) == 0 && fails(flock(d, LOCK_SH | LOCK_NB), EWOULDBLOCK) &&
+              flock(fd, LOCK_UN) == 0 && flock(d, LOCK_SH | LOCK_NB) == 0,
+          "flock");
     close(d);
     close(e);
     close(fd);
@@ -315,11 +363,16 @@ static void sealed(void)
     char path[64], to[64] = "";
 
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    CHECK(fd >= 0 && readlink(path, to, sizeof to) > 0 && !strcmp(to, "/memfd:name (deleted)"), "memfd has its name");
-    CHECK(ftruncate(fd, 4096) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0, "seal");
-    CHECK(fails(ftruncate(fd, 0), EPERM) && fails(ftruncate(fd, 8192), EPERM) && write(fd, "x", 1) == 1, "sealed sizes");
-    CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0 && fails((int)write(fd, "x", 1), EPERM) &&
-              fails(fcntl(fd, F_ADD_SEALS, 0), EPERM), "sealed content");
+    CHECK(fd >= 0 && readlink(path, to, sizeof to) > 0 && !strcmp(to, "/memfd:name (deleted)"),
+          "memfd has its name");
+    CHECK(ftruncate(fd, 4096) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0,
+          "seal");
+    CHECK(fails(ftruncate(fd, 0), EPERM) && fails(ftruncate(fd, 8192), EPERM) &&
+              write(fd, "x", 1) == 1,
+          "sealed sizes");
+    CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0 &&
+              fails((int)write(fd, "x", 1), EPERM) && fails(fcntl(fd, F_ADD_SEALS, 0), EPERM),
+          "sealed content");
     close(fd);
 }
 

@@ -44,7 +44,8 @@ static int find_map(void *addr, unsigned long *from, unsigned long *to, char *pe
         unsigned ma, mi;
 
         path[0] = 0;
-        if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu %255s", from, to, perms, &off, &ma, &mi, &ino, path) < 7)
+        if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu %255s", from, to, perms, &off, &ma, &mi, &ino,
+                   path) < 7)
             found = -1;
         else
             found = (unsigned long)addr >= *from && (unsigned long)addr < *to;
@@ -57,22 +58,32 @@ static void maps(void)
 {
     unsigned long from, to;
     char perms[8], path[256], exe[256] = "", line[512];
-    char *p = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *name;
+    char *p = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+         *name;
     int local, shared;
     FILE *f;
 
-    CHECK(find_map(p, &from, &to, perms, path) && !strncmp(perms, "rw-p", 4), "maps has a new mapping");
+    CHECK(find_map(p, &from, &to, perms, path) && !strncmp(perms, "rw-p", 4),
+          "maps has a new mapping");
     mprotect(p + 4096, 4096, PROT_NONE);
-    CHECK(find_map(p + 4096, &from, &to, perms, path) && to - from == 4096 && !strncmp(perms, "---p", 4), "maps shows a split");
-    CHECK(find_map(&local, &from, &to, perms, path) && !strcmp(path, "[stack]"), "maps names the stack");
-    CHECK(find_map(sbrk(0) - 1, &from, &to, perms, path) && !strcmp(path, "[heap]"), "maps names the heap");
-    CHECK(readlink("/proc/self/exe", exe, sizeof exe - 1) > 0 && find_map((void *)maps, &from, &to, perms, path) && !strcmp(path, exe) &&
-              !strncmp(perms, "r-xp", 4), "maps names the program");
+    CHECK(find_map(p + 4096, &from, &to, perms, path) && to - from == 4096 &&
+              !strncmp(perms, "---p", 4),
+          "maps shows a split");
+    CHECK(find_map(&local, &from, &to, perms, path) && !strcmp(path, "[stack]"),
+          "maps names the stack");
+    CHECK(find_map(sbrk(0) - 1, &from, &to, perms, path) && !strcmp(path, "[heap]"),
+          "maps names the heap");
+    CHECK(readlink("/proc/self/exe", exe, sizeof exe - 1) > 0 &&
+              find_map((void *)maps, &from, &to, perms, path) && !strcmp(path, exe) &&
+              !strncmp(perms, "r-xp", 4),
+          "maps names the program");
     shared = memfd_create("maps", 0);
     if (ftruncate(shared, 4096))
         CHECK(0, "ftruncate");
     p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, shared, 0);
-    CHECK(find_map(p, &from, &to, perms, path) && !strncmp(perms, "r--s", 4) && !strcmp(path, "/memfd:maps"), "maps names shared memory");
+    CHECK(find_map(p, &from, &to, perms, path) && !strncmp(perms, "r--s", 4) &&
+              !strcmp(path, "/memfd:maps"),
+          "maps names shared memory");
     f = fopen("/proc/self/maps", "r");
     while (fgets(line, sizeof line, f))
         if ((name = strstr(line, "[stack]")))
@@ -108,10 +119,13 @@ static void smaps(void)
     madvise(q, 64 * 4096, MADV_NOHUGEPAGE);
     memset(p, 1, 16 * 4096);
     memset(q, 1, 8 * 4096);
-    CHECK(smaps_value(p, "Size:") == 256 && smaps_value(p, "Rss:") == 64, "smaps counts pages that are there");
-    CHECK(smaps_value(p, "KernelPageSize:") == 4 && smaps_value(p, "MMUPageSize:") == 4, "smaps knows the page size");
+    CHECK(smaps_value(p, "Size:") == 256 && smaps_value(p, "Rss:") == 64,
+          "smaps counts pages that are there");
+    CHECK(smaps_value(p, "KernelPageSize:") == 4 && smaps_value(p, "MMUPageSize:") == 4,
+          "smaps knows the page size");
     munmap(p, 64 * 4096);
-    CHECK(smaps_value(q, "Anonymous:") >= 32 && smaps_value(q, "Private_Dirty:") >= 32, "smaps knows private pages");
+    CHECK(smaps_value(q, "Anonymous:") >= 32 && smaps_value(q, "Private_Dirty:") >= 32,
+          "smaps knows private pages");
     munmap(q, 64 * 4096);
 }
 
@@ -122,23 +136,31 @@ static void status(void)
     int pid = -1, ppid = -1;
     char comm[64] = "", state = 0;
 
-    CHECK(guest_proc_value("/proc/self/status", "Pid") == getpid() && guest_proc_value("/proc/self/status", "PPid") == getppid() &&
-              guest_proc_value("/proc/self/status", "Threads") == 1, "status knows who this is");
+    CHECK(guest_proc_value("/proc/self/status", "Pid") == getpid() &&
+              guest_proc_value("/proc/self/status", "PPid") == getppid() &&
+              guest_proc_value("/proc/self/status", "Threads") == 1,
+          "status knows who this is");
     before = guest_proc_value("/proc/self/status", "VmSize");
     p = mmap(NULL, 16 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    CHECK(guest_proc_value("/proc/self/status", "VmSize") - before == 16 << 10, "VmSize grows by what is mapped");
+    CHECK(guest_proc_value("/proc/self/status", "VmSize") - before == 16 << 10,
+          "VmSize grows by what is mapped");
     rss = guest_proc_value("/proc/self/status", "VmRSS");
     memset(p, 1, 16 << 20);
-    CHECK(guest_proc_value("/proc/self/status", "VmRSS") - rss >= (15 << 10), "VmRSS by what is touched");
+    CHECK(guest_proc_value("/proc/self/status", "VmRSS") - rss >= (15 << 10),
+          "VmRSS by what is touched");
     munmap(p, 16 << 20);
-    CHECK(sscanf(slurp("/proc/self/stat"), "%d (%63[^)]) %c %d", &pid, comm, &state, &ppid) == 4 && pid == getpid() && state == 'R' &&
-              ppid == getppid() && !strncmp(comm, "procfiles", 9), "stat");
+    CHECK(sscanf(slurp("/proc/self/stat"), "%d (%63[^)]) %c %d", &pid, comm, &state, &ppid) == 4 &&
+              pid == getpid() && state == 'R' && ppid == getppid() &&
+              !strncmp(comm, "procfiles", 9),
+          "stat");
     int fields = 1;
     for (char *c = strrchr(text, ')'); *c; c++)
         fields += *c == ' ';
     CHECK(fields == 51, "stat has 52 fields");
     long size = 0, resident = 0;
-    CHECK(sscanf(slurp("/proc/self/statm"), "%ld %ld", &size, &resident) == 2 && size > resident && resident > 0, "statm");
+    CHECK(sscanf(slurp("/proc/self/statm"), "%ld %ld", &size, &resident) == 2 && size > resident &&
+              resident > 0,
+          "statm");
     CHECK(!strncmp(slurp("/proc/self/comm"), "procfiles", 9), "comm");
     CHECK(slurp("/proc/self/limits")[0] == 'L' && strstr(text, "Max open files"), "limits");
 }
@@ -146,7 +168,8 @@ static void status(void)
 static void strings(char **argv)
 {
     CHECK(!strcmp(slurp("/proc/self/cmdline"), argv[0]), "cmdline");
-    CHECK(setenv("ADDED", "later", 1) == 0 && !strstr(slurp("/proc/self/environ"), "ADDED"), "environ is that of the start");
+    CHECK(setenv("ADDED", "later", 1) == 0 && !strstr(slurp("/proc/self/environ"), "ADDED"),
+          "environ is that of the start");
     CHECK(slurp("/proc/self/auxv") && *(unsigned long *)text != 0, "auxv");
 }
 
@@ -180,16 +203,22 @@ static void directories(void)
     struct stat st;
 
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    CHECK((n = readlink(path, to, sizeof to)) == 9 && !memcmp(to, "/dev/null", 9), "fd names an open file");
-    CHECK(stat(path, &st) == 0 && S_ISCHR(st.st_mode) && lstat(path, &st) == 0 && S_ISLNK(st.st_mode), "fd leads to it");
+    CHECK((n = readlink(path, to, sizeof to)) == 9 && !memcmp(to, "/dev/null", 9),
+          "fd names an open file");
+    CHECK(stat(path, &st) == 0 && S_ISCHR(st.st_mode) && lstat(path, &st) == 0 &&
+              S_ISLNK(st.st_mode),
+          "fd leads to it");
     n = count_entries("/proc/self/fd");
-    CHECK(open("/dev/null", O_RDONLY) >= 0 && count_entries("/proc/self/fd") == n + 1, "fd counts them");
+    CHECK(open("/dev/null", O_RDONLY) >= 0 && count_entries("/proc/self/fd") == n + 1,
+          "fd counts them");
     close(fd);
     CHECK(fails(readlink(path, to, sizeof to), ENOENT), "a closed one is gone");
     pthread_barrier_init(&b, NULL, 2);
     pthread_create(&t, NULL, idle, &b);
     pthread_barrier_wait(&b);
-    CHECK(count_entries("/proc/self/task") == 2 && guest_proc_value("/proc/self/status", "Threads") == 2, "task has the threads");
+    CHECK(count_entries("/proc/self/task") == 2 &&
+              guest_proc_value("/proc/self/status", "Threads") == 2,
+          "task has the threads");
     pthread_barrier_wait(&b);
     pthread_join(t, NULL);
     pid = fork();
@@ -200,7 +229,8 @@ static void directories(void)
     snprintf(path, sizeof path, "/proc/%d/status", pid);
     CHECK(guest_proc_value(path, "PPid") == getpid(), "a child has its directory");
     kill(pid, 9);
-    while (strncmp(strstr(slurp(path), "State:") ? strstr(text, "State:") : "State:\tZ", "State:\tZ", 8))
+    while (strncmp(strstr(slurp(path), "State:") ? strstr(text, "State:") : "State:\tZ",
+                   "State:\tZ", 8))
         usleep(1000);
     CHECK(1, "a dead child is a zombie");
     wait(NULL);
@@ -215,20 +245,30 @@ static void memory_file(void)
     const char *locked = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     char buf[64] = "";
 
-    CHECK(fd >= 0 && pread(fd, buf, 64, (off_t)(unsigned long)secret) == 64 && !strcmp(buf, secret), "mem is read");
-    CHECK(pwrite(fd, "WRITE", 5, (off_t)(unsigned long)secret) == 5 && !memcmp(secret, "WRITE", 5), "mem is written");
-    CHECK(pwrite(fd, "forced", 6, (off_t)(unsigned long)locked) == 6 && !memcmp(locked, "forced", 6), "also what the program may not write");
-    CHECK(fails(pread(fd, buf, 8, 0), EIO) && fails(pread(fd, buf, 8, 0x7ffffffff000), EIO), "no memory there");
+    CHECK(fd >= 0 && pread(fd, buf, 64, (off_t)(unsigned long)secret) == 64 && !strcmp(buf, secret),
+          "mem is read");
+    CHECK(pwrite(fd, "WRITE", 5, (off_t)(unsigned long)secret) == 5 && !memcmp(secret, "WRITE", 5),
+          "mem is written");
+    CHECK(pwrite(fd, "forced", 6, (off_t)(unsigned long)locked) == 6 &&
+              !memcmp(locked, "forced", 6),
+          "also what the program may not write");
+    CHECK(fails(pread(fd, buf, 8, 0), EIO) && fails(pread(fd, buf, 8, 0x7ffffffff000), EIO),
+          "no memory there");
     close(fd);
 }
 
 static void machine(void)
 {
-    long total = guest_proc_value("/proc/meminfo", "MemTotal"), freeb = guest_proc_value("/proc/meminfo", "MemFree");
+    long total = guest_proc_value("/proc/meminfo", "MemTotal"),
+         freeb = guest_proc_value("/proc/meminfo", "MemFree");
     double up = 0, idle_time = 0;
 
-    CHECK(total > 0 && freeb > 0 && freeb < total && guest_proc_value("/proc/meminfo", "MemAvailable") > 0, "meminfo");
-    CHECK(guest_proc_value("/proc/meminfo", "Hugepagesize") == 2048 && guest_proc_value("/proc/meminfo", "SwapTotal") >= 0, "huge pages and swap");
+    CHECK(total > 0 && freeb > 0 && freeb < total &&
+              guest_proc_value("/proc/meminfo", "MemAvailable") > 0,
+          "meminfo");
+    CHECK(guest_proc_value("/proc/meminfo", "Hugepagesize") == 2048 &&
+              guest_proc_value("/proc/meminfo", "SwapTotal") >= 0,
+          "huge pages and swap");
     CHECK(sscanf(slurp("/proc/uptime"), "%lf %lf", &up, &idle_time) == 2 && up > 0, "uptime");
     CHECK(!strncmp(slurp("/proc/stat"), "cpu  ", 5) && strstr(text, "btime "), "stat");
     CHECK(!strncmp(slurp("/proc/version"), "Linux version ", 14), "version");
@@ -237,7 +277,9 @@ static void machine(void)
     CHECK(atoi(slurp("/proc/sys/kernel/pid_max")) >= 32768, "pid_max");
     CHECK(atoi(slurp("/proc/sys/vm/max_map_count")) >= 65530, "max_map_count");
     CHECK(strlen(slurp("/proc/sys/kernel/random/uuid")) == 37 && text[14] == '4', "a random uuid");
-    CHECK(slurp("/sys/devices/system/cpu/online")[0] == '0' && slurp("/sys/devices/system/node/online")[0] == '0', "CPUs and nodes");
+    CHECK(slurp("/sys/devices/system/cpu/online")[0] == '0' &&
+              slurp("/sys/devices/system/node/online")[0] == '0',
+          "CPUs and nodes");
     CHECK(strstr(slurp("/sys/devices/system/node/node0/meminfo"), "MemTotal:"), "memory of a node");
 }
 
@@ -253,18 +295,26 @@ static void hostile(void)
         m += k;
     CHECK(m >= n && !memcmp(all, odd, (size_t)n / 2), "reads of seven bytes give the same");
     CHECK(pread(fd, buf, 10, 100) == 10 && !memcmp(buf, all + 100, 10), "a read from the middle");
-    CHECK(pread(fd, buf, 10, 1 << 30) == 0 && fails(pread(fd, buf, 10, -1), EINVAL), "a read beyond the end, and before the start");
+    CHECK(pread(fd, buf, 10, 1 << 30) == 0 && fails(pread(fd, buf, 10, -1), EINVAL),
+          "a read beyond the end, and before the start");
     close(fd);
-    CHECK(fails(open("/proc/self/nothing", O_RDONLY), ENOENT) && fails(open("/proc/999999", O_RDONLY), ENOENT) &&
-              fails(open("/proc/-1", O_RDONLY), ENOENT) && fails(open("/proc/01", O_RDONLY), ENOENT), "names that are not");
+    CHECK(fails(open("/proc/self/nothing", O_RDONLY), ENOENT) &&
+              fails(open("/proc/999999", O_RDONLY), ENOENT) &&
+              fails(open("/proc/-1", O_RDONLY), ENOENT) &&
+              fails(open("/proc/01", O_RDONLY), ENOENT),
+          "names that are not");
     adj = open("/proc/self/oom_score_adj", O_RDWR);
-    CHECK(write(adj, "17\n", 3) == 3 && atoi(slurp("/proc/self/oom_score_adj")) == 17, "oom_score_adj is set");
-    CHECK(fails(write(adj, "1001", 4), EINVAL) && fails(write(adj, "x", 1), EINVAL) && fails(write(adj, "17x", 3), EINVAL) &&
-              fails(write(adj, "99999999999999999999", 20), ERANGE), "garbage is refused");
+    CHECK(write(adj, "17\n", 3) == 3 && atoi(slurp("/proc/self/oom_score_adj")) == 17,
+          "oom_score_adj is set");
+    CHECK(fails(write(adj, "1001", 4), EINVAL) && fails(write(adj, "x", 1), EINVAL) &&
+              fails(write(adj, "17x", 3), EINVAL) &&
+              fails(write(adj, "99999999999999999999", 20), ERANGE),
+          "garbage is refused");
     CHECK(atoi(slurp("/proc/self/oom_score_adj")) == 17, "and changes nothing");
     CHECK(write(adj, "0", 1) == 1, "back to nought");
     close(adj);
-    CHECK(fails(mkdir("/proc/x", 0755), ENOENT) && fails(unlink("/proc/version"), EPERM), "/proc is not for files");
+    CHECK(fails(mkdir("/proc/x", 0755), ENOENT) && fails(unlink("/proc/version"), EPERM),
+          "/proc is not for files");
 }
 
 int main(int argc, char **argv)

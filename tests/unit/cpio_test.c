@@ -38,8 +38,9 @@ static void add(struct image *im, const struct spec *s)
     size_t len = s->data ? strlen(s->data) : 0, name_len = strlen(s->name) + 1;
     char head[111];
 
-    snprintf(head, sizeof head, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", s->ino, s->mode, 1u, 2u,
-             s->nlink, 1000000u, (unsigned)len, 8u, 1u, 5u, 6u, (unsigned)name_len, 0u);
+    snprintf(head, sizeof head, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
+             s->ino, s->mode, 1u, 2u, s->nlink, 1000000u, (unsigned)len, 8u, 1u, 5u, 6u,
+             (unsigned)name_len, 0u);
     append(im, head, 110);
     append(im, s->name, name_len);
     pad(im);
@@ -57,8 +58,9 @@ static int note(void *ctx, const struct cpio_entry *e)
     size_t n = strlen(found);
 
     (void)ctx;
-    snprintf(found + n, sizeof found - n, "%s %o %u %u %u:%u %u:%u [%.*s] %u\n", e->name, e->mode, e->ino, e->nlink,
-             e->uid, e->gid, e->rdev_major, e->rdev_minor, (int)e->size, (const char *)e->data, e->archive);
+    snprintf(found + n, sizeof found - n, "%s %o %u %u %u:%u %u:%u [%.*s] %u\n", e->name, e->mode,
+             e->ino, e->nlink, e->uid, e->gid, e->rdev_major, e->rdev_minor, (int)e->size,
+             (const char *)e->data, e->archive);
     return 0;
 }
 
