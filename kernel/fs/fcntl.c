@@ -2,6 +2,7 @@
  * fs/fcntl.c - fcntl(2), and files that are made without a name: memfd, eventfd, timerfd.
  */
 #include "fsint.h"
+#include <quire/space.h>
 #include <signal.h>
 
 #define F_DUPFD         0
@@ -67,6 +68,9 @@ static long add_seals(struct file *f, u64 arg)
     kmutex_lock(&i->lock);
     if (i->reg.seals & F_SEAL_SEAL)
         r = -EPERM;
+    else if ((arg & ~(u64)i->reg.seals & F_SEAL_WRITE) && i->reg.object &&
+             quire_object_write_shared(i->reg.object))
+        r = -EBUSY; /* who has it mapped could go on writing */
     else
         i->reg.seals |= (u32)arg;
     kmutex_unlock(&i->lock);

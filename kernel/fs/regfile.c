@@ -10,7 +10,10 @@
 
 #define SIGXFSZ 25
 
-static int page_status(enum quire_status s) { return s == QUIRE_NO_MEMORY ? -ENOSPC : (int)kerr(s); }
+static int page_status(enum quire_status s)
+{
+    return s == QUIRE_NO_MEMORY ? -ENOSPC : (int)kerr(s);
+}
 
 /* A page that nothing was written to is zeros, and reading does not make it. */
 static int read_part(struct inode *i, struct quire_object *o, struct uio *u, u64 off, size_t n)
@@ -358,8 +361,8 @@ static int reserve(struct inode *i, u64 off, u64 len, bool keep_size)
 
     if (!o)
         return err;
-    if (off + len > current->proc->rlim[RLIMIT_FSIZE].cur ||
-        off + len > (u64)UINT32_MAX << QUIRE_PAGE_SHIFT)
+    if (off + len > current->proc->rlim[RLIMIT_FSIZE].cur || off + len > (u64)UINT32_MAX
+                                                                             << QUIRE_PAGE_SHIFT)
         return -EFBIG;
     if (off + len > quire_object_size(o) && (i->reg.seals & F_SEAL_GROW))
         return -EPERM;
@@ -446,7 +449,41 @@ long kfile_read(struct file *f, void *buf, size_t n, u64 pos)
     return f->ops->read ? f->ops->read(f, &u, &pos) : -EINVAL;
 }
 
-u32 file_seals(const struct file *f)
+/* Seals that can still change, which only a memfd has. */
+static bool seals_open(const struct file *f)
 {
-    return (f->inode->mode & S_IFMT) == S_IFREG && !f->inode->ops ? f->inode->reg.seals : 0;
+    return (f->inode->mode & S_IFMT) == S_IFREG && !f->inode->ops &&
+           !(f->inode->reg.seals & F_SEAL_SEAL);
+}
+
+/* The lock is kept if the seals were open, so file_share_end sees them so too. */
+int file_share_begin(struct file *f, bool write, unsigned *max_prot)
+{
+    bool open = seals_open(f);
+    int err = 0;
+    u32 seals;
+
+    if ((f->inode->mode & S_IFMT) != S_IFREG || f->inode->ops)
+        return 0;
+    if (open)
+        kmutex_lock(&f->inode->lock);
+    seals = f->inode->reg.seals;
+    if ((seals & F_SEAL_WRITE) && (*max_prot & QUIRE_WRITE))
+        err = -EPERM;
+    else if (seals & F_SEAL_FUTURE_WRITE) {
+        if (write)
+            err = -EPERM;
+        else
+            *max_prot &= ~QUIRE_WRITE;
+    }
+    if (open && (err || (seals & F_SEAL_SEAL)))
+        kmutex_unlock(&f->inode->lock);
+    return err;
+}
+
+/* Seals that were open at the begin are so still: only under the lock do they close. */
+void file_share_end(struct file *f)
+{
+    if (seals_open(f))
+        kmutex_unlock(&f->inode->lock);
 }

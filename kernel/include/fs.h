@@ -110,8 +110,12 @@ int kchdir(const char *path);
 long kfile_read(struct file *f, void *buf, size_t n, u64 pos);
 u64 kfile_size(struct file *f);
 struct quire_object *kfile_object(struct file *f); /* not referenced; NULL: not mappable */
-/* F_SEAL_* of a memfd; 0 for other files.  mmap refuses shared writable maps of sealed ones. */
-u32 file_seals(const struct file *f);
+/*
+ * Around a shared mapping of f, for writing or not: holds the seals of a memfd still.  -EPERM: they forbid it;
+ * *max_prot loses QUIRE_WRITE where they allow the mapping but no later mprotect.  No end after a failure.
+ */
+int file_share_begin(struct file *f, bool write, unsigned *max_prot);
+void file_share_end(struct file *f);
 /* Absolute path of an inode into buf; "(deleted)" appended as Linux does. */
 void inode_path(struct inode *i, char *buf, size_t cap);
 /* Path of the file behind an object of a mapping, device and inode number, for /proc/pid/maps. */

@@ -40,24 +40,40 @@ static struct quire_object *mappable(struct file *f, unsigned *max_prot, int *er
     return o;
 }
 
+/* A shared mapping, which the seals of a memfd may forbid. */
+static long map_shared(struct file *f, struct quire_mmap *m, q_uva *out)
+{
+    long err = file_share_begin(f, m->prot & QUIRE_WRITE, &m->max_prot);
+
+    if (err)
+        return err;
+    err = kerr(quire_mmap(current->space, m, out));
+    file_share_end(f);
+    return err;
+}
+
 static long map_file(struct quire_mmap *m, int fd, q_uva *out)
 {
     struct file *f = fd_get(fd);
-    enum quire_status s;
-    unsigned max = 0;
-    int err;
+    int err = 0;
+    long r;
 
     if (!f)
         return -EBADF;
-    m->object = mappable(f, &max, &err);
+    m->object = mappable(f, &m->max_prot, &err);
+    if (!m->object) {
+        r = err;
+    } else if ((m->flags & QUIRE_MAP_TYPE) == QUIRE_MAP_PRIVATE) {
+        /* writes its own copies, whatever the file's mode */
+        m->max_prot |= QUIRE_WRITE;
+        r = kerr(quire_mmap(current->space, m, out));
+    } else {
+        r = map_shared(f, m, out);
+    }
+    if (m->object)
+        quire_object_put(m->object);
     file_put(f);
-    if (!m->object)
-        return err;
-    /* a private mapping writes its own copies, whatever the file's mode */
-    m->max_prot = (m->flags & QUIRE_MAP_TYPE) == QUIRE_MAP_PRIVATE ? max | QUIRE_WRITE : max;
-    s = max & QUIRE_READ ? quire_mmap(current->space, m, out) : QUIRE_ACCESS;
-    quire_object_put(m->object);
-    return kerr(s);
+    return r;
 }
 
 long sys_mmap(u64 addr, u64 len, u64 prot, u64 flags, u64 fd, u64 offset)
@@ -104,8 +120,9 @@ long sys_pkey_free(int key)
 long sys_mremap(u64 old, u64 old_len, u64 new_len, u64 flags, u64 new_addr)
 {
     q_uva out;
-    long err = kerr(quire_mremap(current->space, Q_UVA(old), old_len, new_len,
-                                 flags > 0xffffffff ? ~0u : (unsigned)flags, Q_UVA(new_addr), &out));
+    long err =
+        kerr(quire_mremap(current->space, Q_UVA(old), old_len, new_len,
+                          flags > 0xffffffff ? ~0u : (unsigned)flags, Q_UVA(new_addr), &out));
 
     return err ? err : (long)out.v;
 }
@@ -130,7 +147,10 @@ long sys_mlock2(u64 addr, u64 len, int flags)
 {
     return flags & ~1 ? -EINVAL : kerr(quire_mlock(current->space, Q_UVA(addr), len, flags & 1));
 }
-long sys_munlock(u64 addr, u64 len) { return kerr(quire_munlock(current->space, Q_UVA(addr), len)); }
+long sys_munlock(u64 addr, u64 len)
+{
+    return kerr(quire_munlock(current->space, Q_UVA(addr), len));
+}
 long sys_mlockall(int flags)
 {
     return flags ? kerr(quire_mlockall(current->space, (unsigned)flags)) : -EINVAL;

@@ -232,6 +232,7 @@ static void reset_process(struct exec_job *job)
         p->cap_effective = p->cap_permitted = p->cap_bounding | p->cap_ambient;
     else
         p->cap_effective = p->cap_permitted = p->cap_ambient;
+    limits_apply(p, current->space);
     p->suid = p->fsuid = p->euid;
     p->sgid = p->fsgid = p->egid;
     files_close_on_exec(p->files);

@@ -458,7 +458,7 @@ int exec_build(struct exec_job *job)
                                      .limit_as = p->rlim[RLIMIT_AS].cur,
                                      .limit_data = p->rlim[RLIMIT_DATA].cur,
                                      .limit_stack = p->rlim[RLIMIT_STACK].cur,
-                                     .limit_memlock = p->rlim[RLIMIT_MEMLOCK].cur};
+                                     .limit_memlock = limits_memlock(p)};
     enum quire_status st = quire_space_create(&cfg, &job->space);
 
     if (st != QUIRE_OK)

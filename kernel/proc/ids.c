@@ -44,6 +44,7 @@ static void user_changed(struct process *p, u32 uid, u32 euid, u32 suid)
         p->cap_effective = p->cap_permitted;
     if (p->euid != euid)
         p->dumpable = 0;
+    limits_apply(p, current->space);
 }
 
 static void set_users(struct process *p, u32 uid, u32 euid, u32 suid)
@@ -299,5 +300,6 @@ long sys_capset(u64 uheader, u64 udata)
     p->cap_permitted = m;
     p->cap_inheritable = i;
     p->cap_ambient &= m & i;
+    limits_apply(p, current->space);
     return 0;
 }

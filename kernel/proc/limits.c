@@ -17,12 +17,17 @@ void limits_init(struct process *p)
     p->rlim[RLIMIT_NICE] = p->rlim[RLIMIT_RTPRIO] = (struct rlimit64){0, 0};
 }
 
+u64 limits_memlock(const struct process *p)
+{
+    return p->cap_effective >> CAP_IPC_LOCK & 1 ? RLIM_INFINITY : p->rlim[RLIMIT_MEMLOCK].cur;
+}
+
 void limits_apply(struct process *p, struct quire_space *s)
 {
     struct quire_space_config limits = {.limit_as = p->rlim[RLIMIT_AS].cur,
                                         .limit_data = p->rlim[RLIMIT_DATA].cur,
                                         .limit_stack = p->rlim[RLIMIT_STACK].cur,
-                                        .limit_memlock = p->rlim[RLIMIT_MEMLOCK].cur};
+                                        .limit_memlock = limits_memlock(p)};
 
     quire_space_set_limits(s, &limits);
 }

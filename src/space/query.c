@@ -22,6 +22,18 @@ static void info_of(const struct qi_vma *v, struct quire_vma_info *i)
     };
 }
 
+bool quire_object_write_shared(struct quire_object *o)
+{
+    struct qi_vma *v;
+    bool found = false;
+
+    qi_rwsem_read_lock(&o->map_lock);
+    qi_list_for_each (v, &o->vmas, object_link)
+        found |= (v->flags & QI_VM_SHARED) && (v->max_prot & QUIRE_WRITE);
+    qi_rwsem_read_unlock(&o->map_lock);
+    return found;
+}
+
 static void count_leaf(struct quire_vma_info *i, qi_pte e, unsigned level)
 {
     const struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(e));
