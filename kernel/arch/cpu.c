@@ -256,6 +256,6 @@ void arch_bases_load(u64 fs_base, u64 gs_base)
 {
     current->fs_base = fs_base;
     current->gs_base = gs_base;
-    wrmsr(MSR_FS_BASE, fs_base);
-    wrmsr(MSR_KERNEL_GS_BASE, gs_base);
+    wrmsr_base(MSR_FS_BASE, fs_base);
+    wrmsr_base(MSR_KERNEL_GS_BASE, gs_base);
 }

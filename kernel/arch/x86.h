@@ -102,6 +102,8 @@ static inline void wrmsr(u32 msr, u64 v)
 {
     __asm__ volatile("wrmsr" : : "c"(msr), "a"((u32)v), "d"((u32)(v >> 32)) : "memory");
 }
+/* A base of FS or GS that a program chose: one that is not canonical would fault here. */
+static inline void wrmsr_base(u32 msr, u64 base) { wrmsr(msr, base >> 47 ? 0 : base); }
 static inline u64 rdtsc(void)
 {
     u32 lo, hi;

@@ -83,6 +83,7 @@ static void insert_before(struct runqueue *rq, unsigned class, struct task *t, s
 {
     struct task **ends = rq->queue[class];
 
+    t->rq_class = (u8) class;
     t->rq_next = at;
     t->rq_prev = at ? at->rq_prev : ends[1];
     *(t->rq_prev ? &t->rq_prev->rq_next : &ends[0]) = t;
@@ -105,7 +106,7 @@ static void enqueue(struct runqueue *rq, struct task *t, bool front)
 
 static void dequeue(struct runqueue *rq, struct task *t)
 {
-    struct task **ends = rq->queue[class_of(t)];
+    struct task **ends = rq->queue[t->rq_class]; /* its policy may have changed since */
 
     *(t->rq_prev ? &t->rq_prev->rq_next : &ends[0]) = t->rq_next;
     *(t->rq_next ? &t->rq_next->rq_prev : &ends[1]) = t->rq_prev;
@@ -309,8 +310,8 @@ static void switch_to(struct cpu *c, struct task *prev, struct task *next)
     quire_space_activate(next->space);
     if (next->space) {
         fpu_load_current();
-        wrmsr(MSR_FS_BASE, next->fs_base);
-        wrmsr(MSR_KERNEL_GS_BASE, next->gs_base);
+        wrmsr_base(MSR_FS_BASE, next->fs_base);
+        wrmsr_base(MSR_KERNEL_GS_BASE, next->gs_base);
         if (next->rseq_addr)
             __atomic_fetch_or(&next->work, WORK_RSEQ, __ATOMIC_RELAXED);
     }

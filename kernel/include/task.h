@@ -47,7 +47,7 @@ struct task {
     u32 state; /* enum task_state; atomic: SLEEPING to RUNNABLE by whoever wakes */
     int cpu;   /* where it runs or last ran */
     bool on_cpu;
-    u8 on_queue;     /* see core/sched.c */
+    u8 on_queue, rq_class; /* see core/sched.c */
     u64 affinity[4]; /* bit mask of CPUs */
     struct task *rq_next, *rq_prev;
     i64 slice_left_ns;
