@@ -6,7 +6,7 @@ PY = /usr/bin/python3
 NINJA = ninja -C $(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-icount features sizes install format clean all setup-build setup-run setup-test
+.PHONY: help run test check bench bench-icount features sizes coverage install format clean all setup-build setup-run setup-test
 
 help:
 	@echo 'make run           a tour: real Linux programs in a machine whose memory Quire manages'
@@ -16,6 +16,7 @@ help:
 	@echo 'make bench-icount  instructions of each memory operation, beside those of Linux 6.1'
 	@echo 'make features      which features are proved by which tests (AREA=run: those of one area)'
 	@echo 'make sizes         bytes of machine code by layer'
+	@echo 'make coverage      lines of the library that unit and property tests execute, by layer'
 	@echo 'make install       put the quire command under PREFIX (/usr/local)'
 	@echo 'make format        lay the sources out with clang-format'
 	@echo 'make clean         remove what was built'
@@ -52,6 +53,9 @@ features: setup-build
 
 sizes: all
 	@$(PY) tools/sizes.py --build $(BUILD)
+
+coverage: setup-test
+	@$(PY) tools/coverage.py
 
 install: all
 	@$(PY) tools/install.py --build $(BUILD) --prefix $(PREFIX)
