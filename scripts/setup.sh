@@ -105,3 +105,5 @@ if [ ! -e $policy ]; then
 fi
 # shellcheck disable=SC2086
 DEBIAN_FRONTEND=noninteractive $as_root apt-get install -q -y --no-install-recommends $missing
+# what was just installed is found only by a fresh configuration of the build
+touch "$(dirname "$0")/../meson.build"
