@@ -101,6 +101,14 @@ class Packing(Case):
         with self.assertRaisesRegex(QuireError, "/no/ld.so, which does not exist"):
             Packer().program(self.file("p", elf("/no/ld.so"), 0o755))
 
+    def test_scripts_bring_what_they_name(self):
+        data = self.file("data.txt", b"content")
+        packer = Packer()
+        packer.program("/bin/sh", ["-c", "cut -c 2 %s | base32; nothing-like-this /dev/null" % data])
+        for path in (data, os.path.realpath("/usr/bin/base32")):
+            self.assertIn(path, packer.image)
+        self.assertNotIn("/dev/null", packer.image)
+
     def test_files_and_folders_at_other_paths(self):
         self.file("d/a", b"1")
         self.file("d/sub/b", b"2")

@@ -32,7 +32,7 @@ quire's (128 + n if signal n ended it).  pack only writes the initramfs.
   --kernel FILE         boot another kernel image
 
 At a terminal the program has one too; Control-] twice ends the machine.
-Files that PROGRAM's arguments name are packed as well.  Quire's own failures have status 125, a
+Files that PROGRAM's arguments, or a shell script among them, name are packed as well.  Quire's own failures have status 125, a
 program that cannot be run 126, one that does not exist 127, a wrong use of quire 2.
 """
 
@@ -141,7 +141,6 @@ def pack(o):
     packer.image.add_dir(cwd)
     for arg in o.command[1:]:
         if os.path.isfile(arg) and os.path.abspath(arg) not in packer.image:
-            packer.image.add(arg)
             packer.host_file(arg, packer.image.place(arg))
     for spec in o.files:
         host, sep, guest = spec.rpartition(":")

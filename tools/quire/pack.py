@@ -13,7 +13,9 @@ from .elf import NotElf
 from .resolve import CACHE, MUSL_PATH_FILE, Libraries, find_program, search_path
 
 CACHE_LIMIT = 3 << 30  # bytes of images kept
-WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+WORD = re.compile(r"[A-Za-z0-9_./+-]+")
+WORD_FILE_LIMIT = 64 << 20  # bytes of a file that is packed because a script seems to name it
+NOT_FILES = ("/dev/", "/proc/", "/sys/", "/run/")
 
 
 class Packer:
@@ -83,20 +85,28 @@ class Packer:
                 self._words(args)
 
     def _words(self, args):
-        """Programs that the arguments, or small scripts among them, name."""
+        """Programs and files that the arguments, or small scripts among them, name."""
         texts = list(args)
         for arg in args:
             if os.path.isfile(arg) and os.path.getsize(arg) <= 1 << 20:
                 with open(arg, "rb") as f:
                     texts.append(f.read().decode(errors="replace"))
         for word in sorted({w for text in texts for w in WORD.findall(text)}):
-            where = search_path(word)
-            if not where or where in self.programs:
-                continue
+            if "/" not in word:
+                self._guess(search_path(word), args)
+            if os.path.isfile(word) and os.path.getsize(word) <= WORD_FILE_LIMIT and os.access(word, os.R_OK):
+                if os.access(word, os.X_OK):
+                    self._guess(os.path.abspath(word), args)
+                elif not os.path.abspath(word).startswith(NOT_FILES):
+                    self.image.add(word)
+
+    def _guess(self, path, args):
+        """Perhaps the guest runs this program too; if it cannot be packed, the guest will say what it misses."""
+        if path and path not in self.programs:
             try:
-                self.program(where, args)
+                self.program(path, args)
             except QuireError:
-                pass  # only a guess: the guest's shell will say what it misses
+                pass
 
     def tree(self, host, without=()):
         """A file, or a folder with all that is in it but names that match without."""
