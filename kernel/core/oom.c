@@ -8,7 +8,8 @@
 #include "arch/cpu.h"
 #include "signal.h"
 #include "task.h"
-#include <quire/frame.h>
+#include <quire/heap.h>
+#include <quire/kva.h>
 #include <quire/space.h>
 
 enum { SIGKILL = 9 };
@@ -62,11 +63,24 @@ static bool still_dying(void)
     return yes;
 }
 
+/* Memory that is only kept at hand: cleared tables, freed areas, empty slabs.  True if that helped. */
+static bool give_back_caches(void)
+{
+    u64 before = quire_free_pages();
+
+    quire_pt_trim();
+    quire_kva_purge();
+    quire_heap_shrink();
+    return quire_free_pages() > before + 16;
+}
+
 bool oom_kill(void)
 {
     struct choice c = {0};
     unsigned long flags;
 
+    if (give_back_caches())
+        return true;
     if (dying_pid && still_dying())
         return true;
     process_for_each(weigh, &c);
