@@ -25,6 +25,8 @@ struct runqueue {
     u32 queued;               /* tasks waiting, all classes; atomic read */
     struct task *idle, *running;
     u64 switches;
+    u64 rt_period_ns, rt_used_ns; /* real-time tasks in the current second */
+    bool rt_throttled;
 };
 
 /* Timers of a CPU: a pairing heap (timer.c). */

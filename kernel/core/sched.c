@@ -38,6 +38,8 @@ enum { CLASS_RT, CLASS_NORMAL, CLASS_IDLE, CLASSES };
 #define SLICE_MAX_NS  40000000
 #define PREEMPT_NS    1000000  /* a woken task has so much more of its slice left */
 #define TICK_ALONE_NS 10000000 /* time is sampled so often when nobody else waits */
+#define RT_PERIOD_NS  1000000000
+#define RT_SHARE_NS   950000000
 
 /* Weight by nice, -20..19: a step is a factor of 1.25 (Linux, sched_prio_to_weight). */
 static const u32 weights[40] = {
@@ -114,12 +116,37 @@ static void dequeue(struct runqueue *rq, struct task *t)
     __atomic_store_n(&rq->queued, rq->queued - 1, __ATOMIC_RELAXED);
 }
 
+/* Classes by who goes first: real-time, unless it has had its share of this second. */
+static unsigned rank_of(const struct runqueue *rq, const struct task *t)
+{
+    unsigned class = class_of(t);
+
+    return class == CLASS_RT && rq->rt_throttled ? CLASSES : class;
+}
+
 static struct task *peek(struct runqueue *rq)
 {
-    for (unsigned c = 0; c < CLASSES; c++)
+    for (unsigned c = rq->rt_throttled ? CLASS_NORMAL : CLASS_RT; c < CLASSES; c++)
         if (rq->queue[c][0])
             return rq->queue[c][0];
-    return NULL;
+    return rq->queue[CLASS_RT][0];
+}
+
+/*
+ * Real-time tasks get at most 950 ms of a second while others want to run (sched(7)): one that
+ * never sleeps does not take the machine with it.
+ */
+static void rt_charge(struct runqueue *rq, bool rt, u64 ran, u64 now)
+{
+    if (now - rq->rt_period_ns >= RT_PERIOD_NS) {
+        rq->rt_period_ns = now;
+        rq->rt_used_ns = 0;
+        rq->rt_throttled = false;
+    }
+    if (!rt)
+        return;
+    rq->rt_used_ns += ran;
+    rq->rt_throttled = rq->rt_used_ns > RT_SHARE_NS;
 }
 
 /* ---- placing ---- */
@@ -157,14 +184,14 @@ static struct cpu *choose_cpu(const struct task *t)
 static bool preempts(const struct task *t, const struct runqueue *rq, u64 now)
 {
     const struct task *r = rq->running;
-    unsigned mine = class_of(t), theirs;
+    unsigned mine = rank_of(rq, t), theirs;
 
     if (r == rq->idle)
         return true;
-    theirs = class_of(r);
+    theirs = rank_of(rq, r);
     if (mine != theirs)
         return mine < theirs;
-    if (mine == CLASS_RT)
+    if (class_of(t) == CLASS_RT)
         return t->rt_priority > r->rt_priority;
     return t->slice_left_ns - (r->slice_left_ns - (i64)(now - r->run_start_ns)) > PREEMPT_NS;
 }
@@ -293,9 +320,10 @@ static bool keep_running(struct runqueue *rq, struct task *prev, unsigned cpu)
     }
     if (used_up)
         prev->slice_left_ns = slice_of(prev);
-    if (!first || class_of(first) > class_of(prev) ||
-        (class_of(prev) == CLASS_RT && (first->rt_priority < prev->rt_priority ||
-                                        (first->rt_priority == prev->rt_priority && !used_up))))
+    if (!first || rank_of(rq, first) > rank_of(rq, prev) ||
+        (class_of(prev) == CLASS_RT && class_of(first) == CLASS_RT &&
+         (first->rt_priority < prev->rt_priority ||
+          (first->rt_priority == prev->rt_priority && !used_up))))
         return true;
     return false;
 }
@@ -422,6 +450,7 @@ void sched_account(struct task *t, u64 now)
     t->run_start_ns = now;
     if (t->policy != SCHED_FIFO) /* only yielding ends its turn */
         t->slice_left_ns -= (i64)ran;
+    rt_charge(&cpus[t->cpu].rq, class_of(t) == CLASS_RT, ran, now);
     if (t->sample_user)
         t->utime_ns += ran;
     else
@@ -444,14 +473,16 @@ void sched_tick(struct regs *r)
 {
     struct cpu *c = this_cpu();
     struct runqueue *rq = &c->rq;
-    struct task *t = current;
+    struct task *t = current, *first;
 
     if (t == rq->idle)
         return;
     lock_raw(&rq->lock);
     t->sample_user = r->cs & 3;
     sched_account(t, ktime_ns());
-    if (rq->queued && t->slice_left_ns <= 0 && t->policy != SCHED_FIFO)
+    first = peek(rq);
+    if (first &&
+        (rank_of(rq, first) < rank_of(rq, t) || (t->slice_left_ns <= 0 && t->policy != SCHED_FIFO)))
         set_resched(t);
     unlock_raw(&rq->lock);
     if (!rq->queued)
