@@ -184,8 +184,13 @@ enum quire_status quire_space_verify(struct quire_space *s);
     X(MUNMAP, "munmap")                                                                        \
     X(MPROTECT, "mprotect")                                                                    \
     X(MREMAP, "mremap")                                                                        \
-    X(BRK, "brk") X(MADVISE, "madvise") X(FORK, "fork") X(VMA_SPLIT, "vma_split")              \
-        X(VMA_MERGE, "vma_merge") X(HUGE_SPLIT, "huge_split") X(PAGES_ZAPPED, "pages_zapped")
+    X(BRK, "brk")                                                                              \
+    X(MADVISE, "madvise")                                                                      \
+    X(FORK, "fork")                                                                            \
+    X(VMA_SPLIT, "vma_split")                                                                  \
+    X(VMA_MERGE, "vma_merge")                                                                  \
+    X(HUGE_SPLIT, "huge_split")                                                                \
+    X(PAGES_ZAPPED, "pages_zapped")
 enum quire_event {
 #define QUIRE_EVENT_ENUM(name, text) QUIRE_EVENT_##name,
     QUIRE_EVENTS(QUIRE_EVENT_ENUM)
