@@ -326,6 +326,11 @@ struct file *kfile_open_at(int dirfd, const char *path, u32 flags, int *err)
     return f;
 }
 
+struct file *kfile_create(const char *path, u32 flags, u32 mode, int *err)
+{
+    return open_path(AT_FDCWD, path, flags, mode, err);
+}
+
 struct file *kfile_open(const char *path, u32 flags, int *err)
 {
     if (*path)

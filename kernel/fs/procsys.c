@@ -40,6 +40,12 @@ static int store_pid_max(const char *text, size_t n, u64 key)
         pid_max = (int)v;
     return err;
 }
+static int show_core_pattern(struct text *t, u64 key)
+{
+    (void)key;
+    text_printf(t, "core\n"); /* in the directory of the program, always: proc/core.c */
+    return 0;
+}
 static int show_overflow_id(struct text *t, u64 key)
 {
     (void)key;
@@ -130,6 +136,7 @@ static const struct gen_entry kernel_table[] = {
     UTS_FILE("version", 3),
     UTS_FILE("domainname", 5),
     GEN_RW("pid_max", show_pid_max, store_pid_max),
+    GEN_FILE("core_pattern", show_core_pattern),
     GEN_FILE("overflowuid", show_overflow_id),
     GEN_FILE("overflowgid", show_overflow_id),
     GEN_FILE("cap_last_cap", show_cap_last),

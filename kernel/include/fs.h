@@ -107,6 +107,8 @@ struct file *kfile_open(const char *path, u32 flags, int *err);
 struct file *kfile_open_at(int dirfd, const char *path, u32 flags, int *err);
 /* The current process's working directory from now on. */
 int kchdir(const char *path);
+/* As open(2) with these flags, mode and the umask. */
+struct file *kfile_create(const char *path, u32 flags, u32 mode, int *err);
 long kfile_read(struct file *f, void *buf, size_t n, u64 pos);
 u64 kfile_size(struct file *f);
 struct quire_object *kfile_object(struct file *f); /* not referenced; NULL: not mappable */

@@ -195,7 +195,7 @@ struct process {
     struct process *all_next, *all_prev; /* all processes; under proc_lock */
     struct ptimer *ptimers;              /* timer_create(2) */
     struct task *group_exec;             /* the thread that kills the others for exec */
-    bool group_exit, group_stop, did_exec, subreaper, no_new_privs, keep_caps, cont_notify;
+    bool group_exit, dumping, group_stop, did_exec, subreaper, no_new_privs, keep_caps, cont_notify;
     int group_exit_code, group_live;
     u64 cap_effective, cap_permitted, cap_inheritable, cap_bounding, cap_ambient;
     u64 nvcsw, nivcsw, cnvcsw, cnivcsw, nsigpending;

@@ -77,6 +77,24 @@ static void log_death(int signo, const struct regs *r)
                signo, r->rip, r->rsp, current->trap_addr);
 }
 
+/* Default action of a signal that ends the process. */
+static _Noreturn void die_of(struct process *p, const struct ksiginfo *si, const struct regs *r)
+{
+    unsigned long flags;
+
+    log_death(si->signo, r);
+    if (SIGBIT(si->signo) & SIGS_CORE) {
+        flags = kspin_lock(&p->siglock);
+        if (!p->group_exit)
+            signal_group_exit_locked(p, si->signo);
+        kspin_unlock(&p->siglock, flags);
+        /* Two threads that die at once write one file. */
+        if (!__atomic_exchange_n(&p->dumping, true, __ATOMIC_ACQ_REL) && core_dump(r, si))
+            p->group_exit_code |= 0x80;
+    }
+    exit_group(si->signo);
+}
+
 static _Noreturn void die(struct process *p)
 {
     unsigned long flags = kspin_lock(&p->siglock);
@@ -120,10 +138,8 @@ static void enter_handler(struct regs *r, const struct sigaction_k *act, const s
 
     settle_call(r, act);
     if (sigframe_push(r, act, e, saved)) {
-        if (signo == SIGSEGV) {
-            log_death(signo, r);
-            exit_group(SIGSEGV);
-        }
+        if (signo == SIGSEGV)
+            die_of(current_process(), &e->si, r);
         signal_forced(SIGSEGV);
         return;
     }
@@ -208,8 +224,7 @@ void signal_deliver(struct regs *r)
             } else if (SIGBIT(e.si.signo) & SIGS_STOP) {
                 begin_stop(p, e.si.signo);
             } else {
-                log_death(e.si.signo, r);
-                exit_group(e.si.signo);
+                die_of(p, &e.si, r);
             }
             break;
         }
