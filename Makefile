@@ -64,4 +64,5 @@ format: setup-test
 	@git ls-files -z --cached --others --exclude-standard '*.c' '*.h' | xargs -0 clang-format -i
 
 clean:
-	rm -rf $(BUILD)
+	@if [ -d "$(BUILD)/meson-info" ]; then rm -rf --one-file-system -- "$(BUILD)"; \
+	elif [ -e "$(BUILD)" ]; then echo "$(BUILD) is no build folder of Meson: left alone"; exit 1; fi
