@@ -20,12 +20,12 @@ struct kstat;
 struct dentry;
 struct epoll_item;
 
-#define POLL_IN   0x001u
-#define POLL_PRI  0x002u
-#define POLL_OUT  0x004u
-#define POLL_ERR  0x008u
-#define POLL_HUP  0x010u
-#define POLL_NVAL 0x020u
+#define POLL_IN    0x001u
+#define POLL_PRI   0x002u
+#define POLL_OUT   0x004u
+#define POLL_ERR   0x008u
+#define POLL_HUP   0x010u
+#define POLL_NVAL  0x020u
 #define POLL_RDHUP 0x2000u
 
 /*
@@ -39,9 +39,9 @@ void poll_add(struct poll_table *pt, struct waitq *q);
 struct uio {
     const struct kiovec *iov;
     unsigned niov;
-    size_t left;      /* bytes in total */
-    size_t iov_off;   /* within iov[0] */
-    bool kernel;      /* addresses are the kernel's own */
+    size_t left;    /* bytes in total */
+    size_t iov_off; /* within iov[0] */
+    bool kernel;    /* addresses are the kernel's own */
 };
 struct kiovec {
     u64 base, len;
@@ -51,7 +51,8 @@ int uio_put(struct uio *u, const void *from, size_t n); /* kernel -> user */
 int uio_get(struct uio *u, void *to, size_t n);         /* user -> kernel */
 
 struct file_ops {
-    long (*read)(struct file *, struct uio *, u64 *pos);  /* bytes or -errno; pos NULL: not seekable */
+    long (*read)(struct file *, struct uio *,
+                 u64 *pos); /* bytes or -errno; pos NULL: not seekable */
     long (*write)(struct file *, struct uio *, u64 *pos);
     i64 (*lseek)(struct file *, i64 off, int whence);
     long (*ioctl)(struct file *, unsigned cmd, u64 arg);
@@ -70,7 +71,7 @@ struct file {
     struct kmutex pos_lock;
     u32 flags; /* O_*; atomic */
     u32 refs;
-    int owner_pid; /* F_SETOWN */
+    int owner_pid;         /* F_SETOWN */
     struct dentry *dentry; /* the name it was opened by, referenced; NULL for anonymous kinds */
     struct epoll_item *watchers; /* under the epoll mutex (epoll.c) */
 };
@@ -91,7 +92,7 @@ struct files; /* descriptor table of a process */
 struct files *files_new(void);
 struct files *files_copy(struct files *); /* fork */
 void files_get(struct files *);
-void files_put(struct files *);          /* closes all at the last one */
+void files_put(struct files *); /* closes all at the last one */
 void files_close_on_exec(struct files *);
 
 struct fs_context; /* cwd, root, umask */

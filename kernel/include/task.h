@@ -48,7 +48,7 @@ struct task {
     int cpu;   /* where it runs or last ran */
     bool on_cpu;
     u8 on_queue, rq_class; /* see core/sched.c */
-    u64 affinity[4]; /* bit mask of CPUs */
+    u64 affinity[4];       /* bit mask of CPUs */
     struct task *rq_next, *rq_prev;
     i64 slice_left_ns;
     u64 run_start_ns, utime_ns, stime_ns;

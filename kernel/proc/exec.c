@@ -327,8 +327,8 @@ static struct file *open_at(struct exec_job *job, int dirfd, unsigned flags, int
         return NULL;
     f = kfile_open_at(dirfd, job->execfn, flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0, err);
     if (f && job->execfn[0] != '/' && dirfd != AT_FDCWD) {
-        ksnprintf(job->path, sizeof(job->path), job->execfn[0] ? "/dev/fd/%d/%s" : "/dev/fd/%d", dirfd,
-                  job->execfn);
+        ksnprintf(job->path, sizeof(job->path), job->execfn[0] ? "/dev/fd/%d/%s" : "/dev/fd/%d",
+                  dirfd, job->execfn);
         strlcpy(job->execfn, job->path, sizeof(job->execfn));
     }
     return f;
