@@ -6,29 +6,61 @@
  */
 #include "space.h"
 
+/*
+ * A frame that stays where it is: the space's lock keeps the mapping, the object's map_lock (both held for
+ * reading) keeps truncation away, which takes pages out without the space's lock.
+ */
+struct pin {
+    struct quire_space *space;
+    struct quire_object *object; /* whose map_lock is held, or NULL */
+    q_pfn pfn;
+    bool counted;
+};
+
+static void pin_lock(struct pin *p, const struct qi_vma *v)
+{
+    p->object = v->object && v->object->kind != QUIRE_OBJECT_DEVICE ? v->object : NULL;
+    if (p->object)
+        qi_rwsem_read_lock(&p->object->map_lock);
+}
+
+static void pin_unlock(struct pin *p)
+{
+    if (p->object)
+        qi_rwsem_read_unlock(&p->object->map_lock);
+}
+
+static void unpin(struct pin *p)
+{
+    pin_unlock(p);
+    qi_rwsem_read_unlock(&p->space->lock);
+}
+
+static void *pinned_byte(const struct pin *p, uint64_t va)
+{
+    return (char *)quire_ptr_of_pa(quire_pa_of_pfn(p->pfn)) + (va & ~QUIRE_PAGE_MASK);
+}
+
 /* The leaf of va as it stands, if it satisfies access; a huge leaf gives its part. */
-static bool leaf_ready(struct quire_space *s, uint64_t va, unsigned access, q_pfn *pfn,
-                       bool *counted)
+static bool leaf_ready(struct pin *p, uint64_t va, unsigned access)
 {
     unsigned level;
-    qi_pte *slot = qi_pt_lookup(s->tlb.root, va, &level);
+    qi_pte *slot = qi_pt_lookup(p->space->tlb.root, va, &level);
     qi_pte e = slot ? qi_pte_load(slot) : QI_PTE(0);
 
     /* a leaf without access still maps its frame: a forced read may use it */
     if (!qi_pte_present(e) || (access == QUIRE_WRITE && !qi_pte_write(e)))
         return false;
-    *pfn = Q_PFN(qi_pte_pfn(e).v + (level ? (va >> QUIRE_PAGE_SHIFT) & (QI_PT_ENTRIES - 1) : 0));
-    *counted = !qi_pte_special(e);
+    p->pfn = Q_PFN(qi_pte_pfn(e).v + (level ? (va >> QUIRE_PAGE_SHIFT) & (QI_PT_ENTRIES - 1) : 0));
+    p->counted = !qi_pte_special(e);
     return true;
 }
 
-/*
- * Find the frame of va for access, faulting as often as it takes.  Returns with the space lock held
- * for reading if OK, so that the frame stays.
- */
+/* Find the frame of va for access, faulting as often as it takes.  Pinned if OK. */
 static enum quire_status pin_frame(struct quire_space *s, uint64_t va, unsigned access, bool force,
-                                   q_pfn *pfn, bool *counted)
+                                   struct pin *p)
 {
+    p->space = s;
     for (;;) {
         enum quire_status status;
         struct qi_vma *v;
@@ -38,12 +70,15 @@ static enum quire_status pin_frame(struct quire_space *s, uint64_t va, unsigned 
         if (v && va >= v->start) {
             /* stricter than the hardware, which reads whatever may be written or executed */
             if (!(v->flags & access) &&
-                !(force && access == QUIRE_READ && (v->max_prot & QUIRE_READ)))
+                !(force && access == QUIRE_READ && (v->max_prot & QUIRE_READ))) {
                 status = QUIRE_SEGV_ACCERR;
-            else if (leaf_ready(s, va, access, pfn, counted))
-                return QUIRE_OK;
-            else
+            } else {
+                pin_lock(p, v);
+                if (leaf_ready(p, va, access))
+                    return QUIRE_OK;
+                pin_unlock(p);
                 status = qi_fault_page(v, va, access);
+            }
             qi_rwsem_read_unlock(&s->lock);
         } else {
             qi_rwsem_read_unlock(&s->lock);
@@ -80,86 +115,105 @@ enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, 
         uint64_t va = from.v + *done;
         size_t n = part_of_page(va, len - *done);
         enum quire_status status;
-        bool counted;
-        q_pfn pfn;
+        struct pin pin;
 
         if (va < from.v || va >= s->end)
             return QUIRE_SEGV_MAPERR;
-        status = pin_frame(s, va, QUIRE_READ, force, &pfn, &counted);
+        status = pin_frame(s, va, QUIRE_READ, force, &pin);
         if (status != QUIRE_OK)
             return status;
-        copy_bytes(out + *done,
-                   (char *)quire_ptr_of_pa(quire_pa_of_pfn(pfn)) + (va & ~QUIRE_PAGE_MASK), n);
-        qi_rwsem_read_unlock(&s->lock);
+        copy_bytes(out + *done, pinned_byte(&pin, va), n);
+        unpin(&pin);
         *done += n;
     }
     return QUIRE_OK;
 }
 
-/* Give a private mapping that may not be written a private copy of the page, still read-only. */
-static enum quire_status force_private(struct quire_space *s, uint64_t va, q_pfn *pfn)
+/* Put a private copy of the page of leaf e, read-only, at slot.  Pinned as before. */
+static enum quire_status copy_read_only(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte e,
+                                        struct pin *p)
 {
-    struct quire_page *page, *copy;
-    enum quire_status status;
-    struct qi_vma *v;
-    bool counted;
+    struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(e)), *copy;
+
+    copy = quire_page_alloc(0, QUIRE_GFP_USER, QUIRE_NODE_ANY);
+    if (!copy)
+        return QUIRE_NO_MEMORY;
+    qport_copy_page(quire_page_ptr(copy), quire_page_ptr(page));
+    copy->flags |= QUIRE_PG_ANON;
+    copy->counts = QUIRE_PAGE_ONE_MAPPING;
+    v->has_anon = true;
+    qi_pte_xchg(slot,
+                qi_pte_mkdirty(qi_pte_leaf(qi_vma_template(v, false), quire_pfn_of_page(copy), 0)));
+    qi_tlb_flush_page(&v->space->tlb, va & QUIRE_PAGE_MASK);
+    qi_rss_add(v->space, QI_RSS_ANON, 1);
+    if (!qi_pte_special(e)) {
+        qi_rss_add(v->space, qi_rss_kind(v, page), -1);
+        qi_fetch_sub_relaxed(&page->maps, 1u);
+        quire_page_put(page);
+    }
+    p->pfn = quire_pfn_of_page(copy);
+    return QUIRE_OK;
+}
+
+/* Under the space's write lock: the frame of va as our own private one.  Pinned if OK. */
+static enum quire_status own_frame(struct quire_space *s, uint64_t va, struct pin *p)
+{
+    struct qi_vma *v = qi_vma_find(s, va);
+    const struct quire_page *page;
+    enum quire_status status = QUIRE_OK;
     unsigned level;
     qi_pte *slot, e;
 
-    status = pin_frame(s, va, QUIRE_READ, true, pfn, &counted);
-    if (status != QUIRE_OK)
-        return status;
-    qi_rwsem_read_unlock(&s->lock);
-    qi_rwsem_write_lock(&s->lock);
-    v = qi_vma_find(s, va);
+    if (!v || va < v->start)
+        return QUIRE_SEGV_MAPERR;
+    if ((v->flags & QI_VM_SHARED) || (v->object && v->object->kind == QUIRE_OBJECT_DEVICE))
+        return QUIRE_SEGV_ACCERR;
+    pin_lock(p, v);
     slot = qi_pt_lookup(s->tlb.root, va, &level);
     e = slot ? qi_pte_load(slot) : QI_PTE(0);
-    if (!v || va < v->start || !qi_pte_present(e) || level) {
+    page = quire_page_of_pfn(qi_pte_pfn(e));
+    if (!qi_pte_present(e) || level) {
         status = QUIRE_AGAIN;
-    } else if ((v->flags & QI_VM_SHARED) || (v->object && v->object->kind == QUIRE_OBJECT_DEVICE)) {
-        status = QUIRE_SEGV_ACCERR;
+    } else if (qi_pte_special(e) || !(page->flags & QUIRE_PG_ANON) ||
+               page->counts != QUIRE_PAGE_ONE_MAPPING) {
+        status = copy_read_only(v, va, slot, e, p);
     } else {
-        page = quire_page_of_pfn(qi_pte_pfn(e));
-        *pfn = qi_pte_pfn(e);
-        if (qi_pte_special(e) || !(page->flags & QUIRE_PG_ANON) ||
-            page->counts != QUIRE_PAGE_ONE_MAPPING) {
-            copy = quire_page_alloc(0, QUIRE_GFP_USER, QUIRE_NODE_ANY);
-            if (!copy) {
-                status = QUIRE_NO_MEMORY;
-            } else {
-                qport_copy_page(quire_page_ptr(copy), quire_page_ptr(page));
-                copy->flags |= QUIRE_PG_ANON;
-                copy->counts = QUIRE_PAGE_ONE_MAPPING;
-                v->has_anon = true;
-                qi_pte_xchg(slot, qi_pte_mkdirty(qi_pte_leaf(qi_vma_template(v, false),
-                                                             quire_pfn_of_page(copy), 0)));
-                qi_tlb_flush_page(&s->tlb, va & QUIRE_PAGE_MASK);
-                qi_rss_add(s, QI_RSS_ANON, 1);
-                if (!qi_pte_special(e)) {
-                    qi_rss_add(s, qi_rss_kind(v, page), -1);
-                    qi_fetch_sub_relaxed(&page->maps, 1u);
-                    quire_page_put(page);
-                }
-                *pfn = quire_pfn_of_page(copy);
-            }
-        }
+        p->pfn = qi_pte_pfn(e);
     }
+    if (status != QUIRE_OK)
+        pin_unlock(p);
+    return status;
+}
+
+/* Give a private mapping that may not be written a private copy of the page, still read-only. */
+static enum quire_status force_private(struct quire_space *s, uint64_t va, struct pin *p)
+{
+    enum quire_status status = pin_frame(s, va, QUIRE_READ, true, p);
+
+    if (status != QUIRE_OK)
+        return status;
+    unpin(p);
+    qi_rwsem_write_lock(&s->lock);
+    status = qi_huge_split_range(s, qi_align_down(va, QUIRE_HUGE_SIZE),
+                                 qi_align_down(va, QUIRE_HUGE_SIZE) + QUIRE_HUGE_SIZE);
+    if (status == QUIRE_OK)
+        status = own_frame(s, va, p);
     qi_rwsem_downgrade(&s->lock);
     if (status != QUIRE_OK)
         qi_rwsem_read_unlock(&s->lock);
     return status;
 }
 
-/* The frame to write va through; the lock is held for reading if OK. */
-static enum quire_status pin_for_write(struct quire_space *s, uint64_t va, bool force, q_pfn *pfn)
+/* The frame to write va through, pinned if OK. */
+static enum quire_status pin_for_write(struct quire_space *s, uint64_t va, bool force,
+                                       struct pin *p)
 {
-    bool counted;
-    enum quire_status status = pin_frame(s, va, QUIRE_WRITE, false, pfn, &counted);
+    enum quire_status status = pin_frame(s, va, QUIRE_WRITE, false, p);
 
     if (status != QUIRE_SEGV_ACCERR || !force)
         return status;
     do
-        status = force_private(s, va, pfn);
+        status = force_private(s, va, p);
     while (status == QUIRE_AGAIN);
     return status;
 }
@@ -173,16 +227,15 @@ enum quire_status quire_space_write(struct quire_space *s, q_uva to, const void 
         uint64_t va = to.v + *done;
         size_t n = part_of_page(va, len - *done);
         enum quire_status status;
-        q_pfn pfn;
+        struct pin pin;
 
         if (va < to.v || va >= s->end)
             return QUIRE_SEGV_MAPERR;
-        status = pin_for_write(s, va, force, &pfn);
+        status = pin_for_write(s, va, force, &pin);
         if (status != QUIRE_OK)
             return status;
-        copy_bytes((char *)quire_ptr_of_pa(quire_pa_of_pfn(pfn)) + (va & ~QUIRE_PAGE_MASK),
-                   in + *done, n);
-        qi_rwsem_read_unlock(&s->lock);
+        copy_bytes(pinned_byte(&pin, va), in + *done, n);
+        unpin(&pin);
         *done += n;
     }
     return QUIRE_OK;
@@ -192,36 +245,34 @@ enum quire_status quire_space_page(struct quire_space *s, q_uva addr, unsigned a
                                    struct quire_page **out)
 {
     enum quire_status status;
-    bool counted;
-    q_pfn pfn;
+    struct pin pin;
 
     if (addr.v >= s->end)
         return QUIRE_SEGV_MAPERR;
     for (;;) {
-        status = pin_frame(s, addr.v, access, false, &pfn, &counted);
+        uint64_t base = qi_align_down(addr.v, QUIRE_HUGE_SIZE);
+
+        status = pin_frame(s, addr.v, access, false, &pin);
         if (status != QUIRE_OK)
             return status;
-        if (!counted) {
-            /* the zero page has a reference of its own; a device frame has none to give */
-            status = pfn.v == qi_zero_pfn().v ? QUIRE_OK : QUIRE_INVALID;
-            break;
-        }
-        if (!(quire_page_of_pfn(pfn)->flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL)))
+        if (!pin.counted || !(quire_page_of_pfn(pin.pfn)->flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL)))
             break;
         /* a reference into a huge page would keep it from being split: make it small first */
-        qi_rwsem_read_unlock(&s->lock);
+        unpin(&pin);
         qi_rwsem_write_lock(&s->lock);
-        status = qi_huge_split_range(s, qi_align_down(addr.v, QUIRE_HUGE_SIZE),
-                                     qi_align_down(addr.v, QUIRE_HUGE_SIZE) + QUIRE_HUGE_SIZE);
+        status = qi_huge_split_range(s, base, base + QUIRE_HUGE_SIZE);
         qi_rwsem_write_unlock(&s->lock);
         if (status != QUIRE_OK)
             return status;
     }
-    if (status == QUIRE_OK) {
-        *out = quire_page_of_pfn(pfn);
+    /* the zero page has a reference of its own to add to; a device frame has none to give */
+    if (pin.counted || pin.pfn.v == qi_zero_pfn().v) {
+        *out = quire_page_of_pfn(pin.pfn);
         quire_page_get(*out);
+    } else {
+        status = QUIRE_INVALID;
     }
-    qi_rwsem_read_unlock(&s->lock);
+    unpin(&pin);
     return status;
 }
 

@@ -34,6 +34,18 @@ bool quire_object_write_shared(struct quire_object *o)
     return found;
 }
 
+uint64_t quire_object_mappings(struct quire_object *o)
+{
+    struct qi_vma *v;
+    uint64_t n = 0;
+
+    qi_rwsem_read_lock(&o->map_lock);
+    qi_list_for_each (v, &o->vmas, object_link)
+        n++;
+    qi_rwsem_read_unlock(&o->map_lock);
+    return n;
+}
+
 static void count_leaf(struct quire_vma_info *i, qi_pte e, unsigned level)
 {
     const struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(e));
