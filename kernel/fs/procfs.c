@@ -178,13 +178,17 @@ static void sum_times(struct cpu_sum *s)
 
 static int show_uptime(struct text *t, u64 key)
 {
-    u64 now = ktime_ns(), idle;
+    static u64
+        shown; /* never less than what was said before: the times of the dead leave the sum */
+    u64 now = ktime_ns(), idle, before = __atomic_load_n(&shown, __ATOMIC_RELAXED);
     struct cpu_sum s;
 
     (void)key;
     sum_times(&s);
     idle = now * cpus_online();
     idle -= K_MIN(idle, s.user + s.system);
+    idle = K_MAX(idle, before);
+    __atomic_store_n(&shown, idle, __ATOMIC_RELAXED);
     text_printf(t, "%lu.%02lu %lu.%02lu\n", (unsigned long)(now / NS),
                 (unsigned long)(now % NS / 10000000), (unsigned long)(idle / NS),
                 (unsigned long)(idle % NS / 10000000));

@@ -11,6 +11,7 @@ struct maps {
     struct text *t;
     char *path; /* PATH_MAX bytes */
     bool detail;
+    struct text kept;          /* of struct quire_vma_info, their objects referenced */
     struct quire_vma_info sum; /* smaps_rollup */
 };
 
@@ -86,20 +87,44 @@ static void flags_row(struct text *t, const struct quire_vma_info *v)
                 v->dontfork ? "dc " : "", v->wipeonfork ? "wf " : "", v->huge ? "hg " : "");
 }
 
-static bool one_map(void *ctx, const struct quire_vma_info *v)
+static void one_map(struct maps *m, const struct quire_vma_info *v)
+{
+    header(m, v);
+    if (!m->detail)
+        return;
+    row(m->t, "Size:", (v->end.v - v->start.v) >> 10);
+    row(m->t, "KernelPageSize:", 4);
+    row(m->t, "MMUPageSize:", 4);
+    rows(m->t, v);
+    text_printf(m->t, "THPeligible:    %d\n", v->huge && !v->object);
+    flags_row(m->t, v);
+}
+
+/* Names need the tree lock, under which others come to spaces: so vmas are kept, and told later. */
+static bool keep_map(void *ctx, const struct quire_vma_info *v)
 {
     struct maps *m = ctx;
 
-    header(m, v);
-    if (m->detail) {
-        row(m->t, "Size:", (v->end.v - v->start.v) >> 10);
-        row(m->t, "KernelPageSize:", 4);
-        row(m->t, "MMUPageSize:", 4);
-        rows(m->t, v);
-        text_printf(m->t, "THPeligible:    %d\n", v->huge && !v->object);
-        flags_row(m->t, v);
+    if (!text_room(&m->kept, sizeof *v))
+        return false;
+    text_put(&m->kept, (const char *)v, sizeof *v);
+    if (v->object)
+        quire_object_get(v->object);
+    return true;
+}
+
+static void tell_kept(struct maps *m)
+{
+    for (size_t at = 0; at < m->kept.len; at += sizeof(struct quire_vma_info)) {
+        struct quire_vma_info v;
+
+        memcpy(&v, m->kept.p + at, sizeof v);
+        one_map(m, &v);
+        if (v.object)
+            quire_object_put(v.object);
     }
-    return !m->t->failed;
+    m->t->failed |= m->kept.failed;
+    text_fini(&m->kept);
 }
 
 static bool add_up(void *ctx, const struct quire_vma_info *v)
@@ -137,8 +162,10 @@ static int walk_maps(struct maps *m, u64 key, bool detail,
         quire_space_vmas(s, detail, visit, m);
     else
         err = -ENOMEM;
-    quire_kfree(m->path);
     quire_space_put(s);
+    if (m->path)
+        tell_kept(m);
+    quire_kfree(m->path);
     return err;
 }
 
@@ -146,14 +173,14 @@ int procpid_maps(struct text *t, u64 key)
 {
     struct maps m = {.t = t};
 
-    return walk_maps(&m, key, false, one_map);
+    return walk_maps(&m, key, false, keep_map);
 }
 
 int procpid_smaps(struct text *t, u64 key)
 {
     struct maps m = {.t = t, .detail = true};
 
-    return walk_maps(&m, key, true, one_map);
+    return walk_maps(&m, key, true, keep_map);
 }
 
 int procpid_smaps_rollup(struct text *t, u64 key)
@@ -163,8 +190,9 @@ int procpid_smaps_rollup(struct text *t, u64 key)
 
     if (err || !m.sum.end.v)
         return err ? err : -ESRCH;
-    text_printf(t, "%08lx-%08lx ---p 00000000 00:00 0 %*s[rollup]\n", (unsigned long)m.sum.start.v,
-                (unsigned long)m.sum.end.v, 24, "");
+    text_printf(t, "%08lx-%08lx ---p 00000000 00:00 0 ", (unsigned long)m.sum.start.v,
+                (unsigned long)m.sum.end.v);
+    text_printf(t, "%*s[rollup]\n", (int)(NAME_COLUMN - t->len), "");
     rows(t, &m.sum);
     return 0;
 }
@@ -312,3 +340,150 @@ static int mem_open(struct file *f)
 }
 
 const struct inode_ops procpid_mem_ops = {.open = mem_open};
+
+/* ---- map_files: a link for each mapping of a file, named by its range ---- */
+
+static const char *hex(const char *p, u64 *v)
+{
+    const char *start = p;
+
+    for (*v = 0; p - start < 16; p++) {
+        if (*p >= '0' && *p <= '9')
+            *v = *v << 4 | (u64)(*p - '0');
+        else if (*p >= 'a' && *p <= 'f')
+            *v = *v << 4 | (u64)(*p - 'a' + 10);
+        else
+            break;
+    }
+    return p != start && (*start != '0' || p == start + 1) ? p : NULL;
+}
+
+static bool parse_range(const char *name, u64 *from, u64 *to)
+{
+    const char *p = hex(name, from);
+
+    p = p && *p == '-' ? hex(p + 1, to) : NULL;
+    return p && !*p;
+}
+
+struct map_search {
+    u64 from, to;
+    struct quire_object *object; /* referenced */
+    struct dir_emit *e;
+    u64 *pos, at;
+    u64 ino;
+};
+
+static bool match_map(void *ctx, const struct quire_vma_info *v)
+{
+    struct map_search *s = ctx;
+
+    if (v->start.v != s->from || v->end.v != s->to || !v->object)
+        return true;
+    quire_object_get(v->object);
+    s->object = v->object;
+    return false;
+}
+
+/* The object behind a link, referenced, or NULL and *err. */
+static struct quire_object *mapped_object(u64 key, u64 from, u64 to, int *err)
+{
+    struct map_search m = {.from = from, .to = to};
+    struct quire_space *s = key_space(key, err);
+    struct inode *i;
+
+    if (!s) {
+        *err = *err ? *err : -ENOENT;
+        return NULL;
+    }
+    quire_space_vmas(s, false, match_map, &m);
+    quire_space_put(s);
+    i = m.object ? quire_object_cookie(m.object) : NULL;
+    if (i && i->magic == INODE_MAGIC)
+        return m.object;
+    if (m.object)
+        quire_object_put(m.object);
+    *err = -ENOENT;
+    return NULL;
+}
+
+/* fs_tree_lock held. */
+static long map_text(struct inode *i, char *buf, size_t cap)
+{
+    u64 from, to;
+    int err;
+    struct quire_object *o;
+    struct inode *file;
+
+    if (!parse_range(i->priv, &from, &to))
+        return -ENOENT;
+    o = mapped_object(i->key, from, to, &err);
+    if (!o)
+        return err;
+    file = quire_object_cookie(o);
+    if (file->aliases)
+        dentry_path_locked(file->aliases, NULL, buf, cap);
+    else
+        strlcpy(buf, file->dead_path ? file->dead_path : "", cap);
+    quire_object_put(o);
+    return (long)strlen(buf);
+}
+
+static void map_free(struct inode *i) { quire_kfree(i->priv); }
+
+static const struct inode_ops map_link_ops = {.readlink = map_text, .free = map_free};
+
+static struct dentry *map_lookup(struct dentry *dir, const char *name, int *err)
+{
+    u64 from, to;
+    struct quire_object *o;
+    struct inode *i;
+
+    *err = -ENOENT;
+    o = parse_range(name, &from, &to) ? mapped_object(dir->inode->key, from, to, err) : NULL;
+    if (!o)
+        return NULL;
+    quire_object_put(o);
+    *err = -ENOMEM;
+    i = inode_new(S_IFLNK | 0700, dir->inode->dev);
+    if (!i)
+        return NULL;
+    i->ops = &map_link_ops;
+    i->priv = kstrdup(name);
+    i->key = dir->inode->key;
+    i->nlink = 1;
+    if (i->priv)
+        return dentry_new(i, dir, name);
+    inode_put(i);
+    return NULL;
+}
+
+static bool list_map(void *ctx, const struct quire_vma_info *v)
+{
+    struct map_search *s = ctx;
+    struct inode *i = v->object ? quire_object_cookie(v->object) : NULL;
+    char name[40];
+
+    if (!i || i->magic != INODE_MAGIC || s->at++ < *s->pos)
+        return true;
+    ksnprintf(name, sizeof name, "%lx-%lx", (unsigned long)v->start.v, (unsigned long)v->end.v);
+    if (!dir_emit(s->e, name, s->ino + s->at, S_IFLNK, s->at + 2))
+        return false;
+    *s->pos = s->at;
+    return true;
+}
+
+static int map_readdir(struct dentry *dir, struct dir_emit *e, u64 *pos)
+{
+    struct map_search m = {.e = e, .pos = pos, .ino = dir->inode->ino};
+    int err;
+    struct quire_space *s = key_space(dir->inode->key, &err);
+
+    if (!s)
+        return err;
+    quire_space_vmas(s, false, list_map, &m);
+    quire_space_put(s);
+    return e->err;
+}
+
+const struct inode_ops procpid_map_files_ops = {.lookup = map_lookup, .readdir = map_readdir};

@@ -476,6 +476,28 @@ static int show_wchan(struct text *t, u64 key)
     return 0;
 }
 
+/* The call that a sleeping thread is in: number, arguments, stack and instruction. */
+static int show_syscall(struct text *t, u64 key)
+{
+    struct task *k = task_find(key_tid(key));
+    const struct regs *r;
+
+    if (!k)
+        return -ESRCH;
+    r = k->regs;
+    if ((k->state == TASK_RUNNABLE && k != current) || !r)
+        text_printf(t, "running\n");
+    else if ((i64)r->orig_rax < 0)
+        text_printf(t, "-1 0x%lx 0x%lx\n", (unsigned long)r->rsp, (unsigned long)r->rip);
+    else
+        text_printf(t, "%ld 0x%lx 0x%lx 0x%lx 0x%lx 0x%lx 0x%lx 0x%lx 0x%lx\n", (long)r->orig_rax,
+                    (unsigned long)r->rdi, (unsigned long)r->rsi, (unsigned long)r->rdx,
+                    (unsigned long)r->r10, (unsigned long)r->r8, (unsigned long)r->r9,
+                    (unsigned long)r->rsp, (unsigned long)r->rip);
+    task_put(k);
+    return 0;
+}
+
 static int show_cgroup(struct text *t, u64 key)
 {
     (void)key;
@@ -576,9 +598,11 @@ static const struct inode_ops exe_ops = {.readlink = exe_text};
         GEN_SECRET("auxv", procpid_auxv), GEN_RW("comm", show_comm, store_comm),         \
         GEN_FILE("limits", show_limits), GEN_FILE("oom_score", show_oom_score),          \
         GEN_RW("oom_score_adj", show_oom_score_adj, store_oom_score_adj),                \
-        GEN_FILE("wchan", show_wchan), GEN_FILE("cgroup", show_cgroup),                  \
-        GEN_FILE("mounts", show_mounts), GEN_FILE("mountinfo", show_mountinfo),          \
+        GEN_FILE("wchan", show_wchan), GEN_SECRET("syscall", show_syscall),              \
+        GEN_FILE("cgroup", show_cgroup), GEN_FILE("mounts", show_mounts),                \
+        GEN_FILE("mountinfo", show_mountinfo),                                           \
         {.name = "mem", .mode = S_IFREG | 0600, .ops = &procpid_mem_ops},                \
+        {.name = "map_files", .mode = S_IFDIR | 0500, .ops = &procpid_map_files_ops},    \
         {.name = "fd", .mode = S_IFDIR | 0500, .ops = &procpid_fd_ops},                  \
         {.name = "fdinfo", .mode = S_IFDIR | 0555, .ops = &procpid_fdinfo_ops},          \
         GEN_LINK("cwd", &cwd_ops), GEN_LINK("root", &root_ops), GEN_LINK("exe", &exe_ops)

@@ -23,7 +23,7 @@ int procpid_smaps_rollup(struct text *t, u64 key);
 int procpid_cmdline(struct text *t, u64 key);
 int procpid_environ(struct text *t, u64 key);
 int procpid_auxv(struct text *t, u64 key);
-extern const struct inode_ops procpid_mem_ops;
+extern const struct inode_ops procpid_mem_ops, procpid_map_files_ops;
 
 /* procfd.c */
 extern const struct inode_ops procpid_fd_ops, procpid_fdinfo_ops;

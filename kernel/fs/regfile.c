@@ -468,9 +468,7 @@ int file_share_begin(struct file *f, bool write, unsigned *max_prot)
     if (open)
         kmutex_lock(&f->inode->lock);
     seals = f->inode->reg.seals;
-    if ((seals & F_SEAL_WRITE) && (*max_prot & QUIRE_WRITE))
-        err = -EPERM;
-    else if (seals & F_SEAL_FUTURE_WRITE) {
+    if (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) {
         if (write)
             err = -EPERM;
         else
