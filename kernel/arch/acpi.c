@@ -21,7 +21,7 @@ struct header {
 struct acpi_info acpi = {.lapic_pa = 0xfee00000, .nnodes = 1};
 
 static u32 domains[QUIRE_MAX_NODES]; /* proximity domain of each node */
-static bool have_srat;
+static unsigned ndomains;
 
 static const void *at(u64 pa) { return quire_ptr_of_pa(Q_PA(pa)); }
 
@@ -84,30 +84,79 @@ static void walk(const struct header *h, size_t first, void (*entry)(const u8 *)
         entry(e);
 }
 
+/* The CPU that boots is number 0, wherever the table names it. */
+static void boot_cpu_first(void)
+{
+    u32 r[4], id;
+
+    cpuid(0, 0, r);
+    if (r[0] >= 0xb) {
+        cpuid(0xb, 0, r);
+        id = r[3];
+    } else {
+        cpuid(1, 0, r);
+        id = r[1] >> 24;
+    }
+    for (unsigned i = 0; i < acpi.ncpus; i++) {
+        if (acpi.apic_ids[i] == id) {
+            acpi.apic_ids[i] = acpi.apic_ids[0];
+            acpi.apic_ids[0] = id;
+            return;
+        }
+    }
+}
+
 static void madt(const struct header *h)
 {
     acpi.lapic_pa = get((const u8 *)h + 36, 4);
     walk(h, 44, madt_entry);
+    boot_cpu_first();
 }
 
 /* ---- SRAT, SLIT ---- */
 
-/* Nodes are numbered in the order in which their domains are first named. */
+/* Nodes are the domains in rising order.  First all domains are noted, then entries are taken. */
+static void note_domain(u32 domain)
+{
+    unsigned i = 0;
+
+    while (i < ndomains && domains[i] < domain)
+        i++;
+    if (i < ndomains && domains[i] == domain)
+        return;
+    if (ndomains == QUIRE_MAX_NODES) {
+        printk("acpi: more than %u nodes: domain %u counts as node 0", QUIRE_MAX_NODES, domain);
+        return;
+    }
+    memmove(&domains[i + 1], &domains[i], (ndomains - i) * sizeof(domains[0]));
+    domains[i] = domain;
+    ndomains++;
+}
+
 static unsigned node_of_domain(u32 domain)
 {
-    for (unsigned i = 0; i < acpi.nnodes && have_srat; i++)
+    for (unsigned i = 0; i < ndomains; i++)
         if (domains[i] == domain)
             return i;
-    if (!have_srat) {
-        have_srat = true;
-        acpi.nnodes = 0;
+    return 0;
+}
+
+static void srat_domain(const u8 *e)
+{
+    switch (e[0]) {
+    case 0:
+        if (get(e + 4, 4) & 1)
+            note_domain(e[2] | (u32)get(e + 9, 3) << 8);
+        break;
+    case 1:
+        if (get(e + 28, 4) & 1 && get(e + 16, 8))
+            note_domain((u32)get(e + 2, 4));
+        break;
+    case 2:
+        if (get(e + 12, 4) & 1)
+            note_domain((u32)get(e + 4, 4));
+        break;
     }
-    if (acpi.nnodes == QUIRE_MAX_NODES) {
-        printk("acpi: more than %u nodes: domain %u counts as node 0", QUIRE_MAX_NODES, domain);
-        return 0;
-    }
-    domains[acpi.nnodes] = domain;
-    return acpi.nnodes++;
 }
 
 static void cpu_affinity(u32 id, u32 domain, u32 flags)
@@ -132,6 +181,15 @@ static void srat_entry(const u8 *e)
         break;
     case 2: cpu_affinity((u32)get(e + 8, 4), (u32)get(e + 4, 4), (u32)get(e + 12, 4)); break;
     }
+}
+
+static void srat(const struct header *h)
+{
+    walk(h, 48, srat_domain);
+    if (!ndomains)
+        return;
+    acpi.nnodes = ndomains;
+    walk(h, 48, srat_entry);
 }
 
 /* Distances by domain: rows of the matrix are domains, ours are nodes. */
@@ -181,7 +239,7 @@ static void table(u64 pa, const char *wanted)
     if (!memcmp(wanted, "APIC", 4))
         madt(h);
     else if (!memcmp(wanted, "SRAT", 4))
-        walk(h, 48, srat_entry);
+        srat(h);
     else if (!memcmp(wanted, "SLIT", 4))
         slit(h);
     else

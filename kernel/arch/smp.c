@@ -51,7 +51,8 @@ static bool start(struct cpu *c)
             qport_relax();
         }
     }
-    /* A busy host may be late beyond that: put it back, lest it starts when its stack is another's. */
+    /* A busy host may be late beyond that: put it back, lest it starts when its stack is
+     * another's. */
     apic_ipi_raw(c->apic_id, 0x4500);
     return false;
 }
@@ -72,27 +73,25 @@ static bool prepare(struct cpu *c, unsigned i)
     return true;
 }
 
+/* A CPU that does not start leaves its number unused: numbers go by the firmware's table, as nodes
+ * do. */
 void smp_boot(void)
 {
-    unsigned next = 1;
-
     memcpy(quire_ptr_of_pa(Q_PA(TRAMPOLINE)), trampoline_start,
            (size_t)(trampoline_end - trampoline_start));
-    for (unsigned i = 0; i < acpi.ncpus && next < K_MAX_CPUS; i++) {
-        struct cpu *c = &cpus[next];
+    cpus[0].node = acpi.cpu_node[0];
+    for (unsigned i = 1; i < acpi.ncpus; i++) {
+        struct cpu *c = &cpus[i];
 
-        if (acpi.apic_ids[i] == cpus[0].apic_id)
-            continue;
         c->apic_id = acpi.apic_ids[i];
         c->node = acpi.cpu_node[i];
-        if (!prepare(c, next)) {
-            printk("smp: no memory for CPU %u", next);
-            break;
+        if (!prepare(c, i)) {
+            printk("smp: no memory for CPU %u", i);
+            return;
         }
-        if (start(c))
-            cpu_count = ++next;
-        else
-            printk("smp: the CPU with APIC id %u does not start", c->apic_id);
+        cpu_count = i + 1;
+        if (!start(c))
+            printk("smp: CPU %u (APIC id %u) does not start", i, c->apic_id);
     }
 }
 
