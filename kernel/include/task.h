@@ -190,7 +190,6 @@ struct process {
     struct kspin siglock; /* pending sets, masks, sighand pointer; also thread-list changes */
     struct signal_queue pending;         /* of the whole process */
     struct waitq stop_wait;              /* stopped threads park here */
-    struct waitq signalfd_wait;          /* readers of a signalfd: any signal arrives */
     struct vfork_wait *vfork_wait;       /* parent that waits for our exec or exit */
     struct process *all_next, *all_prev; /* all processes; under proc_lock */
     struct ptimer *ptimers;              /* timer_create(2) */
@@ -206,6 +205,7 @@ struct process {
     int next_timer_id;
     u32 membarrier; /* commands registered; atomic; cleared by exec */
     int ppid;       /* parent's pid, or 0: atomic, written under proc_lock */
+    struct sem_undo *sem_undo; /* kernel/ipc/sem.c */
     bool files_shared,
         vm_shared; /* with another process (clone without CLONE_THREAD), once at least */
 };

@@ -5,6 +5,7 @@
  * what the process holds and makes it a zombie (or nothing, if nobody will ask).  The kernel stack
  * and the task go in task_exit_final(), after the CPU has left them.
  */
+#include "ipc.h"
 #include "proc.h"
 
 /* clear_child_tid: glibc's and musl's join waits on this word. */
@@ -33,7 +34,8 @@ void thread_memory_release(struct task *t, bool others)
 bool pgrp_orphaned_locked(int pgid, struct process *ignored)
 {
     for (struct process *p = process_list; p; p = p->all_next) {
-        if (p->pgid != pgid || p == ignored || p->zombie || !p->parent || p->parent == process_one)
+        /* by POSIX, process 1 is a parent like others: here it may be the user's shell */
+        if (p->pgid != pgid || p == ignored || p->zombie || !p->parent)
             continue;
         if (p->parent->pgid != pgid && p->parent->sid == p->sid)
             return false;
@@ -131,6 +133,7 @@ static void release_shared(struct process *p)
     struct sighand *h = p->sighand;
     unsigned long flags;
 
+    ipc_exit(p);
     itimers_exit(p);
     ptimers_exit(p);
     flags = kspin_lock(&proc_lock);

@@ -123,6 +123,9 @@ void signal_group_exit_locked(struct process *p, int code);
 int sigframe_push(struct regs *r, const struct sigaction_k *act, const struct sigentry *e,
                   u64 mask);
 
+/* signalfd.c: whoever waits for any signal to arrive */
+extern struct waitq signalfd_wait;
+
 /* core.c */
 bool core_dump(const struct regs *r, const struct ksiginfo *si);
 

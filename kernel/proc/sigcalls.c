@@ -212,22 +212,25 @@ static long kill_many(int pgid, const struct ksiginfo *si)
     return success ? 0 : result;
 }
 
+/* A thread's number names its process too.  Referenced, or NULL. */
+static struct process *process_of_number(int pid)
+{
+    unsigned long flags = kspin_lock(&proc_lock);
+    struct process *p = process_find_locked(pid);
+    struct task *t = p ? NULL : task_find_locked(pid);
+
+    p = t ? t->proc : p;
+    if (p)
+        process_get(p);
+    kspin_unlock(&proc_lock, flags);
+    return p;
+}
+
 static long kill_one(int pid, const struct ksiginfo *si, const u64 *extra)
 {
-    struct process *p = process_find(pid);
+    struct process *p = process_of_number(pid);
     long err;
 
-    /* A thread's number names its process too. */
-    if (!p) {
-        struct task *t = task_find(pid);
-
-        if (t && t->proc) {
-            p = t->proc;
-            process_get(p);
-        }
-        if (t)
-            task_put(t);
-    }
     if (!p)
         return -ESRCH;
     err = send_checked(p, NULL, si, extra);

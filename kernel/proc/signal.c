@@ -319,8 +319,8 @@ static void complete(struct process *p, struct task *only, const struct sigactio
 {
     struct task *t = only ? (takes(only, signo) ? only : NULL) : choose(p, signo);
 
-    if (p->signalfd_wait.first)
-        waitq_wake_all(&p->signalfd_wait);
+    if (__atomic_load_n(&signalfd_wait.first, __ATOMIC_RELAXED))
+        waitq_wake_all(&signalfd_wait);
     if (!t)
         return;
     if (fatal(t, act, signo) && !p->group_exit && !(SIGBIT(signo) & SIGS_CORE))

@@ -11,6 +11,12 @@ struct signalfd {
     u64 mask; /* atomic */
 };
 
+/*
+ * One queue for all: a waiter may outlive the process whose signals it waits for (epoll keeps it while the
+ * descriptor is open anywhere).  Each looks at its own signals when woken.
+ */
+struct waitq signalfd_wait;
+
 static const struct file_ops signalfd_ops;
 
 static bool pending(u64 mask)
@@ -24,7 +30,7 @@ static unsigned signalfd_poll(struct file *f, struct poll_table *pt)
 {
     struct signalfd *s = f->priv;
 
-    poll_add(pt, &current_process()->signalfd_wait);
+    poll_add(pt, &signalfd_wait);
     return pending(__atomic_load_n(&s->mask, __ATOMIC_RELAXED)) ? POLL_IN : 0;
 }
 
@@ -61,7 +67,6 @@ static int take(struct signalfd *s, struct sigentry *e)
 static long signalfd_read(struct file *f, struct uio *u, u64 *pos)
 {
     struct signalfd *s = f->priv;
-    struct process *p = current_process();
     struct sigentry e;
     u8 out[128];
     long done = 0;
@@ -78,7 +83,7 @@ static long signalfd_read(struct file *f, struct uio *u, u64 *pos)
             if (f->flags & SFD_NONBLOCK)
                 return -EAGAIN;
             err =
-                WAIT_EVENT(&p->signalfd_wait, pending(__atomic_load_n(&s->mask, __ATOMIC_RELAXED)));
+                WAIT_EVENT(&signalfd_wait, pending(__atomic_load_n(&s->mask, __ATOMIC_RELAXED)));
             if (err)
                 return -ERESTARTSYS;
             continue;
@@ -133,7 +138,7 @@ long sys_signalfd4(int fd, u64 umask, size_t size, unsigned flags)
         return -EBADF;
     if (f->ops == &signalfd_ops) {
         __atomic_store_n(&((struct signalfd *)f->priv)->mask, mask, __ATOMIC_RELAXED);
-        waitq_wake_all(&current_process()->signalfd_wait);
+        waitq_wake_all(&signalfd_wait);
     } else {
         fd = -EINVAL;
     }
