@@ -39,6 +39,8 @@ enum quire_status quire_object_create_device(q_pa pa, uint64_t len, enum quire_c
                                              struct quire_object **out);
 
 void quire_object_get(struct quire_object *o);
+/* For a table that holds no reference but is told of the end (release): false: it is ending. Any context. */
+bool quire_object_tryget(struct quire_object *o);
 void quire_object_put(struct quire_object *o);
 enum quire_object_kind quire_object_kind(const struct quire_object *o);
 void *quire_object_cookie(const struct quire_object *o); /* NULL unless a file, or set below */

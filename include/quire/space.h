@@ -146,6 +146,8 @@ struct quire_vma_info {
 };
 /* True if a shared mapping of o is or, by mprotect, could become writable (for F_SEAL_WRITE). */
 bool quire_object_write_shared(struct quire_object *o);
+/* Mappings of o, in all spaces (shm_nattch of shmctl(2)). */
+uint64_t quire_object_mappings(struct quire_object *o);
 /* Call visit for each vma in order until it returns false.  With detail, counts pages too
  * (O(pages)). visit must not call into the same space. */
 void quire_space_vmas(struct quire_space *s, bool detail,

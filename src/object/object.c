@@ -139,6 +139,15 @@ static void drop_pages(struct quire_object *o, uint64_t from, uint64_t to)
     }
 }
 
+bool quire_object_tryget(struct quire_object *o)
+{
+    uint32_t refs = qi_load_relaxed(&o->refs);
+
+    while (refs && !qi_cas_acqrel(&o->refs, &refs, refs + 1))
+        qport_relax();
+    return refs;
+}
+
 void quire_object_put(struct quire_object *o)
 {
     uint32_t old = qi_fetch_sub_acqrel(&o->refs, 1u);
