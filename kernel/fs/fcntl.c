@@ -123,7 +123,7 @@ long sys_fcntl(int fd, unsigned cmd, u64 arg)
     case F_DUPFD_CLOEXEC: r = dup_from(f, arg, cmd == F_DUPFD_CLOEXEC); break;
     case F_GETFD: r = fd_cloexec(fd, -1); break;
     case F_SETFD: r = fd_cloexec(fd, (int)(arg & 1)); break;
-    case F_GETFL: r = (long)((f->flags & ~O_KERNEL) | O_LARGEFILE); break;
+    case F_GETFL: r = (long)((f->flags & ~(O_KERNEL | O_COUNTED)) | O_LARGEFILE); break;
     default: r = f->flags & O_PATH ? -EBADF : on_file(f, cmd, arg);
     }
     file_put(f);

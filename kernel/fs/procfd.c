@@ -142,8 +142,9 @@ const struct inode_ops procpid_fd_ops = {.lookup = fd_lookup, .readdir = fd_read
 
 static long info_read(struct file *f, struct uio *u, u64 *pos)
 {
-    char buf[160];
+    char buf[192];
     int err;
+    struct process *named;
     struct file *of = file_of(f->inode->key, fd_of(f->inode), &err);
     size_t n;
 
@@ -151,8 +152,14 @@ static long info_read(struct file *f, struct uio *u, u64 *pos)
         return err;
     n = (size_t)ksnprintf(buf, sizeof buf, "pos:\t%lu\nflags:\t0%o\nmnt_id:\t%u\nino:\t%lu\n",
                           (unsigned long)(of->ops->lseek ? of->pos : 0),
-                          (of->flags & ~O_KERNEL) | O_LARGEFILE, of->inode->dev,
+                          (of->flags & ~(O_KERNEL | O_COUNTED)) | O_LARGEFILE, of->inode->dev,
                           (unsigned long)of->inode->ino);
+    named = pidfd_process(of);
+    if (named) {
+        int pid = named->zombie && !named->parent ? -1 : named->pid; /* -1: reaped */
+
+        n += (size_t)ksnprintf(buf + n, sizeof buf - n, "Pid:\t%d\nNSpid:\t%d\n", pid, pid);
+    }
     file_put(of);
     if (*pos >= n)
         return 0;

@@ -1,8 +1,8 @@
 /*
  * kernel/proc/pidfd.c - descriptors that name a process: readable when it has ended.
  */
-#include "fs.h"
 #include "proc.h"
+#include "../fs/fsint.h"
 
 #define PIDFD_NONBLOCK 0x800u
 
@@ -52,5 +52,56 @@ long sys_pidfd_open(int pid, unsigned flags)
     fd = fd_install(f, true, 0);
     if (fd < 0)
         file_put(f);
+    return fd;
+}
+
+/* ptrace's question: may the caller look into p? */
+static bool may_look_into(const struct process *p)
+{
+    const struct process *me = current_process();
+
+    return p == me || capable(CAP_SYS_PTRACE) ||
+           (me->uid == p->uid && me->uid == p->euid && me->uid == p->suid && p->dumpable == 1);
+}
+
+static struct file *file_of_process(struct process *p, int fd, int *err)
+{
+    unsigned long flags = kspin_lock(&proc_lock);
+    struct files *files = p->files;
+    struct file *f;
+
+    if (files)
+        files_get(files);
+    kspin_unlock(&proc_lock, flags);
+    *err = files ? -EBADF : -ESRCH;
+    if (!files)
+        return NULL;
+    f = files_get_fd(files, fd);
+    files_put(files);
+    return f;
+}
+
+long sys_pidfd_getfd(int pidfd, int target, unsigned flags)
+{
+    struct file *f, *got = NULL;
+    struct process *p;
+    int err = -EBADF, fd;
+
+    if (flags)
+        return -EINVAL;
+    f = fd_get(pidfd);
+    if (!f)
+        return -EBADF;
+    p = pidfd_process(f);
+    if (p)
+        err = may_look_into(p) ? 0 : -EPERM;
+    if (!err)
+        got = file_of_process(p, target, &err);
+    file_put(f);
+    if (!got)
+        return err;
+    fd = fd_install(got, true, 0);
+    if (fd < 0)
+        file_put(got);
     return fd;
 }

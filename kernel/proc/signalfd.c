@@ -82,8 +82,7 @@ static long signalfd_read(struct file *f, struct uio *u, u64 *pos)
                 break;
             if (f->flags & SFD_NONBLOCK)
                 return -EAGAIN;
-            err =
-                WAIT_EVENT(&signalfd_wait, pending(__atomic_load_n(&s->mask, __ATOMIC_RELAXED)));
+            err = WAIT_EVENT(&signalfd_wait, pending(__atomic_load_n(&s->mask, __ATOMIC_RELAXED)));
             if (err)
                 return -ERESTARTSYS;
             continue;
