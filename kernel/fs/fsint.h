@@ -182,6 +182,8 @@ size_t dentry_path_locked(struct dentry *d, const struct dentry *root, char *buf
 void dentry_path(struct dentry *d, char *buf, size_t cap);
 /* The object of a regular file, made if need be; not referenced. */
 struct quire_object *inode_object(struct inode *i, int *err);
+/* Pages that files may still take (regfile.c). */
+u64 file_room(void);
 u64 inode_size(const struct inode *i);
 int inode_set_size(struct inode *i, u64 size); /* inode.lock held */
 void inode_touch(struct inode *i);             /* mtime and ctime are now */

@@ -63,12 +63,39 @@ static long reg_read(struct file *f, struct uio *u, u64 *pos)
     return before != u->left ? (long)(before - u->left) : err;
 }
 
+/*
+ * Pages that files may still take.  A sixteenth of memory is kept for programs: with every frame in
+ * files nobody could so much as start to remove one, and a program would be killed for each page.
+ */
+u64 file_room(void)
+{
+    u64 kept = quire_managed_pages() / 16, free = quire_free_pages();
+
+    return free > kept ? free - kept : 0;
+}
+
+/* A write to page index of o would need a frame, and there is none for files. */
+static bool no_room(struct quire_object *o, u64 index)
+{
+    struct quire_page *page;
+
+    if (file_room())
+        return false;
+    page = quire_object_peek(o, index);
+    if (page)
+        quire_page_put(page);
+    return !page;
+}
+
 static int write_part(struct quire_object *o, struct uio *u, u64 off, size_t n)
 {
     struct quire_page *page;
-    enum quire_status s = quire_object_page(o, off >> QUIRE_PAGE_SHIFT, &page);
+    enum quire_status s;
     int err;
 
+    if (no_room(o, off >> QUIRE_PAGE_SHIFT))
+        return -ENOSPC;
+    s = quire_object_page(o, off >> QUIRE_PAGE_SHIFT, &page);
     if (s != QUIRE_OK)
         return page_status(s);
     err = uio_get(u, (char *)quire_page_ptr(page) + (off & ~QUIRE_PAGE_MASK), n);
@@ -366,12 +393,15 @@ static int reserve(struct inode *i, u64 off, u64 len, bool keep_size)
         return -EFBIG;
     if (off + len > quire_object_size(o) && (i->reg.seals & F_SEAL_GROW))
         return -EPERM;
-    if (len >> QUIRE_PAGE_SHIFT > quire_free_pages())
+    if (len >> QUIRE_PAGE_SHIFT > file_room())
         return -ENOSPC;
     for (u64 k = off >> QUIRE_PAGE_SHIFT; k << QUIRE_PAGE_SHIFT < off + len; k++) {
         struct quire_page *page;
-        enum quire_status s = quire_object_page(o, k, &page);
+        enum quire_status s;
 
+        if (no_room(o, k))
+            return -ENOSPC;
+        s = quire_object_page(o, k, &page);
         if (s != QUIRE_OK)
             return page_status(s);
         quire_page_put(page);

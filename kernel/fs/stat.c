@@ -166,7 +166,7 @@ static long put_statfs(struct dentry *d, u64 ubuf)
     s.fsid[0] = d->inode->dev;
     if (s.type == 0x01021994) { /* what memory is left is what files may take */
         s.blocks = quire_managed_pages();
-        s.bfree = s.bavail = quire_free_pages();
+        s.bfree = s.bavail = file_room();
         s.files = s.ffree = s.blocks;
     }
     return copy_to_user(ubuf, &s, sizeof s);

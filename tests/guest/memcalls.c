@@ -88,10 +88,22 @@ static void locked_memory(void)
     CHECK(!mlock(p, 4 * PAGE), "and four are locked again");
 }
 
+/* The memory devices have no place to be at. */
+static void seek_nowhere(void)
+{
+    int fd = open("/dev/full", O_RDWR);
+
+    CHECK(fd >= 0 && !lseek(fd, -12345, SEEK_SET) && !lseek(fd, -1, SEEK_END),
+          "seeks lead nowhere");
+    CHECK(write(fd, "x", 1) == -1 && errno == ENOSPC, "and it is full");
+    close(fd);
+}
+
 int main(void)
 {
     argument_order();
     seals();
+    seek_nowhere();
     locked_memory();
     return 0;
 }
