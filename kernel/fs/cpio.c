@@ -148,6 +148,7 @@ static int read_entry(struct reader *r, struct cpio_entry *e)
     data_at = K_UP(name_at + f[F_NAME_SIZE], 4);
     if (f[F_SIZE] && (data_at > r->n || r->n - data_at < f[F_SIZE]))
         return bad(r, r->n, "image ends inside the content of a file");
+    data_at = K_MIN(data_at, r->n); /* the last name may lack its padding */
     if (h[5] == '2' && sum_of(r->p + data_at, f[F_SIZE]) != f[F_CHECK])
         return bad(r, data_at, "content does not match its checksum");
 

@@ -114,8 +114,8 @@ delete from t where id % 3 = 0; select count(*) from t; vacuum; pragma integrity
 
 def test_sqlite_on_a_file(t):
     t.need("sqlite3")
-    t.expect(t.quire("sh", "-c", """sqlite3 /tmp/q.db 'create table t(a); insert into t values(1),(2),(3);' &&
-sqlite3 /tmp/q.db 'select sum(a) from t; pragma integrity_check;'"""), stdout="6\nok\n")
+    t.expect(t.quire("sh", "-c", """f=/tmp/$$.db; sqlite3 $f 'create table t(a); insert into t values(1),(2),(3);' &&
+sqlite3 $f 'select sum(a) from t; pragma integrity_check;'"""), stdout="6\nok\n")
 
 
 def test_perl(t):
