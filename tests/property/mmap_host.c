@@ -298,14 +298,14 @@ static void show_theirs(struct shown *out)
 
         if (sscanf(line, "%llx-%llx %4s %llx", &start, &end, p, &offset) != 4)
             continue;
-        for (uint64_t a = start; a < end; a += PAGE)
-            if (a >= BASE && a < va(WINDOW)) {
-                bool file = strstr(line, "memfd:");
+        /* a sanitizer's shadow is a mapping of terabytes: only the window is looked at */
+        for (uint64_t a = start > BASE ? start : BASE; a < end && a < va(WINDOW); a += PAGE) {
+            bool file = strstr(line, "memfd:");
 
-                out[(a - BASE) / PAGE] =
-                    (struct shown){(p[0] == 'r') | (p[1] == 'w') << 1 | (p[2] == 'x') << 2, true,
-                                   p[3] == 's', file, file ? offset + a - start : 0};
-            }
+            out[(a - BASE) / PAGE] =
+                (struct shown){(p[0] == 'r') | (p[1] == 'w') << 1 | (p[2] == 'x') << 2, true,
+                               p[3] == 's', file, file ? offset + a - start : 0};
+        }
     }
     fclose(f);
 }
