@@ -175,7 +175,7 @@ bool pgrp_orphaned_locked(int pgid, struct process *ignored);
 
 /* wait.c */
 void process_notify_parent_locked(struct process *p, int code, int status);
-void process_reap_locked(struct process *p);
+void process_reap_locked(struct process *p, bool waited);
 void process_cpu_ns(struct process *p, u64 *user, u64 *system);
 void ns_to_timeval(u64 ns, u64 tv[2]);
 

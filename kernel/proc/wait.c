@@ -75,12 +75,15 @@ void process_notify_parent_locked(struct process *p, int code, int status)
 
 /* ---- reaping ---- */
 
-/* The dead child's use goes to the parent; its numbers become free.  proc_lock. */
-void process_reap_locked(struct process *p)
+/*
+ * The dead child's numbers become free; what it used goes to a parent who waited: that of a child nobody waits
+ * for is lost (getrusage(2), RUSAGE_CHILDREN).  proc_lock.
+ */
+void process_reap_locked(struct process *p, bool waited)
 {
     struct process *parent = p->parent;
 
-    if (parent) {
+    if (parent && waited) {
         parent->cutime_ns += p->utime_ns + p->cutime_ns;
         parent->cstime_ns += p->stime_ns + p->cstime_ns;
         parent->cmin_flt += p->min_flt + p->cmin_flt;
@@ -131,7 +134,7 @@ static bool take_zombie(struct process *c, struct wait_ask *ask)
     ask->status = s & 0x7f ? s & 0x7f : s >> 8 & 0xff;
     child_rusage(c, ask->rusage);
     if (!(ask->options & WNOWAIT))
-        process_reap_locked(c);
+        process_reap_locked(c, true);
     return true;
 }
 
