@@ -4,7 +4,7 @@
  * A row that can be written is one that something reads.
  */
 #include "../proc/proc.h"
-#include "gen.h"
+#include "procipc.h"
 #include <quire/config.h>
 
 static int constant(struct text *t, u64 v)
@@ -110,12 +110,6 @@ static int show_entropy(struct text *t, u64 key)
     return constant(t, 256); /* the generator's state: 256 bits */
 }
 
-static int show_shm_max(struct text *t, u64 key)
-{
-    (void)key;
-    return constant(t, ~0ull - (1ull << 24)); /* no limit but memory */
-}
-
 static const struct gen_entry random_table[] = {
     GEN_FILE("boot_id", show_boot_id),
     GEN_FILE("uuid", show_uuid),
@@ -142,8 +136,7 @@ static const struct gen_entry kernel_table[] = {
     GEN_FILE("cap_last_cap", show_cap_last),
     GEN_FILE("ngroups_max", show_ngroups_max),
     GEN_FILE("tainted", show_tainted),
-    GEN_FILE("shmmax", show_shm_max),
-    GEN_FILE("shmall", show_shm_max),
+    PROCIPC_ENTRIES,
     GEN_DIR("random", random_table),
     {.name = NULL},
 };

@@ -12,6 +12,17 @@
 
 #define IPC_SPAN 32768
 
+struct ipc_limits ipc_limits = {.shmmax = ~0ull - (1ull << 24),
+                                .shmall = ~0ull - (1ull << 24),
+                                .shmmni = 4096,
+                                .msgmax = 8192,
+                                .msgmnb = 16384,
+                                .msgmni = 32000,
+                                .semmsl = 32000,
+                                .semmns = 1024000000,
+                                .semopm = 500,
+                                .semmni = 32000};
+
 static struct ipc_object **slot_of(struct ipc_kind *k, unsigned index)
 {
     struct ipc_object **leaf = index < k->high ? k->leaf[index / IPC_LEAF] : NULL;
@@ -21,14 +32,14 @@ static struct ipc_object **slot_of(struct ipc_kind *k, unsigned index)
 
 struct ipc_object *ipc_at_locked(struct ipc_kind *k, int index)
 {
-    struct ipc_object **slot = index < 0 ? NULL : slot_of(k, (unsigned)index);
+    struct ipc_object **slot = index < 0 ? NULL : slot_of(k, (unsigned)index % IPC_SPAN);
 
     return slot ? *slot : NULL;
 }
 
 struct ipc_object *ipc_find_locked(struct ipc_kind *k, int id, int *err)
 {
-    struct ipc_object *o = id < 0 ? NULL : ipc_at_locked(k, id % IPC_SPAN);
+    struct ipc_object *o = id < 0 ? NULL : ipc_at_locked(k, id);
 
     *err = !o ? -EINVAL : o->id != id ? -EIDRM : 0;
     return *err ? NULL : o;
@@ -64,7 +75,7 @@ int ipc_highest_locked(const struct ipc_kind *k)
 {
     unsigned i = k->high;
 
-    while (i && !k->leaf[(i - 1) / IPC_LEAF][(i - 1) % IPC_LEAF])
+    while (i && (!k->leaf[(i - 1) / IPC_LEAF] || !k->leaf[(i - 1) / IPC_LEAF][(i - 1) % IPC_LEAF]))
         i--;
     return i ? (int)i - 1 : 0;
 }
@@ -120,30 +131,42 @@ void ipc_perm_set(struct ipc_object *o, const struct ipc_perm *from)
     o->mode = (o->mode & ~0777u) | (from->mode & 0777);
 }
 
-/* Room for the slot index, which may need a new leaf (the caller's). */
+static bool slot_free_locked(struct ipc_kind *k, unsigned index)
+{
+    struct ipc_object **slot = slot_of(k, index);
+
+    return !slot || !*slot;
+}
+
+/* The lowest free slot; the one wanted, and then the sequence number too, if it is free. */
 static unsigned free_slot_locked(struct ipc_kind *k)
 {
-    unsigned i = 0;
+    unsigned i = 0, wanted = (unsigned)(k->next_id - 1);
+    bool want = k->next_id;
 
+    k->next_id = 0;
+    if (want && wanted % IPC_SPAN < IPC_MAX && slot_free_locked(k, wanted % IPC_SPAN)) {
+        k->seq = (u16)(wanted / IPC_SPAN);
+        return wanted % IPC_SPAN;
+    }
     if (k->used == k->high)
         return k->high;
-    while (*slot_of(k, i))
+    while (!slot_free_locked(k, i))
         i++;
     return i;
 }
 
+/* *leaf is a leaf that the slot may need. */
 static int add_locked(struct ipc_kind *k, struct ipc_object *o, struct ipc_object ***leaf)
 {
     const struct process *p = current_process();
     unsigned index = free_slot_locked(k);
 
-    if (index == k->high) {
-        if (!k->leaf[index / IPC_LEAF]) {
-            k->leaf[index / IPC_LEAF] = *leaf;
-            *leaf = NULL;
-        }
-        k->high++;
+    if (!k->leaf[index / IPC_LEAF]) {
+        k->leaf[index / IPC_LEAF] = *leaf;
+        *leaf = NULL;
     }
+    k->high = K_MAX(k->high, index + 1);
     *slot_of(k, index) = o;
     k->used++;
     o->seq = k->seq;
@@ -203,7 +226,7 @@ int ipc_get(struct ipc_kind *k, const struct ipc_request *r, struct ipc_object *
         id = existing_locked(r, o);
     } else if (!fresh || (r->key != IPC_PRIVATE && !(r->flags & IPC_CREAT))) {
         id = -ENOENT;
-    } else if (k->used >= k->max) {
+    } else if (k->used >= K_MIN(*k->max, (u64)IPC_MAX)) {
         id = -ENOSPC;
     } else {
         fresh->key = r->key;
@@ -214,4 +237,51 @@ int ipc_get(struct ipc_kind *k, const struct ipc_request *r, struct ipc_object *
     kspin_unlock(&k->lock, flags);
     quire_kfree(leaf);
     return id;
+}
+
+/* ---- /proc ---- */
+
+static struct ipc_kind *kind_of(enum ipc_which which)
+{
+    return which == IPC_SHM ? &ipc_shm : which == IPC_MSG ? &ipc_msg : &ipc_sem;
+}
+
+int ipc_next_id(enum ipc_which which)
+{
+    return __atomic_load_n(&kind_of(which)->next_id, __ATOMIC_RELAXED) - 1;
+}
+
+void ipc_set_next_id(enum ipc_which which, int id)
+{
+    struct ipc_kind *k = kind_of(which);
+    unsigned long flags = kspin_lock(&k->lock);
+
+    k->next_id = id + 1;
+    kspin_unlock(&k->lock, flags);
+}
+
+static int heading(enum ipc_which which, char *buf, size_t cap)
+{
+    static const char *const text[IPC_KINDS] = {
+        "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  "
+        "cgid"
+        "      atime      dtime      ctime                   rss                  swap\n",
+        "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid"
+        "      stime      rtime      ctime\n",
+        "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"};
+
+    return (int)strlcpy(buf, text[which], cap);
+}
+
+int ipc_line(enum ipc_which which, int index, char *buf, size_t cap)
+{
+    struct ipc_kind *k = kind_of(which);
+
+    if (index < 0)
+        return heading(which, buf, cap);
+    if ((unsigned)index >= __atomic_load_n(&k->high, __ATOMIC_RELAXED))
+        return -1;
+    return which == IPC_SHM   ? shm_line(index, buf, cap)
+           : which == IPC_MSG ? msg_line(index, buf, cap)
+                              : sem_line(index, buf, cap);
 }

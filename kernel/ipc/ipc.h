@@ -5,6 +5,7 @@
 #define KERNEL_IPC_IPC_H
 
 #include "../proc/proc.h"
+#include "sysv.h"
 
 enum { IPC_RMID, IPC_SET, IPC_STAT, IPC_INFO };
 #define IPC_PRIVATE 0
@@ -32,7 +33,9 @@ struct ipc_object {
 /* Everything under lock; nothing sleeps under it. */
 struct ipc_kind {
     struct kspin lock;
-    unsigned max, used, high; /* high: slots ever used */
+    const u64 *max;      /* objects at once, of ipc_limits */
+    unsigned used, high; /* high: slots ever used */
+    int next_id;         /* wanted for the next object, plus 1; 0: any */
     u16 seq;
     struct ipc_object **leaf[IPC_LEAVES];
     struct ipc_object *bucket[IPC_BUCKETS];
@@ -56,8 +59,14 @@ struct ipc_request {
 
 /* Identifier of an object with the key, else of fresh, which it takes over (*taken); -ENOENT if fresh is needed. */
 int ipc_get(struct ipc_kind *k, const struct ipc_request *r, struct ipc_object *fresh, bool *taken);
+extern struct ipc_kind ipc_shm, ipc_msg, ipc_sem;
+int shm_line(int index, char *buf, size_t cap);
+int msg_line(int index, char *buf, size_t cap);
+int sem_line(int index, char *buf, size_t cap);
+
 /* lock held: the object, or NULL and -EINVAL or -EIDRM */
 struct ipc_object *ipc_find_locked(struct ipc_kind *k, int id, int *err);
+/* in the slot of index, or of an identifier whatever its sequence number */
 struct ipc_object *ipc_at_locked(struct ipc_kind *k, int index);
 /* It cannot be found by its key any more. */
 void ipc_forget_key_locked(struct ipc_kind *k, struct ipc_object *o);

@@ -3,7 +3,7 @@
  *
  * Model.  A queue is a list of messages in order of arrival.  A sender who finds it full and a receiver who finds
  * nothing that suits sleep on the queue's wait queue; every change wakes it.  Messages are copied from and to
- * user memory outside msg.lock: what a receiver has taken off the list is his alone.
+ * user memory outside ipc_msg.lock: what a receiver has taken off the list is his alone.
  *
  * Sources: msgget(2), msgop(2), msgctl(2).
  */
@@ -13,9 +13,6 @@ enum { MSG_STAT = 11, MSG_INFO, MSG_STAT_ANY };
 #define MSG_NOERROR 010000
 #define MSG_EXCEPT  020000
 #define MSG_COPY    040000
-#define MSG_SIZE    8192u  /* of a message; msgmax */
-#define MSG_BYTES   16384u /* of a queue; msgmnb */
-#define MSG_QUEUES  32000u
 
 struct message {
     struct message *next;
@@ -39,8 +36,8 @@ struct msg_ds {
     u64 unused[2];
 };
 
-static struct ipc_kind msg = {.max = MSG_QUEUES};
-static u64 total_bytes, total_messages; /* under msg.lock */
+struct ipc_kind ipc_msg = {.max = &ipc_limits.msgmni};
+static u64 total_bytes, total_messages; /* under ipc_msg.lock */
 
 static struct msg_queue *queue_of(struct ipc_object *o)
 {
@@ -59,7 +56,7 @@ long sys_msgget(int key, int flags)
     struct ipc_request r = {.key = key, .flags = flags, .check = any_size};
     struct msg_queue *q;
     bool taken;
-    int id = ipc_get(&msg, &r, NULL, &taken);
+    int id = ipc_get(&ipc_msg, &r, NULL, &taken);
 
     if (id != -ENOENT || (key != IPC_PRIVATE && !(flags & IPC_CREAT)))
         return id;
@@ -67,9 +64,9 @@ long sys_msgget(int key, int flags)
     if (!q)
         return -ENOMEM;
     q->ctime = ipc_now();
-    q->limit = MSG_BYTES;
+    q->limit = ipc_limits.msgmnb;
     q->end = &q->first;
-    id = ipc_get(&msg, &r, &q->ipc, &taken);
+    id = ipc_get(&ipc_msg, &r, &q->ipc, &taken);
     if (!taken)
         quire_kfree(q);
     return id;
@@ -79,23 +76,23 @@ long sys_msgget(int key, int flags)
 
 static struct msg_queue *queue_get(int id, u32 want, int *err)
 {
-    unsigned long flags = kspin_lock(&msg.lock);
-    struct ipc_object *o = ipc_find_locked(&msg, id, err);
+    unsigned long flags = kspin_lock(&ipc_msg.lock);
+    struct ipc_object *o = ipc_find_locked(&ipc_msg, id, err);
 
     if (o && !ipc_allowed(o, want))
         *err = -EACCES;
     if (!*err)
         o->refs++;
-    kspin_unlock(&msg.lock, flags);
+    kspin_unlock(&ipc_msg.lock, flags);
     return *err ? NULL : queue_of(o);
 }
 
 static void queue_put(struct msg_queue *q)
 {
-    unsigned long flags = kspin_lock(&msg.lock);
+    unsigned long flags = kspin_lock(&ipc_msg.lock);
     bool last = ipc_put_locked(&q->ipc);
 
-    kspin_unlock(&msg.lock, flags);
+    kspin_unlock(&ipc_msg.lock, flags);
     if (last)
         quire_kfree(q);
 }
@@ -195,9 +192,9 @@ static int transfer(struct msg_queue *q, struct message **m, const struct wanted
         unsigned long lock;
 
         wait_prepare();
-        lock = kspin_lock(&msg.lock);
+        lock = kspin_lock(&ipc_msg.lock);
         err = w ? receive_locked(q, w, m) : send_locked(q, *m);
-        kspin_unlock(&msg.lock, lock);
+        kspin_unlock(&ipc_msg.lock, lock);
         if (err != again || flags & IPC_NOWAIT || slept)
             break;
         slept = wait_sleep(WAIT_FOREVER);
@@ -225,7 +222,7 @@ long sys_msgsnd(int id, u64 user, u64 size, int flags)
 
     if (err)
         return err;
-    if (id < 0 || size > MSG_SIZE || (i64)type < 1)
+    if (id < 0 || size > ipc_limits.msgmax || (i64)type < 1)
         return -EINVAL;
     m = message_new(size);
     if (!m)
@@ -255,10 +252,10 @@ long sys_msgrcv(int id, u64 user, u64 size, i64 type, int flags)
     if (flags & MSG_COPY) {
         if (flags & MSG_EXCEPT || !(flags & IPC_NOWAIT))
             return -EINVAL;
-        m = message_new(K_MIN(size, (u64)MSG_SIZE));
+        m = message_new(K_MIN(size, ipc_limits.msgmax));
         if (!m)
             return -ENOMEM;
-        w.room = K_MIN(size, (u64)MSG_SIZE);
+        w.room = K_MIN(size, ipc_limits.msgmax);
     }
     q = queue_get(id, 0444, &err);
     if (q) {
@@ -279,34 +276,58 @@ long sys_msgrcv(int id, u64 user, u64 size, i64 type, int flags)
 
 /* ---- msgctl ---- */
 
-static long status(int id, int cmd, u64 buf)
+/* IPC_STAT of an identifier; the other two of a slot: its identifier, or -errno. */
+static int look(int id, int cmd, struct msg_ds *ds)
 {
-    unsigned long flags = kspin_lock(&msg.lock);
-    struct msg_ds ds = {.count = 0};
+    unsigned long flags = kspin_lock(&ipc_msg.lock);
     int err = -EINVAL;
     struct ipc_object *o =
-        cmd == IPC_STAT ? ipc_find_locked(&msg, id, &err) : ipc_at_locked(&msg, id);
+        cmd == IPC_STAT ? ipc_find_locked(&ipc_msg, id, &err) : ipc_at_locked(&ipc_msg, id);
 
     if (o && cmd != MSG_STAT_ANY && !ipc_allowed(o, 0444)) {
         err = -EACCES;
     } else if (o) {
         const struct msg_queue *q = queue_of(o);
 
-        ds = (struct msg_ds){.stime = q->stime,
-                             .rtime = q->rtime,
-                             .ctime = q->ctime,
-                             .bytes = q->bytes,
-                             .count = q->count,
-                             .limit = q->limit,
-                             .last_send = q->last_send,
-                             .last_receive = q->last_receive};
-        ipc_perm_fill(&ds.perm, o);
-        err = cmd == IPC_STAT ? 0 : o->id;
+        *ds = (struct msg_ds){.stime = q->stime,
+                              .rtime = q->rtime,
+                              .ctime = q->ctime,
+                              .bytes = q->bytes,
+                              .count = q->count,
+                              .limit = q->limit,
+                              .last_send = q->last_send,
+                              .last_receive = q->last_receive};
+        ipc_perm_fill(&ds->perm, o);
+        err = o->id;
     }
-    kspin_unlock(&msg.lock, flags);
-    if (err < 0)
-        return err;
-    return copy_to_user(buf, &ds, sizeof(ds)) ? -EFAULT : err;
+    kspin_unlock(&ipc_msg.lock, flags);
+    return err;
+}
+
+static long status(int id, int cmd, u64 buf)
+{
+    struct msg_ds ds;
+    int found = look(id, cmd, &ds);
+
+    if (found < 0)
+        return found;
+    if (copy_to_user(buf, &ds, sizeof(ds)))
+        return -EFAULT;
+    return cmd == IPC_STAT ? 0 : found;
+}
+
+int msg_line(int index, char *buf, size_t cap)
+{
+    struct msg_ds ds;
+    int id = look(index, MSG_STAT_ANY, &ds);
+
+    if (id < 0)
+        return 0;
+    return ksnprintf(
+        buf, cap, "%10d %10d  %4o  %10lu %10lu %5u %5u %5u %5u %5u %5u %10lu %10lu %10lu\n",
+        ds.perm.key, id, ds.perm.mode, (unsigned long)ds.bytes, (unsigned long)ds.count,
+        (unsigned)ds.last_send, (unsigned)ds.last_receive, ds.perm.uid, ds.perm.gid, ds.perm.cuid,
+        ds.perm.cgid, (unsigned long)ds.stime, (unsigned long)ds.rtime, (unsigned long)ds.ctime);
 }
 
 static long info(int cmd, u64 buf)
@@ -314,34 +335,33 @@ static long info(int cmd, u64 buf)
     struct {
         int pool, map, max, queue, queues, segment_size, headers;
         u16 segments, pad;
-    } i = {MSG_QUEUES * (MSG_BYTES / 1024),
-           MSG_BYTES,
-           MSG_SIZE,
-           MSG_BYTES,
-           MSG_QUEUES,
-           16,
-           MSG_BYTES,
-           0xffff,
-           0};
-    unsigned long flags = kspin_lock(&msg.lock);
-    int highest = ipc_highest_locked(&msg);
+    } i = {.pool = (int)(ipc_limits.msgmni * ipc_limits.msgmnb / 1024),
+           .map = (int)ipc_limits.msgmnb,
+           .max = (int)ipc_limits.msgmax,
+           .queue = (int)ipc_limits.msgmnb,
+           .queues = (int)ipc_limits.msgmni,
+           .segment_size = 16,
+           .headers = (int)ipc_limits.msgmnb,
+           .segments = 0xffff};
+    unsigned long flags = kspin_lock(&ipc_msg.lock);
+    int highest = ipc_highest_locked(&ipc_msg);
 
     if (cmd == MSG_INFO) {
-        i.pool = (int)msg.used;
+        i.pool = (int)ipc_msg.used;
         i.map = (int)total_messages;
         i.headers = (int)total_bytes;
     }
-    kspin_unlock(&msg.lock, flags);
+    kspin_unlock(&ipc_msg.lock, flags);
     return copy_to_user(buf, &i, sizeof(i)) ? -EFAULT : highest;
 }
 
 static long set(int id, const struct msg_ds *ds)
 {
-    unsigned long flags = kspin_lock(&msg.lock);
+    unsigned long flags = kspin_lock(&ipc_msg.lock);
     int err;
-    struct ipc_object *o = ipc_find_locked(&msg, id, &err);
+    struct ipc_object *o = ipc_find_locked(&ipc_msg, id, &err);
 
-    if (o && (!ipc_owned(o) || (ds->limit > MSG_BYTES && !capable(CAP_SYS_RESOURCE)))) {
+    if (o && (!ipc_owned(o) || (ds->limit > ipc_limits.msgmnb && !capable(CAP_SYS_RESOURCE)))) {
         err = -EPERM;
     } else if (o) {
         ipc_perm_set(o, &ds->perm);
@@ -349,16 +369,16 @@ static long set(int id, const struct msg_ds *ds)
         queue_of(o)->ctime = ipc_now();
         waitq_wake_all(&queue_of(o)->wait);
     }
-    kspin_unlock(&msg.lock, flags);
+    kspin_unlock(&ipc_msg.lock, flags);
     return err;
 }
 
 static long remove(int id)
 {
-    unsigned long flags = kspin_lock(&msg.lock);
+    unsigned long flags = kspin_lock(&ipc_msg.lock);
     struct message *m = NULL, *next;
     int err;
-    struct ipc_object *o = ipc_find_locked(&msg, id, &err);
+    struct ipc_object *o = ipc_find_locked(&ipc_msg, id, &err);
     bool last = false;
 
     if (o && !ipc_owned(o)) {
@@ -366,14 +386,14 @@ static long remove(int id)
     } else if (o) {
         struct msg_queue *q = queue_of(o);
 
-        ipc_remove_locked(&msg, o);
+        ipc_remove_locked(&ipc_msg, o);
         m = q->first;
         total_messages -= q->count;
         total_bytes -= q->bytes;
         waitq_wake_all(&q->wait);
         last = ipc_put_locked(o);
     }
-    kspin_unlock(&msg.lock, flags);
+    kspin_unlock(&ipc_msg.lock, flags);
     for (; m; m = next) {
         next = m->next;
         quire_kvfree(m);

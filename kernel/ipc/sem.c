@@ -1,7 +1,7 @@
 /*
  * kernel/ipc/sem.c - System V semaphores: semget, semop, semtimedop, semctl.
  *
- * Model.  The operations of a call are done all or none, under sem.lock.  A caller that cannot go on is counted at the
+ * Model.  The operations of a call are done all or none, under ipc_sem.lock.  A caller that cannot go on is counted at the
  * semaphore that stops it and sleeps on the set's queue; every change wakes the queue, and whoever can goes on.
  * The set stays, removed from the table, until the last sleeper has seen that it is gone.
  *
@@ -24,10 +24,7 @@ enum {
     SEM_STAT_ANY
 };
 #define SEM_UNDO  0x1000
-#define SEM_VALUE 32767  /* the highest */
-#define SEM_SETS  32000u /* as Linux has it by default */
-#define SEM_SIZE  32000u
-#define SEM_OPS   500u
+#define SEM_VALUE 32767 /* the highest */
 
 struct sem {
     int value, pid;
@@ -59,8 +56,8 @@ struct sem_ds {
     u64 otime, unused1, ctime, unused2, n, unused3, unused4;
 };
 
-static struct ipc_kind sem = {.max = SEM_SETS};
-static unsigned total; /* semaphores; under sem.lock */
+struct ipc_kind ipc_sem = {.max = &ipc_limits.semmni};
+static unsigned total; /* semaphores; under ipc_sem.lock */
 
 static struct sem_set *set_of(struct ipc_object *o) { return K_CONTAINER(o, struct sem_set, ipc); }
 
@@ -76,9 +73,9 @@ long sys_semget(int key, int n, int flags)
     bool taken;
     int id;
 
-    if (n < 0 || n > (int)SEM_SIZE)
+    if (n < 0 || (u64)n > ipc_limits.semmsl)
         return -EINVAL;
-    id = ipc_get(&sem, &r, NULL, &taken);
+    id = ipc_get(&ipc_sem, &r, NULL, &taken);
     if (id != -ENOENT || (key != IPC_PRIVATE && !(flags & IPC_CREAT)))
         return id;
     if (!n)
@@ -89,21 +86,21 @@ long sys_semget(int key, int n, int flags)
         return -ENOMEM;
     s->n = (unsigned)n;
     s->ctime = ipc_now();
-    id = ipc_get(&sem, &r, &s->ipc, &taken);
+    id = ipc_get(&ipc_sem, &r, &s->ipc, &taken);
     if (!taken) {
         quire_kvfree(s);
         return id;
     }
-    lock = kspin_lock(&sem.lock);
+    lock = kspin_lock(&ipc_sem.lock);
     total += (unsigned)n;
-    kspin_unlock(&sem.lock, lock);
+    kspin_unlock(&ipc_sem.lock, lock);
     return id;
 }
 
 /* ---- semop ---- */
 
 /* The row of the current process for a set of n, made if absent; NULL: no memory.  Only the process's own threads
- * change its list, and they under sem.lock. */
+ * change its list, and they under ipc_sem.lock. */
 static struct sem_undo *undo_row(int id, unsigned n)
 {
     struct process *p = current_process();
@@ -112,7 +109,7 @@ static struct sem_undo *undo_row(int id, unsigned n)
 
     fresh =
         quire_kvmalloc(sizeof(*u) + n * sizeof(u->adjust[0]), QUIRE_GFP_KERNEL | QUIRE_GFP_ZERO);
-    flags = kspin_lock(&sem.lock);
+    flags = kspin_lock(&ipc_sem.lock);
     for (u = p->sem_undo; u && u->id != id; u = u->next)
         ;
     if (!u && fresh) {
@@ -123,7 +120,7 @@ static struct sem_undo *undo_row(int id, unsigned n)
         p->sem_undo = u;
         fresh = NULL;
     }
-    kspin_unlock(&sem.lock, flags);
+    kspin_unlock(&ipc_sem.lock, flags);
     quire_kvfree(fresh);
     return u;
 }
@@ -183,7 +180,7 @@ static bool alters(const struct sem_op *ops, unsigned n)
 static int attempt(struct sem_set *s, const struct sem_op *ops, unsigned n, struct sem_undo *u,
                    unsigned **counter)
 {
-    unsigned long flags = kspin_lock(&sem.lock);
+    unsigned long flags = kspin_lock(&ipc_sem.lock);
     unsigned stopper = 0;
     int err;
 
@@ -203,7 +200,7 @@ static int attempt(struct sem_set *s, const struct sem_op *ops, unsigned n, stru
             ++**counter;
         }
     }
-    kspin_unlock(&sem.lock, flags);
+    kspin_unlock(&ipc_sem.lock, flags);
     return err;
 }
 
@@ -226,9 +223,9 @@ static int do_ops(struct sem_set *s, const struct sem_op *ops, unsigned n, struc
     wait_finish();
     waitq_remove(&w);
     if (counter) {
-        flags = kspin_lock(&sem.lock);
+        flags = kspin_lock(&ipc_sem.lock);
         --*counter;
-        kspin_unlock(&sem.lock, flags);
+        kspin_unlock(&ipc_sem.lock, flags);
         err = slept == -ETIMEDOUT ? -EAGAIN : -EINTR;
     }
     return err;
@@ -236,10 +233,10 @@ static int do_ops(struct sem_set *s, const struct sem_op *ops, unsigned n, struc
 
 static void put_set(struct sem_set *s)
 {
-    unsigned long flags = kspin_lock(&sem.lock);
+    unsigned long flags = kspin_lock(&ipc_sem.lock);
     bool last = ipc_put_locked(&s->ipc);
 
-    kspin_unlock(&sem.lock, flags);
+    kspin_unlock(&ipc_sem.lock, flags);
     if (last)
         quire_kvfree(s);
 }
@@ -247,8 +244,8 @@ static void put_set(struct sem_set *s)
 /* The set, referenced, if the caller may do this and every number exists. */
 static struct sem_set *set_for_ops(int id, const struct sem_op *ops, unsigned n, int *err)
 {
-    unsigned long flags = kspin_lock(&sem.lock);
-    struct ipc_object *o = ipc_find_locked(&sem, id, err);
+    unsigned long flags = kspin_lock(&ipc_sem.lock);
+    struct ipc_object *o = ipc_find_locked(&ipc_sem, id, err);
 
     if (o) {
         for (unsigned i = 0; i < n; i++)
@@ -259,7 +256,7 @@ static struct sem_set *set_for_ops(int id, const struct sem_op *ops, unsigned n,
         if (!*err)
             o->refs++;
     }
-    kspin_unlock(&sem.lock, flags);
+    kspin_unlock(&ipc_sem.lock, flags);
     return *err ? NULL : set_of(o);
 }
 
@@ -281,7 +278,7 @@ long sys_semtimedop(int id, u64 user_ops, u64 n, u64 timeout)
 
     if (id < 0 || (unsigned)n < 1)
         return -EINVAL;
-    if ((unsigned)n > SEM_OPS)
+    if ((unsigned)n > ipc_limits.semopm)
         return -E2BIG;
     n = (unsigned)n;
     if (timeout) {
@@ -311,7 +308,7 @@ long sys_semop(int id, u64 ops, u64 n) { return sys_semtimedop(id, ops, n, 0); }
 static void undo_locked(const struct sem_undo *u)
 {
     int err;
-    struct ipc_object *o = ipc_find_locked(&sem, u->id, &err);
+    struct ipc_object *o = ipc_find_locked(&ipc_sem, u->id, &err);
     struct sem_set *s;
 
     if (!o)
@@ -334,11 +331,11 @@ void ipc_exit(struct process *p)
     struct sem_undo *u, *next;
 
     for (u = p->sem_undo; u; u = next) {
-        unsigned long flags = kspin_lock(&sem.lock);
+        unsigned long flags = kspin_lock(&ipc_sem.lock);
 
         next = u->next;
         undo_locked(u);
-        kspin_unlock(&sem.lock, flags);
+        kspin_unlock(&ipc_sem.lock, flags);
         quire_kvfree(u);
     }
     p->sem_undo = NULL;
@@ -349,62 +346,85 @@ void ipc_exit(struct process *p)
 /* A set by identifier, referenced and with want allowed (0: only found). */
 static struct sem_set *set_get(int id, u32 want, int *err)
 {
-    unsigned long flags = kspin_lock(&sem.lock);
-    struct ipc_object *o = ipc_find_locked(&sem, id, err);
+    unsigned long flags = kspin_lock(&ipc_sem.lock);
+    struct ipc_object *o = ipc_find_locked(&ipc_sem, id, err);
 
     if (o && want && !ipc_allowed(o, want))
         *err = -EACCES;
     if (!*err)
         o->refs++;
-    kspin_unlock(&sem.lock, flags);
+    kspin_unlock(&ipc_sem.lock, flags);
     return *err ? NULL : set_of(o);
+}
+
+/* IPC_STAT of an identifier; the other two of a slot: its identifier, or -errno. */
+static int look(int id, int cmd, struct sem_ds *ds)
+{
+    unsigned long flags = kspin_lock(&ipc_sem.lock);
+    int err = -EINVAL;
+    struct ipc_object *o =
+        cmd == IPC_STAT ? ipc_find_locked(&ipc_sem, id, &err) : ipc_at_locked(&ipc_sem, id);
+
+    *ds = (struct sem_ds){.n = 0};
+    if (o && cmd != SEM_STAT_ANY && !ipc_allowed(o, 0444)) {
+        err = -EACCES;
+    } else if (o) {
+        ipc_perm_fill(&ds->perm, o);
+        ds->otime = set_of(o)->otime;
+        ds->ctime = set_of(o)->ctime;
+        ds->n = set_of(o)->n;
+        err = o->id;
+    }
+    kspin_unlock(&ipc_sem.lock, flags);
+    return err;
 }
 
 static long status(int id, int cmd, u64 buf)
 {
-    unsigned long flags = kspin_lock(&sem.lock);
-    struct sem_ds ds = {.n = 0};
-    int err = -EINVAL;
-    struct ipc_object *o =
-        cmd == IPC_STAT ? ipc_find_locked(&sem, id, &err) : ipc_at_locked(&sem, id);
+    struct sem_ds ds;
+    int found = look(id, cmd, &ds);
 
-    if (o && cmd != SEM_STAT_ANY && !ipc_allowed(o, 0444)) {
-        err = -EACCES;
-    } else if (o) {
-        ipc_perm_fill(&ds.perm, o);
-        ds.otime = set_of(o)->otime;
-        ds.ctime = set_of(o)->ctime;
-        ds.n = set_of(o)->n;
-        err = cmd == IPC_STAT ? 0 : o->id;
-    }
-    kspin_unlock(&sem.lock, flags);
-    if (err < 0)
-        return err;
-    return copy_to_user(buf, &ds, sizeof(ds)) ? -EFAULT : err;
+    if (found < 0)
+        return found;
+    if (copy_to_user(buf, &ds, sizeof(ds)))
+        return -EFAULT;
+    return cmd == IPC_STAT ? 0 : found;
+}
+
+int sem_line(int index, char *buf, size_t cap)
+{
+    struct sem_ds ds;
+    int id = look(index, SEM_STAT_ANY, &ds);
+
+    if (id < 0)
+        return 0;
+    return ksnprintf(buf, cap, "%10d %10d  %4o %10lu %5u %5u %5u %5u %10lu %10lu\n", ds.perm.key,
+                     id, ds.perm.mode, (unsigned long)ds.n, ds.perm.uid, ds.perm.gid, ds.perm.cuid,
+                     ds.perm.cgid, (unsigned long)ds.otime, (unsigned long)ds.ctime);
 }
 
 static long info(int cmd, u64 buf)
 {
     struct {
         int map, sets, all, undos, size, ops, undo_size, usage, value, adjust;
-    } i = {SEM_SETS * SEM_SIZE,
-           SEM_SETS,
-           SEM_SETS * SEM_SIZE,
-           SEM_SETS * SEM_SIZE,
-           SEM_SIZE,
-           SEM_OPS,
-           SEM_OPS,
-           20,
-           SEM_VALUE,
-           SEM_VALUE};
-    unsigned long flags = kspin_lock(&sem.lock);
-    int highest = ipc_highest_locked(&sem);
+    } i = {.map = (int)ipc_limits.semmns,
+           .sets = (int)ipc_limits.semmni,
+           .all = (int)ipc_limits.semmns,
+           .undos = (int)ipc_limits.semmns,
+           .size = (int)ipc_limits.semmsl,
+           .ops = (int)ipc_limits.semopm,
+           .undo_size = (int)ipc_limits.semopm,
+           .usage = 20,
+           .value = SEM_VALUE,
+           .adjust = SEM_VALUE};
+    unsigned long flags = kspin_lock(&ipc_sem.lock);
+    int highest = ipc_highest_locked(&ipc_sem);
 
     if (cmd == SEM_INFO) {
-        i.usage = (int)sem.used;
+        i.usage = (int)ipc_sem.used;
         i.adjust = (int)total;
     }
-    kspin_unlock(&sem.lock, flags);
+    kspin_unlock(&ipc_sem.lock, flags);
     return copy_to_user(buf, &i, sizeof(i)) ? -EFAULT : highest;
 }
 
@@ -417,7 +437,7 @@ static long one(struct sem_set *s, int num, int cmd, int value)
         return -EINVAL;
     if (cmd == SETVAL && (value < 0 || value > SEM_VALUE))
         return -ERANGE;
-    flags = kspin_lock(&sem.lock);
+    flags = kspin_lock(&ipc_sem.lock);
     switch (s->ipc.removed ? -1 : cmd) {
     case GETPID: result = s->sems[num].pid; break;
     case GETVAL: result = s->sems[num].value; break;
@@ -431,7 +451,7 @@ static long one(struct sem_set *s, int num, int cmd, int value)
         break;
     default: result = -EIDRM;
     }
-    kspin_unlock(&sem.lock, flags);
+    kspin_unlock(&ipc_sem.lock, flags);
     return result;
 }
 
@@ -447,7 +467,7 @@ static long all(struct sem_set *s, int cmd, u64 user)
     for (unsigned i = 0; i < s->n && !err && cmd == SETALL; i++)
         err = v[i] > SEM_VALUE ? -ERANGE : 0;
     if (!err) {
-        flags = kspin_lock(&sem.lock);
+        flags = kspin_lock(&ipc_sem.lock);
         for (unsigned i = 0; i < s->n; i++) {
             if (cmd == GETALL) {
                 v[i] = (u16)s->sems[i].value;
@@ -461,7 +481,7 @@ static long all(struct sem_set *s, int cmd, u64 user)
             waitq_wake_all(&s->queue);
         }
         err = s->ipc.removed ? -EIDRM : 0;
-        kspin_unlock(&sem.lock, flags);
+        kspin_unlock(&ipc_sem.lock, flags);
     }
     if (!err && cmd == GETALL)
         err = copy_to_user(user, v, bytes);
@@ -471,9 +491,9 @@ static long all(struct sem_set *s, int cmd, u64 user)
 
 static long change(int id, const struct ipc_perm *perm)
 {
-    unsigned long flags = kspin_lock(&sem.lock);
+    unsigned long flags = kspin_lock(&ipc_sem.lock);
     int err;
-    struct ipc_object *o = ipc_find_locked(&sem, id, &err);
+    struct ipc_object *o = ipc_find_locked(&ipc_sem, id, &err);
     bool last = false;
 
     if (o && !ipc_owned(o)) {
@@ -482,12 +502,12 @@ static long change(int id, const struct ipc_perm *perm)
         ipc_perm_set(o, perm);
         set_of(o)->ctime = ipc_now();
     } else if (o) {
-        ipc_remove_locked(&sem, o);
+        ipc_remove_locked(&ipc_sem, o);
         total -= set_of(o)->n;
         waitq_wake_all(&set_of(o)->queue);
         last = ipc_put_locked(o);
     }
-    kspin_unlock(&sem.lock, flags);
+    kspin_unlock(&ipc_sem.lock, flags);
     if (last)
         quire_kvfree(set_of(o));
     return err;

@@ -5,8 +5,8 @@
  * until IPC_RMID; afterwards only its mappings do, and the object's release removes the segment.  How
  * often a segment is attached is not counted here: it is the number of the object's mappings.
  *
- * Locking: release runs where a mapping ends, with the space locked, so shm.lock comes after a space's lock and no
- * reference to an object is dropped under shm.lock.
+ * Locking: release runs where a mapping ends, with the space locked, so ipc_shm.lock comes after a space's lock and no
+ * reference to an object is dropped under ipc_shm.lock.
  *
  * Sources: shmget(2), shmop(2), shmctl(2).
  */
@@ -37,12 +37,8 @@ struct shm_ds {
     u64 attached, unused[2];
 };
 
-#define SHM_MAX_SEGMENTS 4096u
-#define SHM_MAX_SIZE     (~0ull - (1ull << 24))
-#define SHM_MAX_PAGES    SHM_MAX_SIZE
-
-static struct ipc_kind shm = {.max = SHM_MAX_SEGMENTS};
-static u64 total_pages; /* under shm.lock */
+struct ipc_kind ipc_shm = {.max = &ipc_limits.shmmni};
+static u64 total_pages; /* under ipc_shm.lock */
 
 static struct shm_segment *segment(struct ipc_object *o)
 {
@@ -58,13 +54,13 @@ static u64 pages(const struct shm_segment *s)
 static void release(void *cookie)
 {
     struct shm_segment *s = cookie;
-    unsigned long flags = kspin_lock(&shm.lock);
+    unsigned long flags = kspin_lock(&ipc_shm.lock);
 
     if (s->ipc.refs) {
         total_pages -= pages(s);
-        ipc_remove_locked(&shm, &s->ipc);
+        ipc_remove_locked(&ipc_shm, &s->ipc);
     }
-    kspin_unlock(&shm.lock, flags);
+    kspin_unlock(&ipc_shm.lock, flags);
     quire_kfree(s);
 }
 
@@ -101,20 +97,20 @@ static int segment_new(u64 size, struct shm_segment **out)
 /* Count the pages of s first, so that the sum is right when others see it. */
 static int enter(const struct ipc_request *r, struct shm_segment *s)
 {
-    unsigned long flags = kspin_lock(&shm.lock);
-    bool taken = false, full = total_pages + pages(s) > SHM_MAX_PAGES;
+    unsigned long flags = kspin_lock(&ipc_shm.lock);
+    bool taken = false, full = total_pages + pages(s) > ipc_limits.shmall;
     int id;
 
     if (!full)
         total_pages += pages(s);
-    kspin_unlock(&shm.lock, flags);
-    id = full ? -ENOSPC : ipc_get(&shm, r, &s->ipc, &taken);
+    kspin_unlock(&ipc_shm.lock, flags);
+    id = full ? -ENOSPC : ipc_get(&ipc_shm, r, &s->ipc, &taken);
     if (taken)
         return id;
     if (!full) {
-        flags = kspin_lock(&shm.lock);
+        flags = kspin_lock(&ipc_shm.lock);
         total_pages -= pages(s);
-        kspin_unlock(&shm.lock, flags);
+        kspin_unlock(&ipc_shm.lock, flags);
     }
     quire_object_put(s->object);
     return id;
@@ -125,11 +121,11 @@ long sys_shmget(int key, u64 size, int flags)
     struct ipc_request r = {.key = key, .flags = flags, .check = size_fits, .size = size};
     struct shm_segment *s = NULL;
     bool taken;
-    int id = ipc_get(&shm, &r, NULL, &taken);
+    int id = ipc_get(&ipc_shm, &r, NULL, &taken);
 
     if (id != -ENOENT || (key != IPC_PRIVATE && !(flags & IPC_CREAT)))
         return id;
-    if (!size || size > SHM_MAX_SIZE)
+    if (!size || size > ipc_limits.shmmax)
         return -EINVAL;
     if (flags & SHM_HUGETLB) /* without a pool of huge pages */
         return -ENOMEM;
@@ -142,8 +138,8 @@ long sys_shmget(int key, u64 size, int flags)
 /* The segment's object, referenced; asked with the rights want. */
 static struct quire_object *object_of(int id, u32 want, int *err)
 {
-    unsigned long flags = kspin_lock(&shm.lock);
-    struct ipc_object *o = ipc_find_locked(&shm, id, err);
+    unsigned long flags = kspin_lock(&ipc_shm.lock);
+    struct ipc_object *o = ipc_find_locked(&ipc_shm, id, err);
     struct quire_object *object = NULL;
 
     if (o && !ipc_allowed(o, want))
@@ -152,7 +148,7 @@ static struct quire_object *object_of(int id, u32 want, int *err)
         *err = -EIDRM;
     else if (o)
         object = segment(o)->object;
-    kspin_unlock(&shm.lock, flags);
+    kspin_unlock(&ipc_shm.lock, flags);
     return object;
 }
 
@@ -160,11 +156,11 @@ static struct quire_object *object_of(int id, u32 want, int *err)
 static void touched(struct quire_object *object, bool attached)
 {
     struct shm_segment *s = quire_object_cookie(object);
-    unsigned long flags = kspin_lock(&shm.lock);
+    unsigned long flags = kspin_lock(&ipc_shm.lock);
 
     *(attached ? &s->atime : &s->dtime) = ipc_now();
     s->last = current_process()->pid;
-    kspin_unlock(&shm.lock, flags);
+    kspin_unlock(&ipc_shm.lock, flags);
 }
 
 static int place(u64 *addr, int flags)
@@ -293,41 +289,70 @@ static void describe_locked(const struct shm_segment *s, struct shm_ds *ds)
     ipc_perm_fill(&ds->perm, &s->ipc);
 }
 
-/* IPC_STAT of an identifier; the other two of a slot, and the answer is its identifier. */
-static long status(int id, int cmd, u64 buf)
+/* IPC_STAT of an identifier; the other two of a slot: its identifier, or -errno. */
+static int look(int id, int cmd, struct shm_ds *ds, u64 *present)
 {
     struct quire_object *object = NULL;
     struct ipc_object *o;
-    struct shm_ds ds;
-    unsigned long flags = kspin_lock(&shm.lock);
-    long result = 0;
-    int err = -EINVAL;
+    unsigned long flags = kspin_lock(&ipc_shm.lock);
+    int result = -EINVAL, err = -EINVAL;
 
-    o = cmd == IPC_STAT ? ipc_find_locked(&shm, id, &err) : ipc_at_locked(&shm, id);
+    o = cmd == IPC_STAT ? ipc_find_locked(&ipc_shm, id, &err) : ipc_at_locked(&ipc_shm, id);
     if (o && cmd != SHM_STAT_ANY && !ipc_allowed(o, 0444)) {
         err = -EACCES;
     } else if (o && quire_object_tryget(segment(o)->object)) {
         object = segment(o)->object;
-        describe_locked(segment(o), &ds);
-        result = cmd == IPC_STAT ? 0 : o->id;
+        describe_locked(segment(o), ds);
+        result = o->id;
     }
-    kspin_unlock(&shm.lock, flags);
+    kspin_unlock(&ipc_shm.lock, flags);
     if (!object)
         return err;
-    ds.attached = quire_object_mappings(object);
+    ds->attached = quire_object_mappings(object);
+    *present = quire_object_resident(object);
     quire_object_put(object);
-    return copy_to_user(buf, &ds, sizeof(ds)) ? -EFAULT : result;
+    return result;
+}
+
+static long status(int id, int cmd, u64 buf)
+{
+    struct shm_ds ds;
+    u64 present;
+    int found = look(id, cmd, &ds, &present);
+
+    if (found < 0)
+        return found;
+    if (copy_to_user(buf, &ds, sizeof(ds)))
+        return -EFAULT;
+    return cmd == IPC_STAT ? 0 : found;
+}
+
+int shm_line(int index, char *buf, size_t cap)
+{
+    struct shm_ds ds;
+    u64 present;
+    int id = look(index, SHM_STAT_ANY, &ds, &present);
+
+    if (id < 0)
+        return 0;
+    return ksnprintf(
+        buf, cap,
+        "%10d %10d  %4o %21lu %5u %5u  %5lu %5u %5u %5u %5u %10lu %10lu %10lu %21lu %21lu\n",
+        ds.perm.key, id, ds.perm.mode, (unsigned long)ds.size, (unsigned)ds.creator,
+        (unsigned)ds.last, (unsigned long)ds.attached, ds.perm.uid, ds.perm.gid, ds.perm.cuid,
+        ds.perm.cgid, (unsigned long)ds.atime, (unsigned long)ds.dtime, (unsigned long)ds.ctime,
+        (unsigned long)(present << QUIRE_PAGE_SHIFT), 0ul);
 }
 
 static long limits(u64 buf)
 {
     struct {
         u64 max, min, ids, per_process, all, unused[4];
-    } info = {SHM_MAX_SIZE, 1, SHM_MAX_SEGMENTS, SHM_MAX_SEGMENTS, SHM_MAX_PAGES, {0}};
-    unsigned long flags = kspin_lock(&shm.lock);
-    int highest = ipc_highest_locked(&shm);
+    } info = {ipc_limits.shmmax, 1, ipc_limits.shmmni, ipc_limits.shmmni, ipc_limits.shmall, {0}};
+    unsigned long flags = kspin_lock(&ipc_shm.lock);
+    int highest = ipc_highest_locked(&ipc_shm);
 
-    kspin_unlock(&shm.lock, flags);
+    kspin_unlock(&ipc_shm.lock, flags);
     return copy_to_user(buf, &info, sizeof(info)) ? -EFAULT : highest;
 }
 
@@ -337,11 +362,11 @@ static u64 resident(int highest)
     u64 sum = 0;
 
     for (int i = 0; i <= highest; i++) {
-        unsigned long flags = kspin_lock(&shm.lock);
-        struct ipc_object *o = ipc_at_locked(&shm, i);
+        unsigned long flags = kspin_lock(&ipc_shm.lock);
+        struct ipc_object *o = ipc_at_locked(&ipc_shm, i);
 
         sum += o ? quire_object_resident(segment(o)->object) : 0;
-        kspin_unlock(&shm.lock, flags);
+        kspin_unlock(&ipc_shm.lock, flags);
     }
     return sum;
 }
@@ -352,21 +377,21 @@ static long usage(u64 buf)
         int used, pad;
         u64 total, resident, swapped, swap_attempts, swap_successes;
     } info = {0};
-    unsigned long flags = kspin_lock(&shm.lock);
-    int highest = ipc_highest_locked(&shm);
+    unsigned long flags = kspin_lock(&ipc_shm.lock);
+    int highest = ipc_highest_locked(&ipc_shm);
 
-    info.used = (int)shm.used;
+    info.used = (int)ipc_shm.used;
     info.total = total_pages;
-    kspin_unlock(&shm.lock, flags);
+    kspin_unlock(&ipc_shm.lock, flags);
     info.resident = resident(highest);
     return copy_to_user(buf, &info, sizeof(info)) ? -EFAULT : highest;
 }
 
 static long set(int id, const struct ipc_perm *perm)
 {
-    unsigned long flags = kspin_lock(&shm.lock);
+    unsigned long flags = kspin_lock(&ipc_shm.lock);
     int err;
-    struct ipc_object *o = ipc_find_locked(&shm, id, &err);
+    struct ipc_object *o = ipc_find_locked(&ipc_shm, id, &err);
 
     if (o && !ipc_owned(o)) {
         err = -EPERM;
@@ -374,26 +399,26 @@ static long set(int id, const struct ipc_perm *perm)
         ipc_perm_set(o, perm);
         segment(o)->ctime = ipc_now();
     }
-    kspin_unlock(&shm.lock, flags);
+    kspin_unlock(&ipc_shm.lock, flags);
     return err;
 }
 
 /* The name goes at once, the memory with the last mapping. */
 static long remove(int id)
 {
-    unsigned long flags = kspin_lock(&shm.lock);
+    unsigned long flags = kspin_lock(&ipc_shm.lock);
     struct quire_object *object = NULL;
     int err;
-    struct ipc_object *o = ipc_find_locked(&shm, id, &err);
+    struct ipc_object *o = ipc_find_locked(&ipc_shm, id, &err);
 
     if (o && !ipc_owned(o)) {
         err = -EPERM;
     } else if (o && !(o->mode & SHM_DEST)) {
-        ipc_forget_key_locked(&shm, o);
+        ipc_forget_key_locked(&ipc_shm, o);
         o->mode |= SHM_DEST;
         object = segment(o)->object;
     }
-    kspin_unlock(&shm.lock, flags);
+    kspin_unlock(&ipc_shm.lock, flags);
     if (object)
         quire_object_put(object);
     return err;
@@ -403,16 +428,16 @@ static long remove(int id)
 static long lock_pages(int id, bool lock)
 {
     const struct process *p = current_process();
-    unsigned long flags = kspin_lock(&shm.lock);
+    unsigned long flags = kspin_lock(&ipc_shm.lock);
     int err;
-    struct ipc_object *o = ipc_find_locked(&shm, id, &err);
+    struct ipc_object *o = ipc_find_locked(&ipc_shm, id, &err);
 
     if (o && !capable(CAP_IPC_LOCK) &&
         ((p->euid != o->uid && p->euid != o->cuid) || (lock && !p->rlim[RLIMIT_MEMLOCK].cur)))
         err = -EPERM;
     else if (o)
         o->mode = lock ? o->mode | SHM_LOCKED : o->mode & ~SHM_LOCKED;
-    kspin_unlock(&shm.lock, flags);
+    kspin_unlock(&ipc_shm.lock, flags);
     return err;
 }
 

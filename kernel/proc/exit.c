@@ -5,8 +5,8 @@
  * what the process holds and makes it a zombie (or nothing, if nobody will ask).  The kernel stack
  * and the task go in task_exit_final(), after the CPU has left them.
  */
-#include "ipc.h"
 #include "proc.h"
+#include "sysv.h"
 
 /* clear_child_tid: glibc's and musl's join waits on this word. */
 static void clear_tid_address(struct task *t)
@@ -177,7 +177,7 @@ static void become_zombie_locked(struct process *p)
     process_notify_parent_locked(p, 0, 0);
     waitq_wake_all(&p->exit_wait);
     if (reap)
-        process_reap_locked(p);
+        process_reap_locked(p, false);
 }
 
 static void account(struct task *t)
