@@ -243,6 +243,9 @@ static enum quire_status remap_locked(struct quire_space *s, struct remap *r)
 
     if (!v || v->start > r->old)
         return QUIRE_FAULT;
+    /* Cutting [old + new_len, old + old_len) must not reach beyond the space. */
+    if (r->old_len > r->new_len && r->old_len > s->end - r->old)
+        return QUIRE_INVALID;
     if (r->flags & (QUIRE_MREMAP_FIXED | QUIRE_MREMAP_DONTUNMAP))
         return remap_to(s, r);
     r->to = r->old;
