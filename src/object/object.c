@@ -12,8 +12,9 @@
  *
  * Invariants
  *   O1  a page in the tree has QUIRE_PG_OBJECT, owner = the object, index = its place, refs >= 1:
- * the tree holds one reference O2  a leaf that maps a page of the tree holds one reference and one
- * map count O3  a page that left the tree has neither flag nor owner; who still holds it frees it
+ *       the tree holds one reference
+ *   O2  a leaf that maps a page of the tree holds one reference and one map count
+ *   O3  a page that left the tree has neither flag nor owner; who still holds it frees it
  *   O4  after truncation to n pages no tree entry and no leaf of index >= n exists (see map_lock)
  *
  * Locking.  object.h, at the fields.

@@ -20,12 +20,12 @@
  * Invariants (quire_heap_verify checks them; n is the node of the slab)
  *   H1  every page of a slab has QUIRE_PG_SLAB and names the slab in owner, tagged if internal
  *   H2  state[i] is OUT(n) or GUARDED from the moment object i is returned by an allocation until
- * its free begins; else IN; state[0] and state[n + 1] are EDGE H3  bit i - 1 of the bitmap implies
- * state[i] == IN; nfree is the number of bits H4  an object IN is in exactly one place: its slab,
- * one sheaf of a CPU, or one sheaf of a barn H5  main and spare of a CPU and all sheaves in the
- * barn of n hold objects of node n only H6  a slab is on the list that its nfree says; full sheaves
- * in a barn have sheaf_cap entries H7  objects out + in slabs + in barns + in CPUs' sheaves =
- * objects in all slabs
+ *       its free begins; else IN; state[0] and state[n + 1] are EDGE
+ *   H3  bit i - 1 of the bitmap implies state[i] == IN; nfree is the number of bits
+ *   H4  an object IN is in exactly one place: its slab, one sheaf of a CPU, or one sheaf of a barn
+ *   H5  main and spare of a CPU and all sheaves in the barn of n hold objects of node n only
+ *   H6  a slab is on the list that its nfree says; full sheaves in a barn have sheaf_cap entries
+ *   H7  objects out + in slabs + in barns + in CPUs' sheaves = objects in all slabs
  *
  * The fast path (slab.h, qi_alloc_fast and qi_free_fast).  Interrupts off; the CPU's struct; pop or
  * push; state byte; interrupts on.  The conditions that are not the common case are folded into

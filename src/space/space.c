@@ -18,11 +18,12 @@
  *   S2  a leaf that maps a counted page holds one reference and one map count of it; SPECIAL leaves
  *       (zero page, device) hold none
  *   S3  a leaf lies inside a vma that allows at least its rights, and is never writable if another
- * leaf maps the same private page S4  a private page with counts of one mapping is known to exactly
- * one leaf: writing it needs no copy.  So a fork many generations deep neither chains nor leaks:
- * the last one just writes S5  rss counters equal the counted leaves by kind, at rest S6  a huge
- * leaf maps a private anonymous block of order 9 that nobody else knows S7  a frame or table is
- * freed only after no CPU can hold a translation to it (pt/gather.h)
+ *       leaf maps the same private page
+ *   S4  a private page with counts of one mapping is known to exactly one leaf: writing it needs no
+ *       copy.  So a fork many generations deep neither chains nor leaks: the last one just writes
+ *   S5  rss counters equal the counted leaves by kind, at rest
+ *   S6  a huge leaf maps a private anonymous block of order 9 that nobody else knows
+ *   S7  a frame or table is freed only after no CPU can hold a translation to it (pt/gather.h)
  *
  * Locking.  space->lock: faults and queries read, everything that changes vmas or frees tables
  * writes. Faults install leaves by compare-and-swap under the read lock.  Then object->map_lock,
@@ -39,10 +40,10 @@
  *
  * Sources.  Linux mm/ for the semantics (man pages mmap(2) ff.); exact counts instead of chains:
  * Linux's answer to 4.4BSD's shadow objects; parallel faults by compare-and-swap on leaves:
- * Clements et al., "RadixVM", EuroSys 2013, and CortenMM, SOSP 2025. Rejected.  A lock a table
- * (Linux): the compare-and-swap does the same with nothing to wait for. Copying leaves of files at
- * fork (Linux does when the vma has private pages): faults around are cheaper than copies that exec
- * throws away.
+ * Clements et al., "RadixVM", EuroSys 2013, and CortenMM, SOSP 2025.
+ * Rejected.  A lock a table (Linux): the compare-and-swap does the same with nothing to wait for.
+ * Copying leaves of files at fork (Linux does when the vma has private pages): faults around are
+ * cheaper than copies that exec throws away.
  */
 #include "space.h"
 

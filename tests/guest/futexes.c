@@ -1,7 +1,6 @@
 /*
  * futexes.c - futex(2) call by call: waiting, waking, moving, timeouts, sharing, ownership, robustness.
  *
- * proves: AS-14
  */
 #include "guest.h"
 

@@ -83,7 +83,6 @@ struct lie {
     int err;
 };
 
-/* proves: VE-30 */
 static void lies_are_refused(void **state)
 {
     static const struct lie lies[] = {
@@ -118,7 +117,6 @@ static void lies_are_refused(void **state)
     }
 }
 
-/* proves: VE-30 */
 static void overlap_in_any_order(void **state)
 {
     struct elf_plan plan;
@@ -136,7 +134,6 @@ static void overlap_in_any_order(void **state)
     assert_int_equal(read_all(&plan), 0);
 }
 
-/* proves: VE-30 */
 static void interpreter_must_be_in_the_file(void **state)
 {
     struct elf_plan plan;
@@ -171,7 +168,6 @@ static void check_plan(const struct elf_plan *plan, uint64_t size)
     }
 }
 
-/* proves: VE-30 */
 static void damaged_files_give_true_plans_or_none(void **state)
 {
     static const uint64_t odd[] = {

@@ -473,6 +473,7 @@ static void bad_arguments_are_refused_and_change_nothing(void **state)
 {
     uint64_t at = map_anon(s, 4 * PAGE), x;
     struct quire_space_stats before = stats(s), after;
+    q_uva out;
     static const struct {
         uint64_t at, len;
         unsigned flags;
@@ -504,6 +505,11 @@ static void bad_arguments_are_refused_and_change_nothing(void **state)
     assert_int_equal(quire_madvise(s, Q_UVA(at), PAGE, 77), QUIRE_INVALID);
     assert_int_equal(quire_madvise(s, Q_UVA(at), ~0ull, 4), QUIRE_INVALID);
     assert_int_equal(quire_msync(s, Q_UVA(at), PAGE, 5), QUIRE_INVALID);
+    /* shrinking what would reach into the kernel's half */
+    assert_int_equal(quire_mremap(s, Q_UVA(at), 1ull << 47, PAGE, 0, Q_UVA(0), &out),
+                     QUIRE_INVALID);
+    assert_int_equal(quire_mremap(s, Q_UVA(at), s->end, PAGE, QUIRE_MREMAP_MAYMOVE, Q_UVA(0), &out),
+                     QUIRE_INVALID);
     after = stats(s);
     assert_memory_equal(&before, &after, sizeof before);
 }
