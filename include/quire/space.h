@@ -156,6 +156,10 @@ void quire_space_vmas(struct quire_space *s, bool detail,
 enum quire_status quire_space_vma(struct quire_space *s, q_uva addr, bool detail,
                                   struct quire_vma_info *out);
 
+/* What is mapped at addr, referenced (quire_object_put), and the offset of addr in it; NULL: memory without an
+ * object, or nothing. */
+struct quire_object *quire_space_object(struct quire_space *s, q_uva addr, uint64_t *offset);
+
 struct quire_space_stats {
     uint64_t total, rss_anon, rss_file, rss_shared, peak_rss, locked, data, exec, stack,
         tables; /* pages */

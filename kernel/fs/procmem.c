@@ -2,6 +2,7 @@
  * fs/procmem.c - /proc/PID/maps, smaps, mem, and the strings that a program was started with.
  */
 #include "procpid.h"
+#include "sysv.h"
 #include <quire/space.h>
 
 #define NAME_COLUMN 73 /* where Linux begins the name in a line of maps */
@@ -22,6 +23,8 @@ static void name_of(struct maps *m, const struct quire_vma_info *v, u64 *ino, u3
     *dev = 0;
     if (v->name) {
         strlcpy(m->path, v->name, PATH_MAX);
+    } else if (v->object && ipc_shm_name(v->object, m->path, PATH_MAX, ino)) {
+        *dev = MAKEDEV(0, 1);
     } else if (v->object && !object_file_info(v->object, m->path, PATH_MAX, ino, dev) &&
                quire_object_kind(v->object) == QUIRE_OBJECT_SHARED) {
         strlcpy(m->path, "/dev/zero (deleted)", PATH_MAX);

@@ -31,4 +31,7 @@ void ipc_exit(struct process *p);
 /* The name of a mapping of shared memory, as /proc/pid/maps has it, and its identifier; false: not one. */
 bool ipc_shm_name(struct quire_object *o, char *name, size_t cap, u64 *id);
 
+/* A segment after IPC_RMID that is mapped once: without that mapping it is no more. */
+bool ipc_shm_ends(struct quire_object *o);
+
 #endif

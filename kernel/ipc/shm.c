@@ -127,8 +127,8 @@ long sys_shmget(int key, u64 size, int flags)
         return id;
     if (!size || size > ipc_limits.shmmax)
         return -EINVAL;
-    if (flags & SHM_HUGETLB) /* without a pool of huge pages */
-        return -ENOMEM;
+    if (flags & SHM_HUGETLB) /* there is no pool of huge pages */
+        return -EINVAL;
     id = segment_new(size, &s);
     return id ? id : enter(&r, s);
 }
@@ -222,35 +222,46 @@ long sys_shmat(int id, u64 addr, int flags)
     return at;
 }
 
-bool ipc_shm_name(struct quire_object *o, char *name, size_t cap, u64 *id)
+static struct shm_segment *segment_of(struct quire_object *o)
 {
     struct shm_segment *s = quire_object_cookie(o);
 
-    if (quire_object_kind(o) != QUIRE_OBJECT_SHARED || !s || s->magic != SHM_MAGIC)
-        return false;
-    ksnprintf(name, cap, "/SYSV%08x (deleted)", (unsigned)s->ipc.key);
-    *id = (u64)s->ipc.id;
-    return true;
+    return quire_object_kind(o) == QUIRE_OBJECT_SHARED && s && s->magic == SHM_MAGIC ? s : NULL;
 }
 
-/*
- * The first part of a segment attached at addr that is still there, at from or above; its object comes referenced.
- * A key for futexes is what finds out what is mapped with a reference.
- */
+bool ipc_shm_name(struct quire_object *o, char *name, size_t cap, u64 *id)
+{
+    struct shm_segment *s = segment_of(o);
+
+    if (s) {
+        ksnprintf(name, cap, "/SYSV%08x (deleted)", (unsigned)s->ipc.key);
+        *id = (u64)s->ipc.id;
+    }
+    return s;
+}
+
+bool ipc_shm_ends(struct quire_object *o)
+{
+    struct shm_segment *s = segment_of(o);
+
+    return s && __atomic_load_n(&s->ipc.mode, __ATOMIC_RELAXED) & SHM_DEST &&
+           quire_object_mappings(o) == 1;
+}
+
+/* The first part of a segment attached at addr that is still there, at from or above; its object comes referenced. */
 static struct quire_object *attached_part(u64 addr, u64 from, struct quire_vma_info *v)
 {
-    struct quire_futex_key key;
-    char name[32];
-    u64 id;
+    struct quire_object *o;
+    u64 offset;
 
     for (; quire_space_vma(current->space, Q_UVA(from), false, v) == QUIRE_OK; from = v->end.v) {
-        if (!v->shared || v->start.v < addr || v->start.v - addr != v->offset ||
-            quire_space_futex_key(current->space, v->start, false, &key) != QUIRE_OK)
+        if (v->start.v < addr || v->start.v - addr != v->offset)
             continue;
-        if (key.object && ipc_shm_name(key.object, name, sizeof(name), &id))
-            return key.object;
-        if (key.object)
-            quire_object_put(key.object);
+        o = quire_space_object(current->space, v->start, &offset);
+        if (o && segment_of(o))
+            return o;
+        if (o)
+            quire_object_put(o);
     }
     return NULL;
 }

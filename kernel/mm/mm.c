@@ -5,6 +5,7 @@
  * fetches its file, passes its arguments on and turns a status into an errno.
  */
 #include "fs.h"
+#include "sysv.h"
 #include "task.h"
 #include "uaccess.h"
 
@@ -186,32 +187,46 @@ long sys_mincore(u64 addr, u64 len, u64 vec)
     return err;
 }
 
+/* The mapping of object in v, from start on, from another page of it on. */
+static long map_again(const struct quire_vma_info *v, struct quire_object *object, u64 start,
+                      u64 len, u64 pgoff, u64 flags)
+{
+    struct quire_mmap m = {.addr = Q_UVA(start),
+                           .len = len,
+                           .prot = v->prot,
+                           .max_prot = v->max_prot,
+                           .flags = QUIRE_MAP_SHARED | QUIRE_MAP_FIXED | QUIRE_MAP_POPULATE |
+                                    ((unsigned)flags & QUIRE_MAP_NONBLOCK),
+                           .object = object,
+                           .offset = pgoff << QUIRE_PAGE_SHIFT,
+                           .name = v->name};
+    q_uva out;
+
+    /* Shared memory without a name ends with its last mapping, and mapping anew unmaps first. */
+    if (ipc_shm_ends(object)) {
+        (void)quire_munmap(current->space, m.addr, len);
+        return -EIDRM;
+    }
+    return kerr(quire_mmap(current->space, &m, &out));
+}
+
 /* Deprecated since Linux 3.16 and emulated there by mmap; so here (remap_file_pages(2)). */
 long sys_remap_file_pages(u64 addr, u64 size, u64 prot, u64 pgoff, u64 flags)
 {
     struct quire_vma_info v;
-    u64 start = K_DOWN(addr, QUIRE_PAGE_SIZE), len = K_DOWN(size, QUIRE_PAGE_SIZE);
-    struct quire_mmap m;
-    q_uva out;
+    u64 start = K_DOWN(addr, QUIRE_PAGE_SIZE), len = K_DOWN(size, QUIRE_PAGE_SIZE), offset;
+    struct quire_object *object;
     long err;
 
     if (prot || start + len <= start || pgoff + (len >> QUIRE_PAGE_SHIFT) < pgoff)
         return -EINVAL;
     if (quire_space_vma(current->space, Q_UVA(start), false, &v) != QUIRE_OK || v.start.v > start ||
-        !v.shared || !v.object || start + len > v.end.v)
+        !v.shared || start + len > v.end.v)
         return -EINVAL;
-    m = (struct quire_mmap){.addr = Q_UVA(start),
-                            .len = len,
-                            .prot = v.prot,
-                            .max_prot = v.max_prot,
-                            .flags = QUIRE_MAP_SHARED | QUIRE_MAP_FIXED | QUIRE_MAP_POPULATE |
-                                     ((unsigned)flags & QUIRE_MAP_NONBLOCK),
-                            .object = v.object,
-                            .offset = pgoff << QUIRE_PAGE_SHIFT,
-                            .name = v.name};
-    /* v.object lives as long as its vma, which only this replaces: hold it over the call */
-    quire_object_get(v.object);
-    err = kerr(quire_mmap(current->space, &m, &out));
-    quire_object_put(v.object);
+    object = quire_space_object(current->space, Q_UVA(start), &offset);
+    if (!object)
+        return -EINVAL;
+    err = map_again(&v, object, start, len, pgoff, flags);
+    quire_object_put(object);
     return err;
 }

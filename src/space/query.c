@@ -112,6 +112,22 @@ enum quire_status quire_space_vma(struct quire_space *s, q_uva addr, bool detail
     return v ? QUIRE_OK : QUIRE_NOT_FOUND;
 }
 
+struct quire_object *quire_space_object(struct quire_space *s, q_uva addr, uint64_t *offset)
+{
+    struct quire_object *o = NULL;
+    const struct qi_vma *v;
+
+    qi_rwsem_read_lock(&s->lock);
+    v = qi_vma_find(s, addr.v);
+    if (v && addr.v >= v->start && v->object) {
+        o = v->object;
+        quire_object_get(o);
+        *offset = (qi_vma_pgoff(v, addr.v) << QUIRE_PAGE_SHIFT) | (addr.v & ~QUIRE_PAGE_MASK);
+    }
+    qi_rwsem_read_unlock(&s->lock);
+    return o;
+}
+
 static uint64_t rss_of(const struct quire_space *s, enum qi_rss kind)
 {
     int64_t n = qi_load_relaxed(&s->rss[kind]);
