@@ -138,6 +138,11 @@ static void features_find(void)
         bare_clear_page = (void (*)(void *))clear_page_sse2;
 }
 
+void arch_tsc_allow(bool yes)
+{
+    write_cr4(yes ? read_cr4() & ~(u64)CR4_TSD : read_cr4() | CR4_TSD);
+}
+
 /* What each CPU sets for itself: protections that it has, sysret, memory types, vector state. */
 static void control_init(void)
 {

@@ -37,6 +37,7 @@
 #define CR0_WP 0x10000
 #define CR0_PG 0x80000000
 
+#define CR4_TSD        0x4
 #define CR4_PAE        0x20
 #define CR4_PGE        0x80
 #define CR4_OSFXSR     0x200

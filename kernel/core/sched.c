@@ -336,6 +336,8 @@ static void switch_to(struct cpu *c, struct task *prev, struct task *next)
     c->kstack = next->kstack_top;
     c->tss->rsp[0] = next->kstack_top;
     quire_space_activate(next->space);
+    if (prev->tsc_off != next->tsc_off)
+        arch_tsc_allow(!next->tsc_off);
     if (next->space) {
         fpu_load_current();
         wrmsr_base(MSR_FS_BASE, next->fs_base);

@@ -154,11 +154,15 @@ static int user_deadline(u64 utime, u64 unit, u64 *deadline)
     return 0;
 }
 
+#define STICKY_TIMEOUTS 0x4000000u /* personality(2): as System V, the time given stays as it was */
+
 static void put_remaining(u64 utime, u64 unit, u64 deadline)
 {
     u64 now = ktime_ns(), left = deadline > now ? deadline - now : 0;
     i64 t[2] = {(i64)(left / NS), (i64)(left % NS / unit)};
 
+    if (current->proc->personality & STICKY_TIMEOUTS)
+        return;
     if (utime && deadline != WAIT_FOREVER && copy_to_user(utime, t, sizeof t))
         return; /* the result stands; Linux too gives up on the remaining time */
 }

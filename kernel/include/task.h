@@ -77,7 +77,7 @@ struct task {
     u32 rseq_sig;
     struct futex_waiter *futex; /* kernel/proc/futex.c */
     int exit_code;
-    bool exiting, vfork_child;
+    bool exiting, vfork_child, tsc_off; /* tsc_off: user mode may not read the TSC (PR_SET_TSC) */
     struct regs *regs; /* user registers of the current entry */
     u64 start_ns;
     u64 min_flt, maj_flt;
@@ -236,6 +236,8 @@ size_t fpu_size(void);        /* bytes of a task's fpu area in use: 512, or the 
 void fpu_save_current(void);  /* registers -> current->fpu */
 void fpu_load_current(void);  /* current->fpu -> registers; the area must be valid for the CPU */
 void fpu_reset_current(void); /* both to the state of a fresh program */
+/* May user mode read the time stamp counter on this CPU? */
+void arch_tsc_allow(bool yes);
 /* Load the bases of the user FS and GS of the current task into the CPU (also store them in the task). */
 void arch_bases_load(u64 fs_base, u64 gs_base);
 /* Leave the kernel for good from a kernel thread that became a program: to these registers. */

@@ -221,6 +221,7 @@ static struct task *new_thread(struct process *p, const struct clone_args *a)
         t->rseq_sig = me->rseq_sig;
     }
     t->start_ns = ktime_ns();
+    t->tsc_off = me->tsc_off;
     t->vfork_child = a->flags & CLONE_VFORK;
     if (a->stack)
         r.rsp = a->stack + a->stack_size;

@@ -18,6 +18,7 @@ enum {
     PR_CAPBSET_READ = 23,
     PR_CAPBSET_DROP = 24,
     PR_GET_TSC = 25,
+    PR_SET_TSC = 26,
     PR_SET_TIMERSLACK = 29,
     PR_GET_TIMERSLACK = 30,
     PR_SET_CHILD_SUBREAPER = 36,
@@ -61,6 +62,19 @@ static long set_flag(bool *flag, u64 value)
     if (value > 1)
         return -EINVAL;
     *flag = value;
+    return 0;
+}
+
+enum { TSC_ENABLE = 1, TSC_SIGSEGV };
+
+static long set_tsc(struct task *t, u64 mode)
+{
+    if (mode != TSC_ENABLE && mode != TSC_SIGSEGV)
+        return -EINVAL;
+    qport_preempt_disable();
+    t->tsc_off = mode == TSC_SIGSEGV;
+    arch_tsc_allow(!t->tsc_off);
+    qport_preempt_enable();
     return 0;
 }
 
@@ -117,7 +131,8 @@ long sys_prctl(int option, u64 a2, u64 a3, u64 a4, u64 a5)
     case PR_GET_NAME: return copy_to_user(a2, t->comm, sizeof(t->comm)) ? -EFAULT : 0;
     case PR_CAPBSET_READ: return a2 > CAP_LAST ? -EINVAL : (long)(p->cap_bounding >> a2 & 1);
     case PR_CAPBSET_DROP: return bounding_drop(a2);
-    case PR_GET_TSC: return put_user_u32(a2, 1); /* always readable */
+    case PR_GET_TSC: return put_user_u32(a2, t->tsc_off ? TSC_SIGSEGV : TSC_ENABLE);
+    case PR_SET_TSC: return set_tsc(t, a2);
     case PR_SET_CHILD_SUBREAPER: p->subreaper = a2 != 0; return 0;
     case PR_GET_CHILD_SUBREAPER: return put_user_u32(a2, p->subreaper);
     case PR_SET_NO_NEW_PRIVS:
