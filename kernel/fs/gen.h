@@ -46,6 +46,8 @@ extern const struct inode_ops gen_dir_ops, gen_file_ops;
 extern const struct inode_ops proc_self_ops, proc_thread_self_ops;
 struct dentry *procpid_lookup(struct dentry *root, const char *name, int *err);
 int procpid_list(struct dir_emit *e, u64 *pos); /* pos: pids from here on */
+/* procconfig.c */
+int show_config(struct text *t, u64 key);
 /* procsys.c */
 extern const struct gen_entry proc_sys_table[];
 int show_mounts(struct text *t, u64 key);

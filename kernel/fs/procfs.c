@@ -339,27 +339,17 @@ static long self_mounts(struct inode *i, char *buf, size_t cap)
 static const struct inode_ops mounts_link_ops = {.readlink = self_mounts};
 
 static const struct gen_entry top_table[] = {
-    GEN_LINK("self", &proc_self_ops),
-    GEN_LINK("thread-self", &proc_thread_self_ops),
-    GEN_LINK("mounts", &mounts_link_ops),
-    GEN_FILE("meminfo", show_meminfo),
-    GEN_FILE("vmstat", show_vmstat),
-    GEN_FILE("buddyinfo", show_buddyinfo),
-    GEN_FILE("zoneinfo", show_zoneinfo),
-    GEN_SECRET("slabinfo", show_slabinfo),
-    GEN_FILE("uptime", show_uptime),
-    GEN_FILE("loadavg", show_loadavg),
-    GEN_FILE("stat", show_stat),
-    GEN_FILE("cpuinfo", show_cpuinfo),
-    GEN_FILE("version", show_version),
-    GEN_FILE("filesystems", show_filesystems),
-    GEN_FILE("cmdline", show_cmdline),
-    GEN_FILE("devices", show_devices),
-    GEN_FILE("swaps", show_swaps),
-    GEN_DIR("sys", proc_sys_table),
-    GEN_DIR("sysvipc", proc_sysvipc_table),
-    GEN_DIR("quire", quire_table),
-    {.name = NULL},
+    GEN_LINK("self", &proc_self_ops),     GEN_LINK("thread-self", &proc_thread_self_ops),
+    GEN_LINK("mounts", &mounts_link_ops), GEN_FILE("meminfo", show_meminfo),
+    GEN_FILE("vmstat", show_vmstat),      GEN_FILE("buddyinfo", show_buddyinfo),
+    GEN_FILE("zoneinfo", show_zoneinfo),  GEN_SECRET("slabinfo", show_slabinfo),
+    GEN_FILE("uptime", show_uptime),      GEN_FILE("loadavg", show_loadavg),
+    GEN_FILE("stat", show_stat),          GEN_FILE("cpuinfo", show_cpuinfo),
+    GEN_FILE("version", show_version),    GEN_FILE("filesystems", show_filesystems),
+    GEN_FILE("cmdline", show_cmdline),    GEN_FILE("devices", show_devices),
+    GEN_FILE("swaps", show_swaps),        GEN_DIR("sys", proc_sys_table),
+    GEN_FILE("config.gz", show_config),   GEN_DIR("sysvipc", proc_sysvipc_table),
+    GEN_DIR("quire", quire_table),        {.name = NULL},
 };
 
 static struct dentry *top_lookup(struct dentry *dir, const char *name, int *err)
