@@ -78,7 +78,7 @@ struct task {
     struct futex_waiter *futex; /* kernel/proc/futex.c */
     int exit_code;
     bool exiting, vfork_child, tsc_off; /* tsc_off: user mode may not read the TSC (PR_SET_TSC) */
-    struct regs *regs; /* user registers of the current entry */
+    struct regs *regs;                  /* user registers of the current entry */
     u64 start_ns;
     u64 min_flt, maj_flt;
     u64 nvcsw, nivcsw;
@@ -203,8 +203,8 @@ struct process {
     } itimer_virt, itimer_prof;
     struct ktimer cpu_timer;
     int next_timer_id;
-    u32 membarrier; /* commands registered; atomic; cleared by exec */
-    int ppid;       /* parent's pid, or 0: atomic, written under proc_lock */
+    u32 membarrier;            /* commands registered; atomic; cleared by exec */
+    int ppid;                  /* parent's pid, or 0: atomic, written under proc_lock */
     struct sem_undo *sem_undo; /* kernel/ipc/sem.c */
     bool files_shared,
         vm_shared; /* with another process (clone without CLONE_THREAD), once at least */
