@@ -17,6 +17,8 @@ enum { SIGBUS = 7, SIGSEGV = 11, SEGV_MAPERR = 1, SEGV_ACCERR = 2, BUS_ADRERR = 
 #define PF_RSVD    8u
 #define PF_FETCH   16u
 
+#define OOM_PAUSE_NS 1000000
+
 static unsigned access_of(u64 err)
 {
     return err & PF_FETCH ? QUIRE_EXEC : err & PF_WRITE ? QUIRE_WRITE : QUIRE_READ;
@@ -39,7 +41,10 @@ static bool out_of_memory(u64 addr, u64 err, enum quire_status *s)
         if (signal_fatal_pending(current))
             return false;
         oom_kill();
-        sched_yield_now();
+        /* the victim needs the CPU more than we do */
+        wait_prepare();
+        wait_sleep_killable(ktime_ns() + OOM_PAUSE_NS);
+        wait_finish();
         *s = fault(addr, err);
     }
     return true;

@@ -3,11 +3,16 @@
  *
  * Badness is what its death would give back, pages mapped and its page tables, moved by
  * oom_score_adj in thousandths of all memory (proc(5)); -1000 exempts.  Only one victim is being
- * killed at a time: until its memory is back, others who run dry wait for it.
+ * killed at a time: until its memory is back, others who run dry wait for it.  Who is dying anyway is
+ * not killed again.  Whoever shares the victim's memory dies with it, or the memory would stay.
+ *
+ * Process 1 is often the one program that runs here: it comes last, unless most memory is its own,
+ * so that nobody else's death would help.  Its death ends the machine in order, with a status.
  */
 #include "arch/cpu.h"
 #include "signal.h"
 #include "task.h"
+
 #include <quire/heap.h>
 #include <quire/kva.h>
 #include <quire/space.h>
@@ -18,7 +23,18 @@ struct choice {
     struct process *worst;
     i64 score;
     struct quire_space_stats stats;
+    bool dying; /* somebody's memory will be back without our doing */
 };
+
+static i64 badness(const struct process *p, const struct quire_space_stats *st)
+{
+    i64 pages = (i64)(st->rss_anon + st->rss_file + st->rss_shared + st->tables);
+    i64 score = pages + (i64)p->oom_score_adj * (i64)(quire_managed_pages() / 1000);
+
+    if (p->pid == 1 && pages <= (i64)quire_managed_pages() / 2)
+        return 0;
+    return score < 1 ? 1 : score;
+}
 
 static bool weigh(struct process *p, void *ctx)
 {
@@ -27,17 +43,18 @@ static bool weigh(struct process *p, void *ctx)
     struct quire_space *s;
     i64 score;
 
-    if (p->pid == 1 || p->zombie || p->oom_score_adj == -1000)
+    if (p->zombie || (p->oom_score_adj == -1000 && p->pid != 1))
         return true;
     s = process_space(p);
     if (!s)
         return true;
     quire_space_stats(s, &st);
     quire_space_put(s);
-    score = (i64)(st.rss_anon + st.rss_file + st.rss_shared + st.tables) +
-            (i64)p->oom_score_adj * (i64)(quire_managed_pages() / 1000);
-    if (score < 1)
-        score = 1;
+    if (p->group_exit) {
+        c->dying = true;
+        return true;
+    }
+    score = badness(p, &st);
     if (!c->worst || score > c->score) {
         if (c->worst)
             process_put(c->worst);
@@ -48,14 +65,52 @@ static bool weigh(struct process *p, void *ctx)
     return true;
 }
 
-static struct kspin state_lock;
-static int dying_pid;
+/* Kill p if it lives in the space ctx, which is that of the victim. */
+static bool kill_sharer(struct process *p, void *ctx)
+{
+    struct quire_space *s = process_space(p);
+
+    if (!s)
+        return true;
+    if (s == ctx && p->pid != 1)
+        signal_kill(p, SIGKILL);
+    quire_space_put(s);
+    return true;
+}
+
+static void kill_all(struct process *p)
+{
+    struct quire_space *s = process_space(p);
+
+    signal_kill(p, SIGKILL);
+    if (!s)
+        return;
+    process_for_each(kill_sharer, s);
+    quire_space_put(s);
+}
+
+static void tell(const struct choice *c)
+{
+    unsigned long flags = kspin_lock(&proc_lock);
+    char name[sizeof(current->comm)] = "?";
+
+    if (c->worst->threads)
+        memcpy(name, c->worst->threads->comm, sizeof(name));
+    kspin_unlock(&proc_lock, flags);
+    printk("quire: out of memory: killed pid %d (%s), score %ld, anonymous %lu KiB, files %lu KiB, "
+           "tables %lu KiB, adj %d",
+           c->worst->pid, name, (long)c->score, (unsigned long)c->stats.rss_anon * 4,
+           (unsigned long)(c->stats.rss_file + c->stats.rss_shared) * 4,
+           (unsigned long)c->stats.tables * 4, c->worst->oom_score_adj);
+}
+
+static int dying_pid; /* under oom_lock */
 static u64 dying_since_ns;
 
 /* Is the last victim still on its way?  After a second we stop waiting for it. */
 static bool still_dying(void)
 {
-    struct process *p = process_find(dying_pid);
+    struct process *p = dying_pid ? process_find(dying_pid) : NULL;
     bool yes = p && !p->zombie && ktime_ns() - dying_since_ns < 1000000000;
 
     if (p)
@@ -74,30 +129,33 @@ static bool give_back_caches(void)
     return quire_free_pages() > before + 16;
 }
 
+static void kill_chosen(const struct choice *c)
+{
+    dying_pid = c->worst->pid;
+    dying_since_ns = ktime_ns();
+    tell(c);
+    kill_all(c->worst);
+}
+
+/* One at a time, so that nobody chooses by numbers from before the last death. */
+static struct kmutex oom_lock;
+
 bool oom_kill(void)
 {
     struct choice c = {0};
-    unsigned long flags;
 
-    if (give_back_caches())
-        return true;
-    if (dying_pid && still_dying())
-        return true;
-    process_for_each(weigh, &c);
-    if (!c.worst)
-        kpanic("out of memory and no process to kill: %lu of %lu pages free",
-               (unsigned long)quire_free_pages(), (unsigned long)quire_managed_pages());
-    flags = kspin_lock(&state_lock);
-    dying_pid = c.worst->pid;
-    dying_since_ns = ktime_ns();
-    kspin_unlock(&state_lock, flags);
-    printk("quire: out of memory: killed pid %d (%s), score %ld, anonymous %lu KiB, files %lu KiB, "
-           "tables %lu KiB, adj %d",
-           c.worst->pid, c.worst->threads ? c.worst->threads->comm : "?", (long)c.score,
-           (unsigned long)c.stats.rss_anon * 4,
-           (unsigned long)(c.stats.rss_file + c.stats.rss_shared) * 4,
-           (unsigned long)c.stats.tables * 4, c.worst->oom_score_adj);
-    signal_kill(c.worst, SIGKILL);
-    process_put(c.worst);
+    kmutex_lock(&oom_lock);
+    if (!give_back_caches() && !still_dying()) {
+        process_for_each(weigh, &c);
+        if (!c.worst && !c.dying)
+            kpanic("out of memory and no process to kill: %lu of %lu pages free",
+                   (unsigned long)quire_free_pages(), (unsigned long)quire_managed_pages());
+        /* process 1 alone is left, and others make room already: not yet */
+        if (c.worst && (c.score || !c.dying))
+            kill_chosen(&c);
+    }
+    kmutex_unlock(&oom_lock);
+    if (c.worst)
+        process_put(c.worst);
     return true;
 }

@@ -244,6 +244,13 @@ def test_out_of_memory_kills_one_program(t):
     t.check("emory" in ours.stderr, ours)
 
 
+# proves: TRAP-15
+def test_out_of_memory_ends_process_1(t):
+    r = t.quire(PYTHON, "-c", "x = [bytearray(1 << 20) for i in range(600)]")
+    t.check(r.status == 137, r)
+    t.check(len(re.findall(r"out of memory: killed pid 1 ", r.stderr)) == 1 and "panic" not in r.stderr, r)
+
+
 def test_report_counts_what_happened(t):
     ours = t.expect(t.quire(PYTHON, "-c", "import os\nb = bytearray(20 << 20)\nif os.fork(): os.wait()", options=["--report"]))
     counts = dict(re.findall(r"^ +([a-z ]+?) +([0-9]+)$", ours.stderr, re.M))
