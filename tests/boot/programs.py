@@ -90,6 +90,18 @@ r, w = os.pipe(); os.write(w, b'x' * 5000); print(len(os.read(r, 9000)))
 """)
 
 
+# A daemon thread that still runs at the end is ended by pthread_exit, for which glibc loads a library by name.
+def test_python_daemon_threads(t):
+    t.same_as_host(PYTHON, "-c", """import threading, time
+def spin():
+    while True:
+        time.sleep(0.0001)
+for i in range(20):
+    threading.Thread(target=spin, daemon=True).start()
+time.sleep(0.1)
+print("end")""")
+
+
 def test_python_subprocess(t):
     t.same_as_host(PYTHON, "-c", """
 import subprocess

@@ -48,6 +48,8 @@ class Packer:
         self._bundle(path, args)
 
     def _libraries(self, libs):
+        if any(os.path.basename(lib) == "libc.so.6" for lib in libs):
+            libs = libs + [lib for lib in self.libs.loaded_by_glibc() if lib not in libs]
         for lib in libs:
             self.image.add(lib)
         for extra in (CACHE, MUSL_PATH_FILE):

@@ -157,3 +157,9 @@ class Libraries:
                 found.append(where)
                 queue.append((self.elf(where), [current] + chain))
         return found
+
+    def loaded_by_glibc(self):
+        """Paths of what glibc itself loads by name: the unwinder, when a thread is cancelled or exits early."""
+        self.cache = read_cache() if self.cache is None else self.cache
+        path = self.cache.get("libgcc_s.so.1")
+        return [path] if path and os.path.exists(path) else []
