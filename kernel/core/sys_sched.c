@@ -115,18 +115,20 @@ static bool change_permitted(const struct task *t, int policy, int priority, int
 static long change(int pid, int policy, int priority, int nice, bool keep_nice)
 {
     struct task *t;
-    bool reset = policy & RESET_ON_FORK;
+    bool reset;
     long err = 0;
 
     t = find(pid);
     if (!t)
         return -ESRCH;
+    reset = policy == -1 ? t->reset_on_fork : (bool)(policy & RESET_ON_FORK);
     policy = policy == -1 ? t->policy : policy & ~RESET_ON_FORK;
     nice = keep_nice ? t->nice : nice;
     if (!policy_ok(policy) || priority < 0 || priority > RT_MAX ||
         realtime(policy) != (priority > 0)) {
         err = -EINVAL;
-    } else if (!change_permitted(t, policy, priority, nice)) {
+    } else if (!change_permitted(t, policy, priority, nice) ||
+               (t->reset_on_fork && !reset && !capable(CAP_SYS_NICE))) {
         err = -EPERM;
     } else {
         t->reset_on_fork = reset;
