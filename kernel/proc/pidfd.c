@@ -4,8 +4,6 @@
 #include "proc.h"
 #include "../fs/fsint.h"
 
-#define PIDFD_NONBLOCK 0x800u
-
 static unsigned pidfd_poll(struct file *f, struct poll_table *pt)
 {
     struct process *p = f->priv;

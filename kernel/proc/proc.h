@@ -198,6 +198,7 @@ void ptimers_signal_taken(struct sigentry *e);
 void random_bytes(void *to, size_t n);
 
 /* pidfd.c */
+#define PIDFD_NONBLOCK 0x800u /* O_NONBLOCK */
 int pidfd_make(struct process *p, u32 flags, struct file **out);
 struct process *pidfd_process(struct file *f);
 

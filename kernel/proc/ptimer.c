@@ -48,6 +48,10 @@ static bool cpu_clock(int clock)
     return clock == CLOCK_PROCESS_CPUTIME || clock == CLOCK_THREAD_CPUTIME;
 }
 
+/* As clock_getcpuclockid(3) encodes the caller's own; glibc asks for timers so. */
+#define CLOCK_OWN_PROCESS (-6)
+#define CLOCK_OWN_THREAD  (-2)
+
 static bool clock_known(int clock)
 {
     return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME ||
@@ -275,6 +279,8 @@ long sys_timer_create(int clock, u64 uevent, u64 uid)
 
     if (uevent && copy_from_user(&ev, uevent, sizeof(ev)))
         return -EFAULT;
+    if (clock == CLOCK_OWN_PROCESS || clock == CLOCK_OWN_THREAD)
+        clock = clock == CLOCK_OWN_THREAD ? CLOCK_THREAD_CPUTIME : CLOCK_PROCESS_CPUTIME;
     if (!clock_known(clock))
         return -EINVAL;
     if (ev.notify != SIGEV_SIGNAL && ev.notify != SIGEV_NONE && ev.notify != SIGEV_THREAD &&

@@ -17,6 +17,7 @@ enum { P_ALL, P_PID, P_PGID, P_PIDFD };
 struct wait_ask {
     int type, id;
     struct process *pidfd;
+    bool nonblock; /* the descriptor is: -EAGAIN instead of sleeping */
     unsigned options;
     /* the answer */
     int pid, code, status; /* siginfo's code and status */
@@ -191,6 +192,8 @@ static long do_wait(struct wait_ask *ask)
 
     if (result || ask->options & WNOHANG)
         return result;
+    if (ask->nonblock)
+        return -EAGAIN;
     waitq_add(&current_process()->child_wait, &w);
     for (;;) {
         wait_prepare();
@@ -262,6 +265,7 @@ static int waitid_target(struct wait_ask *ask, int type, int id)
         ask->pidfd = pidfd_process(f);
         if (ask->pidfd)
             process_get(ask->pidfd);
+        ask->nonblock = f->flags & PIDFD_NONBLOCK;
         file_put(f);
         return ask->pidfd ? 0 : -EBADF;
     }
