@@ -16,7 +16,8 @@ def runner(path, text):
 
     def run(t):
         program = t.guest(path)
-        if compare:
+        # a host without /sys, say, fails the program's own checks: it is no referee then
+        if compare and not t.host(program).status:
             t.expect(t.same_as_host(program, options=options, timeout=timeout))
         else:
             t.expect(t.quire(program, options=options, timeout=timeout))

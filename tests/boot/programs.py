@@ -8,7 +8,7 @@ import struct
 import termios
 import time
 
-from harness import ROOT
+from harness import ROOT, Skip
 
 PYTHON = "/usr/bin/python3"
 
@@ -176,7 +176,10 @@ class Keyboard:
     """quire run at a terminal of its own, typed at like a person would."""
 
     def __init__(self, t, *command):
-        self.pid, self.fd = pty.fork()
+        try:
+            self.pid, self.fd = pty.fork()
+        except OSError as e:
+            raise Skip("no terminal to be had here: %s" % e) from None
         if not self.pid:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
             os.chdir(t.scratch)
