@@ -356,6 +356,34 @@ static void beyond_the_end_of_a_file_is_a_bus_error_and_a_failed_read_is_one_too
     quire_object_put(o);
 }
 
+/* proves: VM-26 */
+static void an_object_knows_who_maps_it(void **state)
+{
+    struct quire_object *o, *found;
+    uint64_t a = 0, b = 0, offset = 0;
+
+    (void)state;
+    assert_int_equal(quire_object_create_shared(8 * PAGE, &o), QUIRE_OK);
+    assert_int_equal(quire_object_mappings(o), 0);
+    assert_false(quire_object_write_shared(o));
+    assert_int_equal(map_at(s, &a, 4 * PAGE, RW, QUIRE_MAP_PRIVATE, o, 0), QUIRE_OK);
+    assert_false(quire_object_write_shared(o)); /* private writes are nobody else's business */
+    assert_int_equal(map_at(s, &b, 4 * PAGE, QUIRE_READ, QUIRE_MAP_SHARED, o, 2 * PAGE), QUIRE_OK);
+    assert_int_equal(quire_object_mappings(o), 2);
+    assert_true(quire_object_write_shared(o)); /* mprotect could allow it */
+
+    found = quire_space_object(s, Q_UVA(b + PAGE + 5), &offset);
+    assert_ptr_equal(found, o);
+    assert_int_equal(offset, 3 * PAGE + 5);
+    quire_object_put(found);
+    assert_null(quire_space_object(s, Q_UVA(map_anon(s, PAGE)), &offset));
+    assert_null(quire_space_object(s, Q_UVA(0x10000), &offset));
+
+    assert_true(quire_object_tryget(o));
+    quire_object_put(o);
+    quire_object_put(o);
+}
+
 /* proves: VM-04 */
 static void a_device_is_mapped_as_it_is_and_uncounted(void **state)
 {
@@ -636,6 +664,7 @@ int main(void)
         T(a_file_is_read_once_and_shared_by_all_who_map_it),
         T(neighbours_in_the_cache_are_mapped_along),
         T(beyond_the_end_of_a_file_is_a_bus_error_and_a_failed_read_is_one_too),
+        T(an_object_knows_who_maps_it),
         T(a_device_is_mapped_as_it_is_and_uncounted),
         T(a_stack_grows_to_its_limit_and_keeps_its_guard),
         T(a_huge_leaf_is_split_where_it_is_cut),
