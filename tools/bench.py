@@ -3,7 +3,7 @@
 
 icount counts the instructions of each memory operation on the reference kernel and sets them beside Linux's
 (bench/linux-6.1-icount.tsv): tab-separated row, ours, Linux, ratio; last line "geomean G over N rows".
-all prints in addition the tables of the benchmarks in BUILD/bench/*_bench, each under its name.
+all builds and runs in addition the benchmarks bench/*_bench.c, each under its name.
 """
 import argparse
 import glob
@@ -55,11 +55,14 @@ def main():
     args = parser.parse_args()
     build = os.path.join(ROOT, args.build)
     if args.what == "all":
-        for program in sorted(glob.glob(os.path.join(build, "bench", "*_bench"))):
-            print("== " + os.path.basename(program), flush=True)
-            if subprocess.run([program], check=False).returncode:
+        names = sorted(os.path.splitext(os.path.basename(f))[0] for f in glob.glob(os.path.join(ROOT, "bench", "*_bench.c")))
+        subprocess.run(["ninja", "-C", build, "--quiet"] + ["bench/" + n for n in names], check=True)
+        for name in names:
+            program = os.path.join(args.build, "bench", name)
+            print("== %s (ns; reproduce with %s)" % (name, program), flush=True)
+            if subprocess.run([os.path.join(ROOT, program)], check=False).returncode:
                 sys.exit("%s failed" % program)
-        print("== instructions of memory operations, beside Linux 6.1", flush=True)
+        print("== instructions of memory operations, beside Linux 6.1 (reproduce with make bench-icount)", flush=True)
     icount(build)
     return 0
 
