@@ -418,12 +418,13 @@ static void a_stack_grows_to_its_limit_and_keeps_its_guard(void **state)
     expect(s, top.v - MIB / 2, 0);
     assert_int_equal(store(s, top.v - 8 * MIB, 3), QUIRE_OK);
     assert_int_equal(store(s, top.v - 8 * MIB - 8, 4), QUIRE_SEGV_MAPERR);
-    /* nothing is placed into the guard gap below */
-    low = 0;
-    for (unsigned i = 0; i < 40; i++) {
-        low = map_anon(s, 64 * PAGE);
-        assert_true(low + 64 * PAGE <= top.v - 8 * MIB - QI_STACK_GUARD || low >= top.v);
-    }
+    /* a hint inside the guard gap below is not followed, one at its end is */
+    low = top.v - 8 * MIB - 64 * PAGE;
+    assert_int_equal(map_at(s, &low, 64 * PAGE, RW, PRIV, NULL, 0), QUIRE_OK);
+    assert_int_not_equal(low, top.v - 8 * MIB - 64 * PAGE);
+    low = top.v - 8 * MIB - QI_STACK_GUARD - 64 * PAGE;
+    assert_int_equal(map_at(s, &low, 64 * PAGE, RW, PRIV, NULL, 0), QUIRE_OK);
+    assert_int_equal(low, top.v - 8 * MIB - QI_STACK_GUARD - 64 * PAGE);
 }
 
 /* proves: TRAP-7 LX-26 */
@@ -477,6 +478,44 @@ static void a_huge_page_survives_fork(void **state)
     assert_int_equal(quire_space_verify(s), QUIRE_OK);
     assert_int_equal(quire_space_verify(child), QUIRE_OK);
     quire_space_put(child);
+}
+
+/* proves: TRAP-17 */
+static void mremap_moves_every_page_however_the_ranges_lie(void **state)
+{
+    /* distance of the target from a place that is alike modulo 2 MiB, and pages that exist */
+    static const struct {
+        uint64_t shift, from, step;
+    } way[] = {{0, 0, 1},   {5 * PAGE, 0, 1}, {0, 3 * PAGE, 7}, {511 * PAGE, 200 * PAGE, 97},
+               {0, 0, 600}, {PAGE, 0, 600}};
+    const unsigned pages = 1600; /* parts of four tables and more */
+
+    (void)state;
+    for (unsigned k = 0; k < sizeof way / sizeof way[0]; k++) {
+        uint64_t from = 0x100000000 + way[k].from, to = 0x140000000 + way[k].from + way[k].shift;
+        uint64_t tables = quire_pt_pages(), rss = stats(s).rss_anon, got;
+        q_pfn frame;
+        q_uva out;
+
+        assert_int_equal(map_at(s, &from, pages * PAGE, RW, PRIV | QUIRE_MAP_FIXED, NULL, 0),
+                         QUIRE_OK);
+        for (unsigned i = 0; i < pages; i += way[k].step)
+            assert_int_equal(store(s, from + i * PAGE, i + 1), QUIRE_OK);
+        frame = frame_at(s, from);
+        assert_int_equal(quire_mremap(s, Q_UVA(from), pages * PAGE, (pages + 100) * PAGE,
+                                      QUIRE_MREMAP_MAYMOVE | QUIRE_MREMAP_FIXED, Q_UVA(to), &out),
+                         QUIRE_OK);
+        assert_int_equal(out.v, to);
+        assert_int_equal(frame_at(s, to).v, frame.v); /* moved, not copied */
+        for (unsigned i = 0; i < pages; i++)
+            expect(s, to + i * PAGE, i % way[k].step ? 0 : i + 1);
+        assert_int_equal(load(s, from, &got), QUIRE_SEGV_MAPERR);
+        expect(s, to + (pages + 99) * PAGE, 0);
+        assert_int_equal(quire_space_verify(s), QUIRE_OK);
+        assert_int_equal(quire_munmap(s, out, (pages + 100) * PAGE), QUIRE_OK);
+        assert_int_equal(stats(s).rss_anon, rss);
+        assert_int_equal(quire_pt_pages(), tables);
+    }
 }
 
 /* proves: X-04 VE-14 */
@@ -669,6 +708,7 @@ int main(void)
         T(a_stack_grows_to_its_limit_and_keeps_its_guard),
         T(a_huge_leaf_is_split_where_it_is_cut),
         T(a_huge_page_survives_fork),
+        T(mremap_moves_every_page_however_the_ranges_lie),
         T(empty_tables_are_freed),
         T(bad_arguments_are_refused_and_change_nothing),
         T(ten_thousand_vmas_are_found_and_the_tree_stays_sound),
