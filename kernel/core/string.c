@@ -3,6 +3,8 @@
  */
 #include "k.h"
 
+#include <quire/format.h>
+
 /* Words at a time: counted in instructions, a byte costs as much as a word. */
 
 void *memcpy(void *d, const void *s, size_t n)
@@ -162,4 +164,20 @@ int __popcountdi2(u64 v)
     v = (v & 0x3333333333333333ull) + (v >> 2 & 0x3333333333333333ull);
     v = (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0full;
     return (int)(v * 0x0101010101010101ull >> 56);
+}
+
+int kvsnprintf(char *buf, size_t cap, const char *fmt, va_list ap)
+{
+    return (int)quire_vsnprintf(buf, cap, fmt, ap);
+}
+
+int ksnprintf(char *buf, size_t cap, const char *fmt, ...)
+{
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = kvsnprintf(buf, cap, fmt, ap);
+    va_end(ap);
+    return n;
 }

@@ -46,7 +46,7 @@ char *strrchr(const char *s, int c);
 char *strstr(const char *s, const char *what);
 /* Copies at most cap - 1 characters and a 0; returns strlen(s). */
 size_t strlcpy(char *d, const char *s, size_t cap);
-/* Same conversions as the library's own (see include/quire/stats.h); returns the full length. */
+/* The library's formatting (quire/format.h), with an int for what is left of a buffer. */
 int ksnprintf(char *buf, size_t cap, const char *fmt, ...) QUIRE_PRINTF(3, 4);
 int kvsnprintf(char *buf, size_t cap, const char *fmt, va_list ap);
 /* Decimal, or 0x hexadecimal; *end after the last digit. */

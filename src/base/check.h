@@ -12,7 +12,7 @@
 
 #include <quire/port.h>
 
-/* Format (see base/fmt.h for what is understood), log as an error, qport_panic.  Any context. */
+/* Format (see quire/format.h for what is understood), log as an error, qport_panic.  Any context. */
 _Noreturn void qi_bug(const char *fmt, ...) QUIRE_PRINTF(1, 2);
 /* Format and log one line.  Any context. */
 void qi_log(enum quire_log_level level, const char *fmt, ...) QUIRE_PRINTF(2, 3);

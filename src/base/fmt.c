@@ -1,7 +1,7 @@
 /*
- * base/fmt.c - see fmt.h.  Also the log and the end of a failed check, for both only format.
+ * base/fmt.c - see quire/format.h.  Also the log and the end of a failed check, for both only format.
  */
-#include "fmt.h"
+#include <quire/format.h>
 #include "check.h"
 
 struct out {
@@ -156,6 +156,10 @@ static void convert(struct out *o, struct spec *s, char c, struct args *a)
         u = fetch_unsigned(a, s->length);
         put_number(o, s, u, 16, s->alt && u ? (c == 'X' ? "0X" : "0x") : "", c == 'X');
         break;
+    case 'o':
+        u = fetch_unsigned(a, s->length);
+        put_number(o, s, u, 8, s->alt && u ? "0" : "", false);
+        break;
     case 'p': put_number(o, s, (uint64_t)(uintptr_t)va_arg(a->ap, void *), 16, "0x", false); break;
     case 'c':
         one[0] = (char)va_arg(a->ap, int);
@@ -172,7 +176,7 @@ static void convert(struct out *o, struct spec *s, char c, struct args *a)
     }
 }
 
-size_t qi_vsnprintf(char *buf, size_t cap, const char *fmt, va_list ap)
+size_t quire_vsnprintf(char *buf, size_t cap, const char *fmt, va_list ap)
 {
     struct out o = {buf, cap, 0};
     struct args a;
@@ -206,13 +210,13 @@ size_t qi_vsnprintf(char *buf, size_t cap, const char *fmt, va_list ap)
     return o.len;
 }
 
-size_t qi_snprintf(char *buf, size_t cap, const char *fmt, ...)
+size_t quire_snprintf(char *buf, size_t cap, const char *fmt, ...)
 {
     va_list ap;
     size_t n;
 
     va_start(ap, fmt);
-    n = qi_vsnprintf(buf, cap, fmt, ap);
+    n = quire_vsnprintf(buf, cap, fmt, ap);
     va_end(ap);
     return n;
 }
@@ -224,7 +228,7 @@ void qi_log(enum quire_log_level level, const char *fmt, ...)
     size_t n;
 
     va_start(ap, fmt);
-    n = qi_vsnprintf(line, sizeof line, fmt, ap);
+    n = quire_vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
     qport_log(level, line, n < sizeof line ? n : sizeof line - 1);
 }
@@ -235,7 +239,7 @@ void qi_bug(const char *fmt, ...)
     va_list ap;
 
     va_start(ap, fmt);
-    qi_vsnprintf(line, sizeof line, fmt, ap);
+    quire_vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
     qport_panic(line);
 }

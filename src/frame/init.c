@@ -5,7 +5,7 @@
  * written here only for frames that are reserved or share a pageblock with one; all others stay as
  * the port delivered them, zeroed, until their pageblock is first used (QI_PAGES_UNTOUCHED).
  */
-#include "../base/fmt.h"
+#include <quire/format.h>
 #include "zone.h"
 
 #define PFN_16M ((16ull << 20) / QUIRE_PAGE_SIZE)

@@ -2,7 +2,7 @@
  * frame/report.c - what the allocator says of itself: counts, pageblocks, /proc texts.
  */
 #include <quire/stats.h>
-#include "../base/fmt.h"
+#include <quire/format.h>
 #include "zone.h"
 
 /* Blocks walked under one taking of the lock. */
@@ -241,7 +241,7 @@ static void say(struct text *t, const char *fmt, ...)
     va_list ap;
 
     va_start(ap, fmt);
-    t->len += qi_vsnprintf(room ? t->buf + t->len : NULL, room ? t->cap - t->len : 0, fmt, ap);
+    t->len += quire_vsnprintf(room ? t->buf + t->len : NULL, room ? t->cap - t->len : 0, fmt, ap);
     va_end(ap);
 }
 

@@ -2,7 +2,7 @@
  * pt/inspect.c - looking at tables: one translation, or a listing.  Reads only; the caller keeps
  * the tree from being taken apart meanwhile.
  */
-#include "../base/fmt.h"
+#include <quire/format.h>
 #include "internal.h"
 
 #define ALLOW (QUIRE_WRITE | QUIRE_EXEC | QUIRE_USER) /* what every level must grant */
@@ -61,7 +61,7 @@ static void dump_flush(struct dump *d)
 
     if (!r->leaves)
         return;
-    qi_snprintf(line, sizeof line, "%016llx-%016llx %10lluK %c%c%c%c%c %s %s%s",
+    quire_snprintf(line, sizeof line, "%016llx-%016llx %10lluK %c%c%c%c%c %s %s%s",
                 (unsigned long long)r->start, (unsigned long long)r->last,
                 (unsigned long long)((r->last - r->start + 1) / 1024),
                 r->prot & QUIRE_READ ? 'r' : '-', r->prot & QUIRE_WRITE ? 'w' : '-',

@@ -6,7 +6,7 @@
 
 #include "slab.h"
 
-#include "../base/fmt.h"
+#include <quire/format.h>
 
 static struct quire_cache *nth_cache(unsigned i)
 {
@@ -85,7 +85,7 @@ size_t quire_slabinfo(char *buf, size_t cap)
     size_t len = 0;
 
 #define ADD(...) \
-    (len += qi_snprintf(len < cap ? buf + len : NULL, len < cap ? cap - len : 0, __VA_ARGS__))
+    (len += quire_snprintf(len < cap ? buf + len : NULL, len < cap ? cap - len : 0, __VA_ARGS__))
     ADD("slabinfo - version: 2.1\n"
         "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
         " : tunables <limit> <batchcount> <sharedfactor>"

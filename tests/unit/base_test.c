@@ -8,7 +8,7 @@
 #include <pthread.h>
 
 #include <base/bits.h>
-#include <base/fmt.h>
+#include <quire/format.h>
 #include <base/list.h>
 #include <quire/frame.h>
 #include <sync/rwsem.h>
@@ -126,12 +126,12 @@ static void list_keeps_order(void **state)
     assert_int_equal(expect, 100);
 }
 
-/* Every format that fmt.h lists, at the edges of its type, gives what the host's snprintf gives. */
+/* Every format that quire/format.h lists, at the edges of its type, gives what the host's snprintf gives. */
 static void formats_match_the_host(void **state)
 {
     static const char *const flags[] = {"", "-", "0", "+", " ", "#", "-#", "0+", "0#"};
     static const char *const widths[] = {"", "1", "7", "20", "*"};
-    static const char *const kinds[] = {"lld", "llu", "llx", "llX", "lli"};
+    static const char *const kinds[] = {"lld", "llu", "llx", "llX", "lli", "llo"};
     static const uint64_t values[] = {0,          1,          9,     10,          255,
                                       1ull << 31, 1ull << 63, ~0ull, ~0ull - 4094};
     char format[32], ours[128], host[128];
@@ -147,8 +147,8 @@ static void formats_match_the_host(void **state)
                     snprintf(format, sizeof format, "<%%%s%s%s>", flags[f], widths[w], kinds[k]);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-                    n = star ? (int)qi_snprintf(ours, sizeof ours, format, 12, values[v])
-                             : (int)qi_snprintf(ours, sizeof ours, format, values[v]);
+                    n = star ? (int)quire_snprintf(ours, sizeof ours, format, 12, values[v])
+                             : (int)quire_snprintf(ours, sizeof ours, format, values[v]);
                     m = star ? snprintf(host, sizeof host, format, 12, values[v])
                              : snprintf(host, sizeof host, format, values[v]);
 #pragma GCC diagnostic pop
@@ -163,11 +163,11 @@ static void formats_cut_at_the_end(void **state)
     char buf[8] = "xxxxxxx";
 
     (void)state;
-    assert_int_equal(qi_snprintf(buf, 4, "%s", "abcdef"), 6);
+    assert_int_equal(quire_snprintf(buf, 4, "%s", "abcdef"), 6);
     assert_string_equal(buf, "abc");
     assert_int_equal(buf[4], 'x');
-    assert_int_equal(qi_snprintf(NULL, 0, "%d", 12345), 5);
-    assert_int_equal(qi_snprintf(buf, sizeof buf, "%.2s|%c|%%", "abc", 'z'), 6);
+    assert_int_equal(quire_snprintf(NULL, 0, "%d", 12345), 5);
+    assert_int_equal(quire_snprintf(buf, sizeof buf, "%.2s|%c|%%", "abc", 'z'), 6);
     assert_string_equal(buf, "ab|z|%");
 }
 
