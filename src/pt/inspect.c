@@ -62,12 +62,12 @@ static void dump_flush(struct dump *d)
     if (!r->leaves)
         return;
     quire_snprintf(line, sizeof line, "%016llx-%016llx %10lluK %c%c%c%c%c %s %s%s",
-                (unsigned long long)r->start, (unsigned long long)r->last,
-                (unsigned long long)((r->last - r->start + 1) / 1024),
-                r->prot & QUIRE_READ ? 'r' : '-', r->prot & QUIRE_WRITE ? 'w' : '-',
-                r->prot & QUIRE_EXEC ? 'x' : '-', r->prot & QUIRE_USER ? 'u' : 'k',
-                r->prot & QUIRE_GLOBAL ? 'g' : '-', sizes[r->level], caches[r->cache],
-                r->special ? " special" : "");
+                   (unsigned long long)r->start, (unsigned long long)r->last,
+                   (unsigned long long)((r->last - r->start + 1) / 1024),
+                   r->prot & QUIRE_READ ? 'r' : '-', r->prot & QUIRE_WRITE ? 'w' : '-',
+                   r->prot & QUIRE_EXEC ? 'x' : '-', r->prot & QUIRE_USER ? 'u' : 'k',
+                   r->prot & QUIRE_GLOBAL ? 'g' : '-', sizes[r->level], caches[r->cache],
+                   r->special ? " special" : "");
     d->emit(d->ctx, line);
     d->run.leaves = 0;
 }
