@@ -23,7 +23,8 @@ void waitq_add_notify(struct waitq *q, struct waiter *w, void (*notify)(struct w
     unsigned long flags;
 
     w->q = q;
-    w->task = current;
+    if (!notify)
+        w->task = current; /* else the caller's, set before: a wake-up may come at once */
     w->notify = notify;
     flags = kspin_lock(&q->lock);
     link_last(q, w);

@@ -131,8 +131,9 @@ static void queue_item(struct poll_table *pt, struct waitq *q)
         pt->err = -ENOMEM;
         return;
     }
-    waitq_add_notify(q, &it->w[it->nw], notified);
-    it->w[it->nw++].task = (struct task *)it;
+    /* before it is on the queue: a wake-up may come at once */
+    it->w[it->nw].task = (struct task *)it;
+    waitq_add_notify(q, &it->w[it->nw++], notified);
 }
 
 static unsigned item_poll(struct epoll_item *it, struct poll_table *pt)
