@@ -42,6 +42,7 @@ struct waitq {
 #define WAIT_FOREVER (~(u64)0)
 
 void waitq_add(struct waitq *q, struct waiter *w); /* w->task = current, at the end; notify NULL */
+/* w->task stays the caller's, who sets it before: notify may be called before this returns. */
 void waitq_add_notify(struct waitq *q, struct waiter *w, void (*notify)(struct waiter *));
 void waitq_remove(struct waiter *w);
 void wait_prepare(void);

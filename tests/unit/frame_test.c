@@ -1,6 +1,6 @@
 /*
  * frame_test.c - the frame allocator on hosted machines: shapes of memory that traps are made of,
- * misuse, CPUs, nodes, reserves, reports.
+ * misuse, CPUs, nodes, reserves, reports.  Long because all of them share one set of machines.
  */
 #include <quire_test.h>
 

@@ -1,5 +1,6 @@
 /*
  * heap_test.c - src/slab: caches, kmalloc, misuse in every tier, guards, nodes, failures, threads.
+ * Long because every tier is held to the same list of misuses.
  */
 #include <heap_machine.h>
 
