@@ -29,6 +29,14 @@
  *   void      qport_copy_page(void *dst, const void *src)
  *   QPORT_POINT(kind, ptr)          a scheduling point: before each lock, atomic, table write; a
  *                                   simulator switches CPUs here, everyone else defines it empty
+ *   QPORT_EVENT(kind, ptr, n)       may be left out: what has just happened, or is about to, told to
+ *                                   whoever watches the library; must not call it.  kind is one of
+ *                                   FRAME_ALLOC, FRAME_FREE    ptr struct quire_page, n order
+ *                                   OBJECT_ALLOC, OBJECT_FREE  ptr heap object, n its size
+ *                                   TABLE_ALLOC, TABLE_FREE    ptr struct quire_page, n 0
+ *                                   LOCK_INIT                  ptr lock, n (uintptr_t) name of its class
+ *                                   LOCKED, UNLOCK             ptr lock, n 0 alone, 1 as a reader
+ *                                   A FREE and an UNLOCK come before the fact, the others after it.
  *
  * Group 2, page tables and address spaces
  *   void      qport_tlb_flush_page(uint64_t va, unsigned asid)  any: this CPU, one 4 KiB or huge entry
@@ -46,6 +54,10 @@
 #include <quire/types.h>
 
 #include <quire_port.h>
+
+#ifndef QPORT_EVENT
+#define QPORT_EVENT(kind, ptr, n) ((void)0)
+#endif
 
 enum quire_log_level { QUIRE_LOG_ERROR, QUIRE_LOG_WARN, QUIRE_LOG_INFO };
 

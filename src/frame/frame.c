@@ -255,6 +255,7 @@ static struct quire_page *take_block(struct qi_zone *z, unsigned order, unsigned
         return NULL;
     if (order < QI_BLOCK_ORDER) {
         qi_pages_compound(z, p, order);
+        QPORT_EVENT(FRAME_ALLOC, p, order);
         return p;
     }
     b = &z->blocks[qi_block_of(z, quire_pfn_of_page(p).v)];
@@ -263,6 +264,7 @@ static struct quire_page *take_block(struct qi_zone *z, unsigned order, unsigned
             qi_pages_compound(z, p, order);
             for (k = 0; k < 1u << (order - QI_BLOCK_ORDER); k++)
                 b[k].pages = (uint8_t)order;
+            QPORT_EVENT(FRAME_ALLOC, p, order);
             return p;
         }
     qi_page_hand_out(p, z->place | QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT);
@@ -487,6 +489,7 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
         qi_page_bad(p, order, "bad free");
     z = qi_zone_of(flags);
     irq = qport_irq_save();
+    QPORT_EVENT(FRAME_FREE, p, order);
     /* it keeps its form, as a free block may */
     qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_HEAD | QUIRE_PG_FREE);
     qi_store_relaxed(&p->counts, (uint64_t)0);

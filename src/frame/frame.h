@@ -99,6 +99,7 @@ static QI_ALWAYS_INLINE void qi_page_hand_out(struct quire_page *p, uint32_t fla
     qi_store_relaxed(&p->flags, flags);
     qi_store_relaxed(&p->counts, (uint64_t)1);
     p->owner = 0;
+    QPORT_EVENT(FRAME_ALLOC, p, flags & QUIRE_PG_HEAD ? flags >> QUIRE_PG_ORDER_SHIFT & 31 : 0);
 }
 
 /* One block of order 0..3 from this CPU's stack of its preferred zone, or NULL.  gfp without
@@ -144,6 +145,7 @@ static QI_ALWAYS_INLINE void qi_stack_push(struct qi_stack *s, struct quire_page
 static QI_ALWAYS_INLINE struct qi_stack *qi_page_mark_free(struct qi_frame_cpu *c,
                                                            struct quire_page *p, uint32_t flags)
 {
+    QPORT_EVENT(FRAME_FREE, p, 0);
     qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_FREE);
     qi_store_relaxed(&p->counts, (uint64_t)0);
     return qi_stack_home(c, flags);

@@ -30,7 +30,7 @@
 
 #include <quire/heap.h>
 
-static const struct qi_lock_class tree_class = {"object tree"};
+static const struct qi_lock_class tree_class = {"object tree"}, map_class = {"object mappings"};
 static struct quire_cache *object_cache;
 static uint64_t total_pages[2]; /* atomic; by kind: shared, file */
 
@@ -66,7 +66,7 @@ static enum quire_status create(enum quire_object_kind kind, uint64_t size,
     o->refs = 1;
     o->kind = kind;
     o->size = size;
-    qi_rwsem_init(&o->map_lock);
+    qi_rwsem_init(&o->map_lock, &map_class);
     qi_list_init(&o->vmas);
     qi_spin_init(&o->tree_lock, &tree_class);
     *out = o;

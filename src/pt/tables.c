@@ -146,6 +146,7 @@ struct quire_page *qi_pt_table_alloc(void)
         qi_fetch_or_relaxed(&t->flags, QUIRE_PG_TABLE);
     }
     qi_fetch_add_relaxed(&table_frames, 1);
+    QPORT_EVENT(TABLE_ALLOC, t, 0);
     return t;
 }
 
@@ -172,6 +173,7 @@ void qi_pt_tables_free(struct quire_page *chain)
                  (unsigned long long)quire_pfn_of_page(t).v, t->flags);
         QI_ASSERT(all_clear(t, QI_PT_ENTRIES)); /* P6 */
         chain = (struct quire_page *)(uintptr_t)t->owner;
+        QPORT_EVENT(TABLE_FREE, t, 0);
         t->owner = 0;
         freed++;
         if (keep(t, false))
@@ -200,6 +202,7 @@ enum quire_status qi_pt_root_alloc(q_pa *root)
 
     if (page) {
         qi_fetch_add_relaxed(&table_frames, 1);
+        QPORT_EVENT(TABLE_ALLOC, page, 0);
     } else {
         const qi_pte *from = qi_pt_entries(qi_kpt_root());
         qi_pte *to;
@@ -224,6 +227,7 @@ void qi_pt_root_free(q_pa root)
              "pt: root %#llx freed with %u tables, flags %#x", (unsigned long long)root.v,
              page->index, page->flags);
     QI_ASSERT(all_clear(page, QI_PT_KERNEL_SLOT)); /* P6 */
+    QPORT_EVENT(TABLE_FREE, page, 0);
     page->index = 0;
     qi_fetch_sub_relaxed(&table_frames, 1);
     if (!keep(page, true))

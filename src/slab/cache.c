@@ -13,7 +13,7 @@ struct qi_list qi_caches;
 struct qi_rwsem qi_caches_lock;
 struct quire_cache qi_sheaf_cache, qi_cpu_cache;
 
-static const struct qi_lock_class node_class = {"heap: node"};
+static const struct qi_lock_class node_class = {"heap: node"}, caches_class = {"heap: caches"};
 
 /* Objects of a slab -> its header: the sizes that occur are few. */
 static const uint16_t header_objects[] = {16, 32, 64, 128, 256, 512};
@@ -116,7 +116,7 @@ enum quire_status quire_heap_init(void)
 
     _Static_assert(QI_COUNT(header_names) == QI_COUNT(header_objects), "a name for each");
     qi_list_init(&qi_caches);
-    qi_rwsem_init(&qi_caches_lock);
+    qi_rwsem_init(&qi_caches_lock, &caches_class);
     qi_heap_end = 0;
     fail_countdown = 0;
     for (unsigned i = 0; i < QI_COUNT(header_caches); i++)

@@ -252,8 +252,10 @@ static void *take_from_node(struct quire_cache *c, unsigned node)
     } else {
         qi_spin_unlock_raw(&cn->lock);
     }
-    if (e.obj)
+    if (e.obj) {
         *e.state = QI_OBJ_OUT(node);
+        QPORT_EVENT(OBJECT_ALLOC, e.obj, c->slot);
+    }
     return e.obj;
 }
 
@@ -306,6 +308,7 @@ static void *take(struct quire_cache *c, quire_gfp gfp)
     top = cc->top - 1;
     qi_store_relaxed(&cc->top, top);
     *top->state = cc->out;
+    QPORT_EVENT(OBJECT_ALLOC, top->obj, c->slot);
     return top->obj;
 }
 
@@ -425,6 +428,7 @@ static void give(struct qi_slab *s, struct qi_entry e)
     struct quire_cache *c = s->cache;
     struct qi_cache_cpu *cc = this_cpu(c, QUIRE_GFP_ATOMIC);
 
+    QPORT_EVENT(OBJECT_FREE, e.obj, c->slot);
     *e.state = QI_OBJ_IN;
     if (!cc) {
         qi_slabs_give(c, &e, 1);
@@ -521,6 +525,7 @@ static size_t take_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **o
             top--;
             *top->state = cc->out;
             out[done + i] = top->obj;
+            QPORT_EVENT(OBJECT_ALLOC, top->obj, c->slot);
         }
         qi_store_relaxed(&cc->top, top);
         done += part;
@@ -562,6 +567,7 @@ static size_t give_bulk(struct quire_cache *c, size_t n, void **objs)
         if (QI_UNLIKELY(!qi_slab_of_user(objs[done], &s) || s->cache != c ||
                         !qi_slab_index(s, objs[done], &i) || s->state[i] != cc->out))
             break;
+        QPORT_EVENT(OBJECT_FREE, objs[done], c->slot);
         s->state[i] = QI_OBJ_IN;
         top->obj = objs[done];
         top->state = &s->state[i];

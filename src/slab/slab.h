@@ -213,6 +213,7 @@ static QI_ALWAYS_INLINE void *qi_alloc_plain(struct quire_cache *c, quire_gfp gf
     qi_store_relaxed(&cc->top, top);
     *top->state = cc->out;
     obj = top->obj;
+    QPORT_EVENT(OBJECT_ALLOC, obj, c->slot);
     qport_irq_restore(irq);
     return obj;
 }
@@ -273,6 +274,7 @@ static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p)
         qport_irq_restore(irq);
         goto slow;
     }
+    QPORT_EVENT(OBJECT_FREE, p, s->cache->slot);
     s->state[i] = QI_OBJ_IN;
     top->obj = p;
     top->state = &s->state[i];

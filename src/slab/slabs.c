@@ -317,6 +317,7 @@ void *qi_internal_alloc(struct quire_cache *c, quire_gfp gfp)
         qi_spin_unlock_raw(&cn->lock);
         if (got) {
             *e.state = QI_OBJ_OUT(node);
+            QPORT_EVENT(OBJECT_ALLOC, e.obj, c->slot);
             return e.obj;
         }
         node = qi_slab_grow(c, gfp, node);
@@ -333,6 +334,7 @@ void qi_internal_free(struct quire_cache *c, void *obj)
 
     QI_CHECK(qi_slab_index(s, obj, &i) && s->cache == c && s->state[i] == QI_OBJ_OUT(s->node),
              "heap: %s: internal object %p is damaged", c->name, obj);
+    QPORT_EVENT(OBJECT_FREE, obj, c->slot);
     e.state = &s->state[i];
     *e.state = QI_OBJ_IN;
     qi_slabs_give(c, &e, 1);

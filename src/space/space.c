@@ -47,6 +47,7 @@
  */
 #include "space.h"
 
+static const struct qi_lock_class space_class = {"space"};
 static struct quire_cache *space_cache;
 
 enum quire_status quire_space_init(void)
@@ -95,7 +96,7 @@ static enum quire_status space_new(struct quire_space **out)
         return status;
     }
     s->refs = 1;
-    qi_rwsem_init(&s->lock);
+    qi_rwsem_init(&s->lock, &space_class);
     qi_tlb_init(&s->tlb, root);
     *out = s;
     return QUIRE_OK;

@@ -19,8 +19,10 @@ void qi_rwsem_read_contended(struct qi_rwsem *s)
         uint32_t old = qi_load_relaxed(&s->state);
 
         if (!(old & (QI_RWSEM_WRITER | QI_RWSEM_WAITER))) {
-            if (qi_cas_acqrel(&s->state, &old, old + 1))
+            if (qi_cas_acqrel(&s->state, &old, old + 1)) {
+                QPORT_EVENT(LOCKED, s, 1);
                 return;
+            }
         } else {
             wait_for_change(s, old);
         }

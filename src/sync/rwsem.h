@@ -13,6 +13,7 @@
 
 #include "../base/atomic.h"
 #include "../base/check.h"
+#include "class.h"
 
 #define QI_RWSEM_WRITER 0x80000000u
 #define QI_RWSEM_WAITER 0x40000000u
@@ -21,7 +22,12 @@ struct qi_rwsem {
     uint32_t state;
 };
 
-static inline void qi_rwsem_init(struct qi_rwsem *s) { s->state = 0; }
+static inline void qi_rwsem_init(struct qi_rwsem *s, const struct qi_lock_class *c)
+{
+    (void)c;
+    s->state = 0;
+    QPORT_EVENT(LOCK_INIT, s, (uintptr_t)c->name);
+}
 
 void qi_rwsem_read_contended(struct qi_rwsem *s);
 void qi_rwsem_write_contended(struct qi_rwsem *s);
@@ -30,8 +36,12 @@ void qi_rwsem_wake(struct qi_rwsem *s);
 static inline bool qi_rwsem_try_read(struct qi_rwsem *s)
 {
     uint32_t old = qi_load_relaxed(&s->state);
+    bool got =
+        !(old & (QI_RWSEM_WRITER | QI_RWSEM_WAITER)) && qi_cas_acqrel(&s->state, &old, old + 1);
 
-    return !(old & (QI_RWSEM_WRITER | QI_RWSEM_WAITER)) && qi_cas_acqrel(&s->state, &old, old + 1);
+    if (QI_LIKELY(got))
+        QPORT_EVENT(LOCKED, s, 1);
+    return got;
 }
 static inline void qi_rwsem_read_lock(struct qi_rwsem *s)
 {
@@ -40,8 +50,10 @@ static inline void qi_rwsem_read_lock(struct qi_rwsem *s)
 }
 static inline void qi_rwsem_read_unlock(struct qi_rwsem *s)
 {
-    uint32_t old = qi_fetch_sub_acqrel(&s->state, 1u);
+    uint32_t old;
 
+    QPORT_EVENT(UNLOCK, s, 1);
+    old = qi_fetch_sub_acqrel(&s->state, 1u);
     QI_ASSERT(old & ~(QI_RWSEM_WRITER | QI_RWSEM_WAITER));
     if (QI_UNLIKELY(old == (QI_RWSEM_WAITER | 1)))
         qi_rwsem_wake(s);
@@ -52,11 +64,14 @@ static inline void qi_rwsem_write_lock(struct qi_rwsem *s)
 
     if (QI_UNLIKELY(!qi_cas_acqrel(&s->state, &old, QI_RWSEM_WRITER)))
         qi_rwsem_write_contended(s);
+    QPORT_EVENT(LOCKED, s, 0);
 }
 static inline void qi_rwsem_write_unlock(struct qi_rwsem *s)
 {
-    uint32_t old = qi_fetch_and_acqrel(&s->state, ~QI_RWSEM_WRITER);
+    uint32_t old;
 
+    QPORT_EVENT(UNLOCK, s, 0);
+    old = qi_fetch_and_acqrel(&s->state, ~QI_RWSEM_WRITER);
     QI_ASSERT(old & QI_RWSEM_WRITER);
     if (QI_UNLIKELY(old & QI_RWSEM_WAITER))
         qi_rwsem_wake(s);
@@ -66,8 +81,10 @@ static inline void qi_rwsem_downgrade(struct qi_rwsem *s)
 {
     uint32_t old = qi_load_relaxed(&s->state);
 
+    QPORT_EVENT(UNLOCK, s, 0);
     while (!qi_cas_acqrel(&s->state, &old, (old & ~QI_RWSEM_WRITER) + 1)) {
     }
+    QPORT_EVENT(LOCKED, s, 1);
 }
 
 #endif

@@ -16,10 +16,7 @@
 
 #include "../base/atomic.h"
 #include "../base/check.h"
-
-struct qi_lock_class {
-    const char *name;
-};
+#include "class.h"
 
 struct qi_spin {
     uint32_t word; /* 0 free, 1 taken */
@@ -27,14 +24,20 @@ struct qi_spin {
 
 static inline void qi_spin_init(struct qi_spin *l, const struct qi_lock_class *c)
 {
-    (void)c; /* kept for the simulator's lock-order checks */
+    (void)c;
     l->word = 0;
+    QPORT_EVENT(LOCK_INIT, l, (uintptr_t)c->name);
 }
 
 static inline bool qi_spin_try_raw(struct qi_spin *l)
 {
+    bool got;
+
     QPORT_POINT(LOCK, l);
-    return !__atomic_exchange_n(&l->word, 1, __ATOMIC_ACQUIRE);
+    got = !__atomic_exchange_n(&l->word, 1, __ATOMIC_ACQUIRE);
+    if (QI_LIKELY(got))
+        QPORT_EVENT(LOCKED, l, 0);
+    return got;
 }
 
 /* Out of line: wait until the word is seen free, take it. */
@@ -49,6 +52,7 @@ static inline void qi_spin_unlock_raw(struct qi_spin *l)
 {
     QI_ASSERT(__atomic_load_n(&l->word, __ATOMIC_RELAXED));
     QPORT_POINT(UNLOCK, l);
+    QPORT_EVENT(UNLOCK, l, 0);
     __atomic_store_n(&l->word, 0, __ATOMIC_RELEASE);
 }
 

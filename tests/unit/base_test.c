@@ -218,7 +218,7 @@ static void locks_exclude(void **state)
 
     (void)state;
     qi_spin_init(&spin, &class);
-    qi_rwsem_init(&sem);
+    qi_rwsem_init(&sem, &(struct qi_lock_class){"test"});
     for (uintptr_t i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&t[i], NULL, contend, (void *)i), 0);
     for (int i = 0; i < THREADS; i++)
