@@ -346,7 +346,7 @@ static void remove_range(struct quire_object *o, uint64_t from, uint64_t to, boo
 {
     if (from >= to)
         return;
-    if (!qi_list_empty(&o->vmas) && qi_object_unmap_hook)
+    if (!qi_list_empty(&o->vmas)) /* then there is a src/space, which has set the hook */
         qi_object_unmap_hook(o, from, to, copies);
     drop_pages(o, from, to);
 }

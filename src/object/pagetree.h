@@ -29,10 +29,12 @@ struct qi_pagetree {
     uint64_t count; /* entries */
 };
 
-/* What an insertion may need, taken before the lock: nodes for the longest path. */
+/* What an insertion may need, taken before the lock: a tree of one level grows to all eleven above its
+ * root, and as far down again to the new index. */
 #define QI_PAGETREE_MAX_DEPTH 11
+#define QI_PAGETREE_MAX_NODES (2 * (QI_PAGETREE_MAX_DEPTH - 1))
 struct qi_pagetree_reserve {
-    struct qi_pagetree_node *nodes[QI_PAGETREE_MAX_DEPTH];
+    struct qi_pagetree_node *nodes[QI_PAGETREE_MAX_NODES];
     unsigned n;
 };
 
