@@ -16,7 +16,7 @@ help:
 	@echo 'make bench-icount  instructions of each memory operation, beside those of Linux 6.1'
 	@echo 'make features      which features are proved by which tests (AREA=run: those of one area)'
 	@echo 'make sizes         bytes of machine code by layer'
-	@echo 'make coverage      lines of the library that unit and property tests execute, by layer'
+	@echo 'make coverage      lines and branches of the library that the tests execute, by layer'
 	@echo 'make install       put the quire command under PREFIX (/usr/local)'
 	@echo 'make format        lay the sources out with clang-format'
 	@echo 'make clean         remove what was built'
