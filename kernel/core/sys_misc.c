@@ -7,6 +7,8 @@
 #include "uaccess.h"
 #include "wait.h"
 
+#include <quire/barrier.h>
+
 #define CAP_SYS_BOOT  22
 #define CAP_SYS_ADMIN 21
 #define CAP_SYSLOG    34
@@ -136,12 +138,12 @@ static void barrier(void *arg)
 {
     (void)arg;
     /* the interrupt's return is serializing too, as SYNC_CORE wants */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    quire_barrier_store_load();
 }
 
 static long everywhere(void)
 {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    quire_barrier_store_load();
     if (cpus_online() > 1)
         smp_call_others(barrier, NULL);
     return 0;

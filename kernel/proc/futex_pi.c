@@ -10,6 +10,8 @@
  */
 #include "futex.h"
 
+#include <quire/barrier.h>
+
 static struct kmutex pi_mutex;
 static u32 pi_sleepers; /* atomic: an exit need not search when there are none */
 
@@ -151,7 +153,7 @@ void pi_exit(struct task *t)
 {
     struct futex_bucket *b;
 
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    quire_barrier_store_load();
     if (__atomic_load_n(&pi_sleepers, __ATOMIC_SEQ_CST) == 0)
         return;
     kmutex_lock(&pi_mutex);

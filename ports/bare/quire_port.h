@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <quire/barrier.h>
 #include <quire/types.h>
 
 #define QPORT_DIRECT_BASE  0xffff800000000000ul
@@ -40,8 +41,8 @@ static inline void qport_irq_restore(unsigned long flags)
     __asm__ volatile("pushq %0; popfq" : : "rm"(flags) : "memory", "cc");
 }
 
-static inline void qport_preempt_disable(void) { __asm__ volatile("" : : : "memory"); }
-static inline void qport_preempt_enable(void) { __asm__ volatile("" : : : "memory"); }
+static inline void qport_preempt_disable(void) { quire_barrier_compiler(); }
+static inline void qport_preempt_enable(void) { quire_barrier_compiler(); }
 static inline void qport_relax(void) { __asm__ volatile("pause" : : : "memory"); }
 
 /* Chosen once at boot by what the CPU does best (bare.c). */

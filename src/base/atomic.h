@@ -9,6 +9,7 @@
 #ifndef QI_BASE_ATOMIC_H
 #define QI_BASE_ATOMIC_H
 
+#include <quire/barrier.h>
 #include <quire/port.h>
 
 /* One line an operation reads as the table that it is. */
@@ -41,14 +42,9 @@
     ({ qi_point_(RMW, p);                                                      \
        __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); })
 
-#ifdef __SANITIZE_THREAD__
-/* The sanitizer does not model fences.  Ours only order atomics that are read by the other side
- * atomically too, so it misses nothing by that. */
-#pragma GCC diagnostic ignored "-Wtsan"
-#endif
-#define qi_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
-#define qi_fence_release() __atomic_thread_fence(__ATOMIC_RELEASE)
-#define qi_fence_full()    ({ qi_point_(FENCE, 0); __atomic_thread_fence(__ATOMIC_SEQ_CST); })
+/* The thread sanitizer does not model fences.  Ours only order atomics that are read by the other
+ * side atomically too, so it misses nothing by that. */
+#define qi_fence_full() ({ qi_point_(FENCE, 0); quire_barrier_store_load(); })
 /* clang-format on */
 
 #endif
