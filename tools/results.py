@@ -2,7 +2,7 @@
 """Outcomes of tests, by the single test function: read from meson's log, kept in BUILD/results/.
 
 A file results/SUITE.txt holds lines "name outcome", outcome being pass, fail or skip.  A test function of
-tests/unit/frame_test.c is named frame_test.function; with a sanitizer it is frame_test-asan.function.
+tests/unit/space_test.c is named space_test.function; with a sanitizer it is space_test-asan.function.
 """
 import json
 import os

@@ -1,0 +1,101 @@
+/*
+ * frame_report_test.c - what the allocator says of itself: pageblocks, texts of /proc.
+ */
+#include <frame_machine.h>
+
+static void pageblocks_add_up(void **state)
+{
+    struct quire_block_info b;
+    uint64_t free = 0, cached = 0, present = 0, n = 0;
+    uint16_t slab = 0, table = 0, anon = 0, file = 0, kva = 0, huge = 0, other = 0;
+    static const uint32_t kinds[] = {QUIRE_PG_SLAB, QUIRE_PG_TABLE, QUIRE_PG_KVA, QUIRE_PG_ANON,
+                                     QUIRE_PG_OBJECT};
+
+    (void)state;
+    map_start(128 * MIB);
+    map_add(MIB, 31 * MIB + 4096, 0);
+    map_add(100 * MIB, 20 * MIB, 0);
+    assert_int_equal(quire_memmap_reserve(&map, Q_PA(5 * MIB), 3 * MIB, "kernel", NULL), QUIRE_OK);
+    boot(1, 1, NULL, NULL);
+    for (unsigned i = 0; i < 5; i++)
+        (held[i] = get(i))->flags |= kinds[i];
+    get(9);
+    get(2);
+    for (; quire_block_info(n, &b) == QUIRE_OK; n++) {
+        assert_int_equal(b.start.v, n * 512);
+        assert_int_equal(b.free + b.cached + b.reserved + b.slab + b.table + b.kva + b.anon +
+                             b.file + b.huge + b.other + b.absent,
+                         512);
+        free += b.free;
+        cached += b.cached;
+        present += 512u - b.absent;
+        slab += b.slab;
+        table += b.table;
+        kva += b.kva;
+        anon += b.anon;
+        file += b.file;
+        huge += b.huge;
+        other += b.other;
+    }
+    assert_int_equal(n, 60);
+    assert_int_equal(present, zone_stats(0).present + zone_stats(1).present);
+    assert_int_equal(free, zone_stats(0).free + zone_stats(1).free);
+    assert_int_equal(cached, zone_stats(0).cached + zone_stats(1).cached);
+    assert_int_equal(slab, 1);
+    assert_int_equal(table, 2);
+    assert_int_equal(kva, 4);
+    assert_int_equal(anon, 8);
+    assert_int_equal(file, 16);
+    assert_int_equal(huge, 512);
+    assert_int_equal(other, 4);
+}
+
+static void texts_for_proc(void **state)
+{
+    char buf[8192], name[16], small[40];
+    unsigned node, z = 0;
+    size_t n;
+
+    (void)state;
+    map_start(64 * MIB);
+    map_add(MIB, 63 * MIB, 0);
+    boot(1, 2, NULL, NULL);
+    get(0);
+    n = quire_buddyinfo(buf, sizeof buf);
+    assert_int_equal(n, strlen(buf));
+    for (char *line = strtok(buf, "\n"); line; line = strtok(NULL, "\n"), z++) {
+        int at;
+
+        assert_int_equal(sscanf(line, "Node %u, zone %15s%n", &node, name, &at), 2);
+        assert_string_equal(name, zone_stats(z).name);
+        for (unsigned o = 0; o <= QUIRE_MAX_ORDER; o++) {
+            unsigned long count;
+            int more;
+
+            assert_int_equal(sscanf(line + at, "%lu%n", &count, &more), 1);
+            assert_int_equal(count, zone_stats(z).free_blocks[o]);
+            at += more;
+        }
+    }
+    assert_int_equal(z, 2);
+    assert_int_equal(quire_buddyinfo(small, sizeof small), n);
+    assert_int_equal(strlen(small), sizeof small - 1);
+    assert_int_equal(quire_buddyinfo(NULL, 0), n);
+
+    n = quire_zoneinfo(buf, sizeof buf);
+    assert_int_equal(n, strlen(buf));
+    assert_non_null(strstr(buf, "Node 0, zone    DMA32\n  pages free     "));
+    assert_non_null(strstr(buf, "\n        protection: ("));
+    assert_int_equal(strtoul(strstr(buf, "managed  ") + 9, NULL, 10), zone_stats(0).managed);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pageblocks_add_up),
+        cmocka_unit_test(texts_for_proc),
+    };
+
+    test_seed("frame_report_test");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,231 @@
+/*
+ * frame_zone_test.c - zones, nodes, reserves and migrate types: whose memory a request gets.
+ */
+#include <frame_machine.h>
+
+/* proves: TRAP-5 */
+static void dma_is_dma_or_nothing(void **state)
+{
+    size_t n = 0, m;
+    uint64_t reserve;
+    struct quire_zone_stats s;
+
+    (void)state;
+    map_start(5 * GIB);
+    map_add(MIB, 3 * GIB, 0);
+    map_add(4 * GIB, GIB, 0);
+    boot(1, 1, NULL, NULL);
+    assert_string_equal(zone_stats(0).name, "DMA");
+    assert_string_equal(zone_stats(1).name, "DMA32");
+    assert_string_equal(zone_stats(2).name, "Normal");
+
+    /* ordinary requests use the highest zone, then those below it, but leave them their reserves */
+    assert_int_equal(quire_page_zone(held[n++] = quire_page_alloc(10, 0, ANY)), QUIRE_ZONE_NORMAL);
+    while ((held[n] = quire_page_alloc(10, 0, ANY)))
+        n++;
+    while ((held[n] = quire_page_alloc(0, 0, ANY)))
+        n++;
+    reserve = zone_stats(2).managed / 256;
+    s = zone_stats(1);
+    assert_in_range(s.free, s.wmark_min + reserve, s.wmark_min + reserve + 64);
+    reserve += s.managed / 256;
+    s = zone_stats(0);
+    assert_true(s.wmark_min + reserve > s.managed); /* so none of it was touched */
+    assert_int_equal(s.free, s.managed);
+    /* which DMA requests may use, */
+    m = n;
+    while ((held[n] = quire_page_alloc(0, QUIRE_GFP_DMA32, ANY))) {
+        assert_true(quire_pa_of_page(held[n]).v < 4 * GIB);
+        n++;
+    }
+    assert_true(n > m);
+    m = n;
+    while ((held[n] = quire_page_alloc(0, QUIRE_GFP_DMA, ANY))) {
+        assert_true(quire_pa_of_page(held[n]).v < 16 * MIB);
+        n++;
+    }
+    assert_true(n > m);
+    /* and when there is none they fail, though other memory is free */
+    for (size_t i = 0; i < m; i++)
+        if (quire_page_zone(held[i]) != QUIRE_ZONE_DMA)
+            quire_page_put(held[i]);
+    assert_true(quire_free_pages() > 3 * GIB / 4096);
+    assert_null(quire_page_alloc(0, QUIRE_GFP_DMA, ANY));
+    assert_null(quire_page_alloc(3, QUIRE_GFP_DMA | QUIRE_GFP_ZERO, ANY));
+    assert_null(quire_page_alloc_zone(QUIRE_ZONE_DMA, 0, 0, 0));
+    assert_null(quire_page_alloc_zone(QUIRE_ZONE_MOVABLE, 0, 0, 0));
+    assert_true(zone_stats(0).fails > 0);
+    held[0] = quire_page_alloc_zone(QUIRE_ZONE_DMA32, 0, 0, 0);
+    assert_int_equal(quire_page_zone(held[0]), QUIRE_ZONE_DMA32);
+    healthy();
+
+    /* a machine without such memory has none to give */
+    machine(16 * MIB, 8 * MIB);
+    assert_null(quire_page_alloc(0, QUIRE_GFP_DMA, ANY));
+    assert_non_null(quire_page_alloc(0, QUIRE_GFP_DMA32, ANY));
+}
+
+/* proves: TRAP-5 */
+static void reserves_by_urgency(void **state)
+{
+    size_t n = 0, atomic, memalloc;
+    struct quire_zone_stats s;
+
+    (void)state;
+    machine(16 * MIB, 64 * MIB);
+    s = zone_stats(0);
+    assert_true(s.wmark_min < s.wmark_low && s.wmark_low < s.wmark_high);
+    /* Linux: sqrt(16 * KiB) KiB, all of it in the one zone */
+    assert_in_range(s.wmark_min * 4, 1000, 1024);
+    while ((held[n] = quire_page_alloc(0, QUIRE_GFP_KERNEL, ANY)))
+        n++;
+    assert_in_range(quire_free_pages(), s.wmark_min, s.wmark_min + 1);
+    for (atomic = n; (held[atomic] = quire_page_alloc(0, QUIRE_GFP_ATOMIC, ANY));)
+        atomic++;
+    assert_in_range(atomic - n, s.wmark_min / 2, s.wmark_min);
+    for (memalloc = atomic; (held[memalloc] = quire_page_alloc(0, QUIRE_GFP_MEMALLOC, ANY));)
+        memalloc++;
+    assert_int_equal(quire_free_pages(), 0);
+    assert_int_equal(memalloc, quire_managed_pages());
+    give_back(memalloc, 0);
+    healthy();
+}
+
+/* Nodes 0..n-1 of 32 MiB each from 16 MiB on. */
+static void numa(unsigned nodes, const uint8_t *cpu_node, const uint8_t *distance)
+{
+    map_start(16 * MIB + nodes * 32 * MIB);
+    for (unsigned i = 0; i < nodes; i++)
+        map_add(16 * MIB + i * 32 * MIB, 32 * MIB, i);
+    boot(nodes, nodes, cpu_node, distance);
+}
+
+static void two_nodes(void **state)
+{
+    static const uint8_t cpu_node[] = {0, 1};
+    size_t n = 0, there = 0;
+
+    (void)state;
+    numa(2, cpu_node, NULL);
+    assert_int_equal(quire_nodes(), 2);
+    assert_int_equal(quire_cpu_node(1), 1);
+    assert_int_equal(quire_node_distance(0, 0), 10);
+    assert_int_equal(quire_node_distance(0, 1), 20);
+    for (unsigned cpu = 0; cpu < 2; cpu++) {
+        hosted_cpu_set(cpu);
+        for (unsigned o = 0; o <= QUIRE_MAX_ORDER; o++) {
+            struct quire_page *p = get(o), *q = quire_page_alloc(o, 0, !cpu);
+
+            assert_int_equal(quire_page_node(p), cpu);
+            assert_int_equal(quire_page_node(q), !cpu);
+            quire_page_free(p, o);
+            quire_page_free(q, o);
+        }
+    }
+    hosted_cpu_set(0);
+    quire_frame_drain();
+    /* this node and no other; then any */
+    while ((held[n] = quire_page_alloc(0, QUIRE_GFP_THISNODE, 1))) {
+        assert_int_equal(quire_page_node(held[n]), 1);
+        n++;
+    }
+    while ((held[n] = quire_page_alloc(0, 0, 1))) {
+        there += quire_page_node(held[n]) == 0;
+        n++;
+    }
+    assert_true(there > 7000);
+    give_back(n, 0);
+    healthy();
+}
+
+static void four_nodes_by_distance(void **state)
+{
+    /* a ring with one long side */
+    static const uint8_t distance[] = {
+        10, 20, 40, 30, /**/ 20, 10, 25, 40, /**/ 40, 25, 10, 15, /**/ 30, 40, 15, 10,
+    };
+    static const uint8_t cpu_node[] = {0, 1, 2, 3};
+
+    (void)state;
+    for (unsigned from = 0; from < 4; from++) {
+        unsigned at = 10;
+        size_t n = 0;
+
+        numa(4, cpu_node, distance);
+        hosted_cpu_set(from);
+        /* down to the reserves: first each node to its low mark in the order of distance */
+        while ((held[n] = quire_page_alloc(4, 0, ANY))) {
+            unsigned d = distance[from * 4 + quire_page_node(held[n])];
+
+            if (d < at)
+                break; /* the second round */
+            at = d;
+            n++;
+        }
+        assert_int_equal(at, 40);
+        assert_int_equal(quire_node_distance(from, quire_page_node(held[n - 1])), 40);
+        hosted_cpu_set(0);
+    }
+}
+
+/* A node without memory, and a CPU on it. */
+static void a_node_without_memory(void **state)
+{
+    static const uint8_t cpu_node[] = {1};
+
+    (void)state;
+    map_start(32 * MIB);
+    map_add(16 * MIB, 16 * MIB, 0);
+    boot(2, 1, cpu_node, NULL);
+    assert_int_equal(quire_page_node(get(0)), 0);
+    assert_null(quire_page_alloc(0, QUIRE_GFP_THISNODE, 1));
+    assert_null(quire_page_alloc(0, QUIRE_GFP_THISNODE, ANY));
+    assert_int_equal(quire_page_alloc_bulk(3, held, QUIRE_GFP_THISNODE, ANY), 0);
+}
+
+/* Types keep to their own pageblocks while there are whole ones; then they share rather than fail.
+ */
+static void types_fall_back(void **state)
+{
+    static const quire_gfp types[] = {QUIRE_GFP_KERNEL, QUIRE_GFP_MOVABLE, QUIRE_GFP_RECLAIMABLE};
+    struct quire_page *p[3];
+
+    (void)state;
+    for (unsigned first = 0; first < 3; first++) {
+        size_t n = 0;
+
+        machine(16 * MIB, 16 * MIB);
+        for (unsigned t = 0; t < 3; t++)
+            p[t] = quire_page_alloc(0, types[t] | QUIRE_GFP_MEMALLOC, ANY);
+        quire_frame_drain();
+        for (unsigned t = 0; t < 3; t++) {
+            struct quire_block_info b;
+
+            assert_int_equal(quire_block_info(quire_pfn_of_page(p[t]).v / 512, &b), QUIRE_OK);
+            assert_int_equal(b.type, t);
+        }
+        while ((held[n] = quire_page_alloc(0, types[first] | QUIRE_GFP_MEMALLOC, ANY)))
+            n++;
+        assert_int_equal(n + 3, quire_managed_pages()); /* also out of the blocks of the others */
+        give_back(n / 2, 0);
+        for (unsigned t = 0; t < 3; t++)
+            for (unsigned o = 0; o < 2; o++)
+                quire_page_free(quire_page_alloc(o, types[t] | QUIRE_GFP_MEMALLOC, ANY), o);
+        healthy();
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(dma_is_dma_or_nothing),
+        cmocka_unit_test(reserves_by_urgency),
+        cmocka_unit_test(two_nodes),
+        cmocka_unit_test(four_nodes_by_distance),
+        cmocka_unit_test(a_node_without_memory),
+        cmocka_unit_test(types_fall_back),
+    };
+
+    test_seed("frame_zone_test");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
