@@ -6,12 +6,13 @@ PY = /usr/bin/python3
 NINJA = ninja -C $(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench bench-icount features sizes coverage install format clean all setup-build setup-run setup-test
+.PHONY: help run test check canary bench bench-icount features sizes coverage install format clean all setup-build setup-run setup-test
 
 help:
 	@echo 'make run           a tour: real Linux programs in a machine whose memory Quire manages'
 	@echo 'make test          every test (minutes; ends with "N passed, N failed, N skipped")'
 	@echo 'make check         the quick part of it: format, layers, unit tests (under a minute)'
+	@echo 'make canary        planted bugs: the simulator must find each (ends with "found F of C")'
 	@echo 'make bench         all tables of measurements'
 	@echo 'make bench-icount  instructions of each memory operation, beside those of Linux 6.1'
 	@echo 'make features      which features are proved by which tests (AREA=run: those of one area)'
@@ -41,6 +42,9 @@ test: setup-test $(BUILD)/build.ninja
 
 check: setup-test $(BUILD)/build.ninja
 	@$(PY) tools/test.py check --build $(BUILD)
+
+canary: setup-test
+	@$(PY) tools/canary.py
 
 bench: setup-test all
 	@$(PY) tools/bench.py all --build $(BUILD)

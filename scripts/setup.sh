@@ -26,6 +26,7 @@ test  clang-format     clang-format
 test  clang-runtime    clang-runtime
 test  git              git
 test  cpio             cpio
+test  patch            patch
 test  musl-tools       musl-gcc
 test  redis-server     redis-server
 test  redis-tools      redis-benchmark
