@@ -46,11 +46,11 @@ static enum quire_status verify_part(const struct qi_zone *z, uint32_t i, struct
 static enum quire_status verify_run(const struct qi_zone *z, uint32_t i, struct sums *s)
 {
     const struct qi_block *b = &z->blocks[i];
-    uint64_t abs = z->first_block + i, n = 1ull << (b->order - QI_BLOCK_ORDER);
+    bool known = b->order >= QI_BLOCK_ORDER && b->order <= QUIRE_MAX_ORDER;
+    uint64_t abs = z->first_block + i, n = known ? 1ull << (b->order - QI_BLOCK_ORDER) : 0;
     uint64_t buddy = (abs ^ n) - z->first_block;
 
-    if (b->order < QI_BLOCK_ORDER || b->order > QUIRE_MAX_ORDER || abs & (n - 1) ||
-        i + n > z->nblocks)
+    if (!known || abs & (n - 1) || i + n > z->nblocks)
         BROKEN("frames: F3: block %u of zone %u heads a run of order %u", i, z->slot, b->order);
     for (uint64_t k = 0; k < n; k++)
         if (b[k].managed != QI_BLOCK_FRAMES || b[k].free || (k && b[k].state != QI_BLOCK_BODY))
@@ -81,7 +81,8 @@ static enum quire_status verify_blocks(const struct qi_zone *z, struct sums *s)
             r = verify_part(z, i, s);
         } else if (b->state == QI_BLOCK_WHOLE || b->state == QI_BLOCK_USED) {
             r = verify_run(z, i, s);
-            step = r ? 1 : 1u << (b->order - QI_BLOCK_ORDER);
+            if (!r)
+                step = 1u << (b->order - QI_BLOCK_ORDER);
         } else if (b->state > QI_BLOCK_RESERVED || b->managed) {
             BROKEN("frames: F3: block %u of zone %u: state %u outside a run", i, z->slot, b->state);
         }
@@ -96,7 +97,8 @@ static enum quire_status verify_blocks(const struct qi_zone *z, struct sums *s)
     return QUIRE_OK;
 }
 
-/* Each block on the list belongs there; how many there are is added to *n. */
+/* Each block on the list belongs there; how many there are is added to *n.  A circle ends where it
+ * closes: a block has one prev. */
 static enum quire_status verify_list(const struct qi_zone *z, uint32_t head, unsigned state,
                                      unsigned type, unsigned list, uint64_t *n)
 {
@@ -106,8 +108,9 @@ static enum quire_status verify_list(const struct qi_zone *z, uint32_t head, uns
         const struct qi_block *b;
         unsigned want;
 
-        if (i >= z->nblocks || ++*n > z->nblocks)
+        if (i >= z->nblocks)
             BROKEN("frames: F4: a list of zone %u leads to block %u of %u", z->slot, i, z->nblocks);
+        ++*n;
         b = &z->blocks[i];
         want = state == QI_BLOCK_WHOLE ? b->order - (unsigned)QI_BLOCK_ORDER : qi_part_list(b);
         if (b->state != state || b->prev != prev || want != list ||
