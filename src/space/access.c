@@ -56,7 +56,8 @@ static bool leaf_ready(struct pin *p, uint64_t va, unsigned access)
     return true;
 }
 
-/* Find the frame of va for access, faulting as often as it takes.  Pinned if OK. */
+/* Find the frame of va for access, faulting as often as it takes.  Pinned if OK.  force: for reading,
+ * which no max_prot forbids (mmap refuses one without it). */
 static enum quire_status pin_frame(struct quire_space *s, uint64_t va, unsigned access, bool force,
                                    struct pin *p)
 {
@@ -69,8 +70,7 @@ static enum quire_status pin_frame(struct quire_space *s, uint64_t va, unsigned 
         v = qi_vma_find(s, va);
         if (v && va >= v->start) {
             /* stricter than the hardware, which reads whatever may be written or executed */
-            if (!(v->flags & access) &&
-                !(force && access == QUIRE_READ && (v->max_prot & QUIRE_READ))) {
+            if (!(v->flags & access) && !force) {
                 status = QUIRE_SEGV_ACCERR;
             } else {
                 pin_lock(p, v);
@@ -117,7 +117,7 @@ enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, 
         enum quire_status status;
         struct pin pin;
 
-        if (va < from.v || va >= s->end)
+        if (va >= s->end)
             return QUIRE_SEGV_MAPERR;
         status = pin_frame(s, va, QUIRE_READ, force, &pin);
         if (status != QUIRE_OK)
@@ -229,7 +229,7 @@ enum quire_status quire_space_write(struct quire_space *s, q_uva to, const void 
         enum quire_status status;
         struct pin pin;
 
-        if (va < to.v || va >= s->end)
+        if (va >= s->end)
             return QUIRE_SEGV_MAPERR;
         status = pin_for_write(s, va, force, &pin);
         if (status != QUIRE_OK)
