@@ -33,7 +33,12 @@ GRACE = 30  # seconds that a run may take longer than it was told, to write its 
 
 # What the simulator can say that it found; a header that names anything else is wrong.
 KINDS = {
-    "stale-tlb": "a translation was used that the tables no longer give",
+    "stale-tlb": "a TLB translates to a frame that is freed",
+    "stale-walk-cache": "a walk cache leads to a table that is freed",
+    "stale-root": "the root that a CPU has loaded is freed",
+    "freed-frame": "a walk ended at a frame that is free",
+    "freed-table": "a walk went through a table that is free",
+    "bad-root": "a CPU loaded what is no root",
     "use-after-free": "memory was read or written after it was freed",
     "double-free": "memory was freed that is free",
     "leak": "at rest something is missing, or was never freed",
@@ -41,7 +46,8 @@ KINDS = {
     "status": "a call answered what the model does not allow",
     "verify": "a structure breaks an invariant, or a count is wrong",
     "panic": "the library itself stopped: a check of misuse or an assertion",
-    "race": "two accesses without order between them, one a plain write",
+    "race": "nothing orders two plain accesses, one of them a write",
+    "mixed-race": "the same, one of them atomic",
     "weak-memory": "a load returned what another order of stores would not allow",
     "lock-order": "locks are taken against their order",
     "irq-unsafe": "a lock of interrupt handlers is taken with interrupts on",
@@ -283,7 +289,7 @@ class Session:
         jobs = max(1, self.args.jobs)
         print("[   0 s] %-*s        hits    seeds  seconds  kinds   (medians; base seed %d)" % (
             self.width, "canary", self.args.seed), flush=True)
-        threads = [threading.Thread(target=self.worker, args=(os.path.join(folder, str(i)), max(1, 2 // jobs)))
+        threads = [threading.Thread(target=self.worker, args=(os.path.join(folder, str(i)), max(1, 2 // jobs)), daemon=True)
                    for i in range(jobs)]
         for t in threads:
             t.start()
@@ -335,7 +341,8 @@ def main():
     rows = sorted(session.rows, key=lambda r: r.name)
     if args.json:
         write_json(args.json, rows, args.seed)
-    clean = all(r.found for r in rows if r.name == CONTROL)
+    controls = [r.found for r in rows if r.name == CONTROL]
+    clean = bool(controls) and all(controls)
     found = sum(r.found for r in rows if r.name != CONTROL)
     if not clean:
         print("the sources without a bug are not clean")
