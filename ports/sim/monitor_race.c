@@ -1,0 +1,172 @@
+/*
+ * monitor_race.c - accesses that nothing orders.
+ *
+ * Model.  Each CPU has a vector clock; entry i says how far CPU i's past is ordered before it.  A
+ * release (by an atomic, a fence, the machine) hands the clock on and begins a new epoch, an acquire
+ * joins it.  Each granule of eight bytes remembers up to four accesses, each with its CPU, epoch,
+ * bytes and place; each page the last write of all of it.  An access that touches a byte of a
+ * remembered one, of another CPU, whose epoch its own clock does not cover, is unordered with it: a
+ * race if one of them is a write and not both are atomic.
+ *
+ * An allocation writes all of the frame or object, and so does a free.  So a use that nothing orders
+ * against a free is a race even if it came first in this run, and memory that comes from another CPU
+ * brings its past with it: only the allocator's own synchronisation puts that in order.
+ *
+ * With more than four unordered accesses to a granule one is forgotten: a race can be missed, none
+ * is invented.
+ *
+ * Sources.  Flanagan, Freund: FastTrack, PLDI 2009 (epochs); Serebryany, Iskhodzhanov:
+ * ThreadSanitizer, WBIA 2009, and its second version's shadow cells.
+ */
+#include "monitor_parts.h"
+
+/* Functions whose plain accesses may meet atomics of others, and why. */
+static const char *const plain_may_meet_atomic[] = {NULL};
+
+static inline cell make_cell(const struct cpu *c, unsigned bytes, cell type, uintptr_t pc)
+{
+    return (cell)c->now << 36 | (cell)c->number << 30 | (cell)bytes << 22 | type |
+           ((pc - (uintptr_t)__executable_start) & CELL_PC);
+}
+
+void monitor_tick(struct cpu *c)
+{
+    struct epoch *e;
+    unsigned depth = 0;
+
+    c->now++;
+    if (c->now >> CELL_CLOCK_BITS)
+        sim_fail("monitor", "the clock of CPU %u has run out", c->number);
+    c->clock.t[c->number] = c->now;
+    if (monitor_words > monitor_ncpus)
+        c->clock.t[monitor_ncpus + c->number] = c->now;
+    e = &c->epochs[c->now % EPOCHS];
+    e->clock = c->now;
+    e->task = (uint16_t)sim_task_number();
+    e->point = sim_points();
+    for (unsigned i = monitor_context->depth; i && depth < EPOCH_FRAMES; i--)
+        if (i <= STACK_DEPTH)
+            e->stack[depth++] = monitor_context->stack[i - 1];
+    e->frames = (uint16_t)depth;
+}
+
+static __attribute__((cold, noinline)) void report(struct region *r, uintptr_t a, uint64_t bytes,
+                                                   cell type, uintptr_t pc, cell old)
+{
+    bool mixed = (type ^ old) & CELL_ATOMIC;
+
+    (void)r;
+    if (mixed ? !monitor_config.mixed_races : !monitor_config.races)
+        return;
+    if (mixed && monitor_in_function(
+                     type & CELL_ATOMIC ? (old & CELL_PC) + (uintptr_t)__executable_start : pc,
+                     plain_may_meet_atomic))
+        return;
+    monitor_pause();
+    monitor_note_here("this access:", a, bytes, type, pc);
+    monitor_note_cell("no order with:", old);
+    monitor_note_place(a);
+    sim_fail(mixed ? "mixed-race" : "race", "%u bytes at %p: nothing orders two accesses",
+             (unsigned)bytes, (void *)a);
+}
+
+/* True if the new access makes the old cell needless: whoever races with the old one races with the
+ * new one too. */
+static inline bool covers(cell new, cell old, bool ordered)
+{
+    if (!ordered || (old & CELL_BYTES & ~new))
+        return false;
+    if (old & CELL_WRITE & ~new)
+        return false;
+    return !(new &CELL_ATOMIC) || (old & CELL_ATOMIC);
+}
+
+static inline bool unordered(const struct cpu *c, cell old)
+{
+    return cell_cpu(old) != c->number && cell_clock(old) > c->clock.t[cell_cpu(old)];
+}
+
+static void granule(struct region *r, uintptr_t a, unsigned bytes, cell type, uintptr_t pc)
+{
+    struct cpu *c = monitor_cpu;
+    uint64_t off = a - r->base;
+    struct page_shadow *page = &r->pages[off / PAGE];
+    cell *cells = &r->cells[off / GRANULE * CELLS];
+    cell new = make_cell(c, ((1u << bytes) - 1) << a % GRANULE, type, pc);
+    int slot = -1;
+
+    if (UNLIKELY(page->state == FRAME_IS_FREE || page->free))
+        monitor_check_free(r, a, type, pc);
+    for (unsigned i = 0; i < CELLS; i++)
+        if (!((cells[i] ^ new) & ~CELL_PC))
+            return;
+    if (UNLIKELY(page->whole && unordered(c, page->whole)))
+        report(r, a, bytes, type, pc, page->whole);
+    page->touched = true;
+    for (unsigned i = 0; i < CELLS; i++) {
+        cell old = cells[i];
+        bool late = old && unordered(c, old);
+
+        if (!old || covers(new, old, !late)) {
+            if (slot >= 0)
+                cells[i] = 0;
+            else
+                slot = (int)i;
+        }
+        if (UNLIKELY(late && (old & new &CELL_BYTES) && ((old | new) & CELL_WRITE) &&
+                     !(old & new &CELL_ATOMIC)))
+            report(r, a, bytes, type, pc, old);
+    }
+    cells[slot >= 0 ? (unsigned)slot : c->now % CELLS] = new;
+}
+
+void monitor_access(uintptr_t a, uint64_t bytes, cell type, uintptr_t pc)
+{
+    struct region *r = region_of(a);
+    uint64_t page;
+
+    if (!r)
+        return;
+    monitor_here();
+    bytes = bytes < r->base + r->bytes - a ? bytes : r->base + r->bytes - a;
+    if ((type & (CELL_WRITE | CELL_ATOMIC)) == CELL_WRITE)
+        monitor_forget(r, a, bytes);
+    if (!r->cells || monitor_paused)
+        return;
+    while (bytes) {
+        unsigned n = GRANULE - a % GRANULE;
+
+        page = (a - r->base) / PAGE;
+        if (a % PAGE == 0 && bytes >= PAGE && type == CELL_WRITE) {
+            if (UNLIKELY(r->pages[page].state == FRAME_IS_FREE || r->pages[page].free))
+                monitor_check_free(r, a, type, pc);
+            monitor_page_write(r, page, pc);
+            a += PAGE;
+            bytes -= PAGE;
+            continue;
+        }
+        n = n < bytes ? n : (unsigned)bytes;
+        granule(r, a, n, type, pc);
+        a += n;
+        bytes -= n;
+    }
+}
+
+void monitor_page_write(struct region *r, uint64_t page, uintptr_t pc)
+{
+    struct cpu *c = monitor_here();
+    struct page_shadow *s = &r->pages[page];
+    uintptr_t a = r->base + page * PAGE;
+    cell *cells = &r->cells[page * GRANULES * CELLS];
+
+    if (s->whole && unordered(c, s->whole))
+        report(r, a, PAGE, CELL_WRITE, pc, s->whole);
+    if (s->touched) {
+        for (unsigned i = 0; i < GRANULES * CELLS; i++)
+            if (cells[i] && unordered(c, cells[i]))
+                report(r, a + i / CELLS * GRANULE, GRANULE, CELL_WRITE, pc, cells[i]);
+        memset(cells, 0, GRANULES * CELLS * sizeof *cells);
+    }
+    s->touched = false;
+    s->whole = make_cell(c, 0xff, CELL_WRITE, pc);
+}
