@@ -130,7 +130,7 @@ static inline unsigned qi_bits_find(const uint64_t b[QI_BLOCK_WORDS], unsigned o
             limit = o; /* from now on only smaller ones are better */
         }
     }
-    for (unsigned o = 0; found == QI_BLOCK_FRAMES && full && o <= 3; o++) {
+    for (unsigned o = 0; found == QI_BLOCK_FRAMES && full; o++) {
         uint64_t best = o + QI_WORD_ORDER >= order ? qi_maximal(full, o) : 0;
 
         if (best)

@@ -175,10 +175,8 @@ void qi_zone_add_part(struct qi_zone *z, uint32_t i)
     b->pages = QI_PAGES_LOOSE;
     b->free = (uint16_t)qi_bits_count(z->bits[i]);
     set_free(z, z->free + b->free);
-    if (b->free) {
-        b->order = (uint8_t)qi_bits_max_order(z->bits[i]);
-        part_link(z, i);
-    }
+    b->order = (uint8_t)qi_bits_max_order(z->bits[i]);
+    part_link(z, i);
 }
 
 /* A whole block of the type, under the bitmap from now on; it is on its list. */

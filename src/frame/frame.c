@@ -171,7 +171,7 @@ static void stack_give(struct qi_stack *s, unsigned n)
 
 void qi_stack_overflow(struct qi_stack *s, struct quire_page *p)
 {
-    if (s->count && s->count >= s->limit)
+    if (s->count)
         stack_give(s, s->limit ? s->limit / 2 : s->count);
     s->pages[s->count] = p;
     qi_store_relaxed(&s->count, s->count + 1);

@@ -348,7 +348,7 @@ static unsigned nodes_by_distance(unsigned from, uint8_t order[QUIRE_MAX_NODES])
 {
     unsigned n = 0;
 
-    for (unsigned k = 0; k < qi_nnodes && k < QUIRE_MAX_NODES; k++) {
+    for (unsigned k = 0; k < qi_nnodes; k++) {
         unsigned node = (from + k) % qi_nnodes, at = k;
 
         for (; at > 1 && distances[from][order[at - 1]] > distances[from][node]; at--)

@@ -117,7 +117,7 @@ static inline unsigned qi_gfp_class(quire_gfp gfp)
 /* ---- block.c: all with the zone's lock held ---- */
 
 /* A block of which nothing is on a list yet comes into being: n wholly free blocks at i, aligned
- * or not; or one with the bitmap as it stands. */
+ * or not; or one with the bitmap as it stands, which is not empty. */
 void qi_zone_add_whole(struct qi_zone *z, uint32_t i, uint32_t n);
 void qi_zone_add_part(struct qi_zone *z, uint32_t i);
 
