@@ -116,11 +116,57 @@ static void the_fast_path_takes_no_lock(void **state)
            (unsigned long long)slow / n);
 }
 
+static struct quire_page *shared[2][64];
+static pthread_barrier_t both;
+
+static void *drop_shared(void *arg)
+{
+    hosted_cpu_set((unsigned)(uintptr_t)arg);
+    for (unsigned round = 0; round < 2000; round++) {
+        pthread_barrier_wait(&both);
+        for (unsigned i = 0; i < 64; i++)
+            quire_page_put(shared[round % 2][i]);
+    }
+    return NULL;
+}
+
+/* Of two holders that let go at once one is the last, whichever it is: the page is freed, once. */
+static void two_holders_let_go_at_once(void **state)
+{
+    pthread_t threads[2];
+    uint64_t before;
+
+    (void)state;
+    map_start(64 * MIB);
+    map_add(16 * MIB, 48 * MIB, 0);
+    boot(1, 3, NULL, NULL);
+    before = quire_free_pages();
+    hosted_cpu_set(2);
+    assert_int_equal(pthread_barrier_init(&both, NULL, 3), 0);
+    for (uintptr_t t = 0; t < 2; t++)
+        assert_int_equal(pthread_create(&threads[t], NULL, drop_shared, (void *)t), 0);
+    for (unsigned round = 0; round < 2000; round++) {
+        /* the others still let go of what they were given in the round before */
+        for (unsigned i = 0; i < 64; i++) {
+            shared[round % 2][i] = get(i % 3);
+            quire_page_get(shared[round % 2][i]);
+        }
+        pthread_barrier_wait(&both);
+    }
+    for (unsigned t = 0; t < 2; t++)
+        pthread_join(threads[t], NULL);
+    pthread_barrier_destroy(&both);
+    hosted_cpu_set(0);
+    assert_int_equal(quire_free_pages(), before);
+    healthy();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cpus_conserve_frames),
         cmocka_unit_test(the_fast_path_takes_no_lock),
+        cmocka_unit_test(two_holders_let_go_at_once),
     };
 
     test_seed("frame_cpu_test");

@@ -3,6 +3,8 @@
  */
 #include <frame_machine.h>
 
+#include <frame/zone.h>
+
 /* proves: TRAP-3 */
 static void misuse_is_caught(void **state)
 {
@@ -137,12 +139,113 @@ static void blocks_split_into_pages(void **state)
     }
 }
 
+static void free_again_at_the_block(unsigned order)
+{
+    struct quire_page *p, was;
+
+    machine(16 * MIB, 16 * MIB);
+    was = *(p = get(order));
+    quire_page_free(p, order);
+    quire_frame_drain();
+    *p = was;
+    if (order) {
+        PANICS(quire_page_free(p, order), "freed twice");
+    } else {
+        quire_page_free(p, 0);
+        PANICS(quire_frame_drain(), "freed twice");
+    }
+}
+
+/* What a struct page said is damaged, so that only the pageblock knows that the frames are free: the
+ * second free is caught there. */
+static void the_block_knows_what_is_free(void **state)
+{
+    (void)state;
+    free_again_at_the_block(0);
+    free_again_at_the_block(4);
+    free_again_at_the_block(6);
+    free_again_at_the_block(7);
+    free_again_at_the_block(8);
+}
+
+static void free_to_a_block(unsigned order, enum qi_block_state state, unsigned block_order)
+{
+    struct quire_page *p;
+    struct qi_block *b;
+
+    machine(16 * MIB, 16 * MIB);
+    p = get(order);
+    b = &qi_zones[0].blocks[qi_block_of(&qi_zones[0], quire_pfn_of_page(p).v)];
+    b->state = (uint8_t)state;
+    b->order = (uint8_t)block_order;
+    PANICS(quire_page_free(p, order), "block state");
+}
+
+/* A pageblock that is not under the bitmap takes no frames, one that is no allocation of that order
+ * takes no run. */
+static void the_block_knows_what_it_is(void **state)
+{
+    (void)state;
+    free_to_a_block(4, QI_BLOCK_RESERVED, 0);
+    free_to_a_block(8, QI_BLOCK_RESERVED, 0);
+    free_to_a_block(9, QI_BLOCK_BODY, 9);
+    free_to_a_block(10, QI_BLOCK_WHOLE, 10);
+    free_to_a_block(9, QI_BLOCK_USED, 10);
+}
+
+/* Whatever a stray pointer did to a free frame, it does not go out. */
+static void damaged_free_frames_stay(void **state)
+{
+    struct quire_page *p;
+
+    (void)state;
+    machine(16 * MIB, 16 * MIB);
+    quire_page_free(p = get(0), 0);
+    p->flags &= ~QUIRE_PG_FREE;
+    PANICS(get(0), "written to");
+    p->flags |= QUIRE_PG_FREE;
+    p->maps = 1; /* the panic took it from the stack; the next is damaged as well */
+    quire_page_free(get(0), 0);
+    quire_page_free(p = get(3), 3);
+    p->maps = 1;
+    PANICS(get(3), "still mapped");
+}
+
+/* proves: TRAP-3 */
+static void references_are_bounded(void **state)
+{
+    struct quire_page *p, *pages[1];
+
+    (void)state;
+    machine(16 * MIB, 16 * MIB);
+    p = get(0);
+    p->refs = UINT32_MAX; /* one more would be none */
+    PANICS(quire_page_get(p), "get of");
+    assert_int_equal(p->refs, UINT32_MAX);
+    p->refs = 2;
+    PANICS(quire_page_split(p), "split of");
+    pages[0] = p;
+    PANICS(quire_page_free_bulk(1, pages), "others hold");
+    p->refs = 1;
+    quire_page_free(p, 0);
+    PANICS(quire_page_split(p), "split of");
+    p->refs = 2;
+    PANICS(quire_page_put(p), "put of");
+    p->refs = 0;
+    healthy();
+    PANICS(quire_page_alloc_bulk(1, pages, 0, 1), "node 1 of 1");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(misuse_is_caught),
         cmocka_unit_test(flags_are_exact),
         cmocka_unit_test(blocks_split_into_pages),
+        cmocka_unit_test(the_block_knows_what_is_free),
+        cmocka_unit_test(the_block_knows_what_it_is),
+        cmocka_unit_test(damaged_free_frames_stay),
+        cmocka_unit_test(references_are_bounded),
     };
 
     test_seed("frame_misuse_test");

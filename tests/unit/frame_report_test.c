@@ -89,11 +89,37 @@ static void texts_for_proc(void **state)
     assert_int_equal(strtoul(strstr(buf, "managed  ") + 9, NULL, 10), zone_stats(0).managed);
 }
 
+/* Zones that begin above the frame that is asked for, and two that share its pageblock. */
+static void frames_belong_to_one_zone(void **state)
+{
+    const uint64_t border = 25 * MIB / 4096 + 5;
+    struct quire_block_info b;
+
+    (void)state;
+    map_start(64 * MIB);
+    map_add(16 * MIB, 9 * MIB + 4096 * 5, 0);
+    map_add(25 * MIB + 4096 * 5, 10 * MIB, 1);
+    boot(2, 1, NULL, NULL);
+    for (uint64_t pfn = border - 20; pfn < border + 20; pfn++) {
+        assert_true(quire_pfn_valid(Q_PFN(pfn)));
+        assert_int_equal(quire_page_node(quire_page_of_pfn(Q_PFN(pfn))), pfn >= border);
+        assert_true(quire_page_flags(Q_PFN(pfn)) & (QUIRE_PG_FREE | QUIRE_PG_RESERVED));
+    }
+    assert_false(quire_pfn_valid(Q_PFN(16 * MIB / 4096 - 1)));
+    assert_int_equal(quire_block_info(border / 512, &b), QUIRE_OK);
+    assert_int_equal(b.absent, 0);
+    assert_int_equal(b.node, 0); /* of its first frame */
+    assert_int_equal(quire_block_info(0, &b), QUIRE_OK);
+    assert_int_equal(b.absent, 512);
+    assert_true(quire_zoneinfo(NULL, 0) > 500);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pageblocks_add_up),
         cmocka_unit_test(texts_for_proc),
+        cmocka_unit_test(frames_belong_to_one_zone),
     };
 
     test_seed("frame_report_test");

@@ -3,6 +3,8 @@
  */
 #include <frame_machine.h>
 
+#include <frame/zone.h>
+
 static void zeroed_means_zeroed(void **state)
 {
     (void)state;
@@ -94,12 +96,86 @@ static void the_nth_allocation_fails(void **state)
     healthy();
 }
 
+/* The inline path is quire_page_alloc(0): what it cannot do itself it hands on. */
+static void the_inline_path_does_all(void **state)
+{
+    struct quire_page *p;
+    size_t n = 0;
+
+    (void)state;
+    machine(16 * MIB, 8 * MIB);
+    p = qi_page_alloc_fast(0);
+    memset(quire_page_ptr(p), 0xff, 4096);
+    qi_page_free_fast(p);
+    assert_ptr_equal(qi_page_alloc_fast(QUIRE_GFP_ZERO), p);
+    for (unsigned i = 0; i < 4096; i++)
+        assert_int_equal(((char *)quire_page_ptr(p))[i], 0);
+    qi_page_free_fast(p);
+    qi_page_free_fast(qi_page_alloc_fast(QUIRE_GFP_THISNODE));
+    while ((held[n] = qi_page_alloc_fast(QUIRE_GFP_MEMALLOC)))
+        n++;
+    assert_int_equal(n, quire_managed_pages());
+    give_back(n, 0);
+    healthy();
+}
+
+/* The zone's count is read without its lock, so that a CPU may find less than it said. */
+static void fewer_frames_than_promised(void **state)
+{
+    struct quire_page *p[3];
+    size_t n;
+
+    (void)state;
+    machine(16 * MIB, 8 * MIB);
+    n = exhaust(0, QUIRE_GFP_MEMALLOC);
+    give_back(3, 0);
+    quire_frame_drain();
+    qi_zones[0].free += 100; /* as it was a moment ago */
+    for (unsigned i = 0; i < 3; i++) {
+        p[i] = quire_page_alloc(0, QUIRE_GFP_MEMALLOC, ANY);
+        assert_true(p[i] == held[0] || p[i] == held[1] || p[i] == held[2]);
+        for (unsigned k = 0; k < i; k++)
+            assert_ptr_not_equal(p[i], p[k]);
+    }
+    assert_null(quire_page_alloc(0, QUIRE_GFP_MEMALLOC, ANY));
+    assert_int_equal(quire_page_alloc_bulk(5, held, QUIRE_GFP_MEMALLOC, ANY), 0);
+    qi_zones[0].free -= 100;
+    assert_int_equal(quire_free_pages(), 0);
+    for (unsigned i = 0; i < 3; i++)
+        quire_page_free(p[i], 0);
+    for (size_t i = 3; i < n; i++)
+        quire_page_free(held[i], 0);
+    assert_int_equal(quire_free_pages(), quire_managed_pages());
+    healthy();
+}
+
+/* A stack whose limit became 0 while it held something keeps nothing from then on. */
+static void a_stack_without_room_keeps_nothing(void **state)
+{
+    struct quire_page *p;
+    struct qi_stack *s;
+
+    (void)state;
+    machine(16 * MIB, 8 * MIB);
+    p = get(0);
+    s = &qi_frame_cpus[0].stacks[0];
+    assert_true(s->count > 0);
+    s->limit = 0;
+    quire_page_free(p, 0);
+    assert_int_equal(s->count, 0);
+    assert_int_equal(quire_free_pages(), quire_managed_pages());
+    healthy();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(zeroed_means_zeroed),
         cmocka_unit_test(bulk_takes_what_there_is),
         cmocka_unit_test(the_nth_allocation_fails),
+        cmocka_unit_test(the_inline_path_does_all),
+        cmocka_unit_test(fewer_frames_than_promised),
+        cmocka_unit_test(a_stack_without_room_keeps_nothing),
     };
 
     test_seed("frame_request_test");

@@ -145,6 +145,28 @@ static void nodes_that_share_a_pageblock(void **state)
     exhaust_every_order();
 }
 
+/* The last pageblock of a zone has no buddy: the zone ends after an odd number of them, whole. */
+static void a_zone_of_odd_pageblocks(void **state)
+{
+    struct quire_page *p[3];
+
+    (void)state;
+    map_start(4 * GIB + 32 * MIB);
+    map_add(16 * MIB, 6 * MIB, 0);
+    map_add(4 * GIB, 32 * MIB, 0); /* the allocator's own data lies here */
+    boot(1, 1, NULL, NULL);
+    for (unsigned i = 0; i < 3; i++) {
+        p[i] = quire_page_alloc(9, QUIRE_GFP_DMA32 | QUIRE_GFP_MEMALLOC, ANY);
+        assert_non_null(p[i]);
+    }
+    assert_null(quire_page_alloc(0, QUIRE_GFP_DMA32 | QUIRE_GFP_MEMALLOC, ANY));
+    for (unsigned i = 0; i < 3; i++)
+        quire_page_free(p[i], 9);
+    assert_int_equal(zone_stats(0).free_blocks[9], 1);
+    assert_int_equal(zone_stats(0).free_blocks[10], 1);
+    healthy();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +176,7 @@ int main(void)
         cmocka_unit_test(whole_blocks_split_and_merge),
         cmocka_unit_test(reserved_frames_are_never_handed_out),
         cmocka_unit_test(nodes_that_share_a_pageblock),
+        cmocka_unit_test(a_zone_of_odd_pageblocks),
     };
 
     test_seed("frame_shape_test");

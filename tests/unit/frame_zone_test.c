@@ -215,6 +215,89 @@ static void types_fall_back(void **state)
     }
 }
 
+/* A zone that is asked for by name gives its own frames and no others. */
+static void one_zone_only(void **state)
+{
+    static const uint8_t cpu_node[] = {0, 1};
+    struct quire_page *p;
+    size_t n = 0;
+
+    (void)state;
+    numa(2, cpu_node, NULL);
+    assert_null(quire_page_alloc_zone(QUIRE_ZONE_DMA32, QUIRE_MAX_ORDER + 1, 0, 0));
+    for (unsigned cpu = 0; cpu < 2; cpu++) {
+        hosted_cpu_set(cpu);
+        p = quire_page_alloc_zone(QUIRE_ZONE_DMA32, 1, 0, ANY);
+        assert_int_equal(quire_page_node(p), cpu);
+        quire_page_free(p, 1);
+        p = quire_page_alloc_zone(QUIRE_ZONE_DMA32, 1, 0, !cpu);
+        assert_int_equal(quire_page_node(p), !cpu);
+        quire_page_free(p, 1);
+    }
+    hosted_cpu_set(0);
+    assert_null(quire_page_alloc_zone(QUIRE_ZONE_NORMAL, 0, 0, 0));
+    p = quire_page_alloc_zone(QUIRE_ZONE_DMA32, 2, 0, 0);
+    memset(quire_page_ptr(p), 0xff, 4 * 4096);
+    quire_page_free(p, 2);
+    p = quire_page_alloc_zone(QUIRE_ZONE_DMA32, 2, QUIRE_GFP_ZERO, 0);
+    for (unsigned i = 0; i < 4 * 4096; i++)
+        assert_int_equal(((char *)quire_page_ptr(p))[i], 0);
+    quire_page_free(p, 2);
+
+    /* what it needs lies in this CPU's stacks, as single frames */
+    quire_frame_drain();
+    while ((held[n] = quire_page_alloc_zone(QUIRE_ZONE_DMA32, 0, QUIRE_GFP_MEMALLOC, 0)))
+        n++;
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(quire_page_node(held[i]), 0);
+        if ((quire_pfn_of_page(held[i]).v & ~1ull) == (quire_pfn_of_page(held[n / 2]).v & ~1ull))
+            quire_page_free(held[i], 0);
+    }
+    assert_int_equal(zone_stats(0).cached, 2);
+    p = quire_page_alloc_zone(QUIRE_ZONE_DMA32, 1, QUIRE_GFP_MEMALLOC, 0);
+    assert_int_equal(quire_pfn_of_page(p).v, quire_pfn_of_page(held[n / 2]).v & ~1ull);
+    healthy();
+
+    quire_frame_fail_after(1);
+    assert_null(quire_page_alloc_zone(QUIRE_ZONE_DMA32, 0, 0, 1));
+    assert_false(quire_frame_fail_armed());
+    assert_non_null(quire_page_alloc_zone(QUIRE_ZONE_DMA32, 0, 0, 1));
+}
+
+/* Many at once, of a node: from it and no other if so asked, else from it first. */
+static void bulk_of_a_node(void **state)
+{
+    static const uint8_t cpu_node[] = {0, 1};
+    uint64_t there;
+    size_t n;
+
+    (void)state;
+    numa(2, cpu_node, NULL);
+    there = zone_stats(1).free;
+    n = quire_page_alloc_bulk(1 << 14, held, QUIRE_GFP_THISNODE | QUIRE_GFP_MEMALLOC, 1);
+    assert_int_equal(n, there);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(quire_page_node(held[i]), 1);
+    assert_int_equal(quire_page_alloc_bulk(1, held + n, QUIRE_GFP_THISNODE, 1), 0);
+    assert_int_equal(quire_page_alloc_bulk(10, held + n, 0, 1), 10);
+    for (size_t i = n; i < n + 10; i++)
+        assert_int_equal(quire_page_node(held[i]), 0);
+    quire_page_free_bulk(n + 10, held);
+    healthy();
+}
+
+static void tables_of_places_have_ends(void **state)
+{
+    static const uint8_t cpu_node[] = {0, 1};
+
+    (void)state;
+    numa(2, cpu_node, NULL);
+    assert_int_equal(quire_cpu_node(1), 1);
+    assert_int_equal(quire_cpu_node(2), 0);
+    assert_int_equal(quire_node_distance(2, 0), 0);
+    assert_int_equal(quire_node_distance(0, 2), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +307,9 @@ int main(void)
         cmocka_unit_test(four_nodes_by_distance),
         cmocka_unit_test(a_node_without_memory),
         cmocka_unit_test(types_fall_back),
+        cmocka_unit_test(one_zone_only),
+        cmocka_unit_test(bulk_of_a_node),
+        cmocka_unit_test(tables_of_places_have_ends),
     };
 
     test_seed("frame_zone_test");
