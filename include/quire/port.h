@@ -35,7 +35,8 @@
  *                                   OBJECT_ALLOC, OBJECT_FREE  ptr heap object, n its size
  *                                   TABLE_ALLOC, TABLE_FREE    ptr struct quire_page, n 0
  *                                   LOCK_INIT                  ptr lock, n (uintptr_t) name of its class
- *                                   LOCKED, UNLOCK             ptr lock, n 0 alone, 1 as a reader
+ *                                   LOCKED, UNLOCK             ptr lock, n 0 a spin lock, 1 a
+ *                                   sleeping one as a reader, 2 a sleeping one alone
  *                                   A FREE and an UNLOCK come before the fact, the others after it.
  *
  * Group 2, page tables and address spaces

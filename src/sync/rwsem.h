@@ -64,13 +64,13 @@ static inline void qi_rwsem_write_lock(struct qi_rwsem *s)
 
     if (QI_UNLIKELY(!qi_cas_acqrel(&s->state, &old, QI_RWSEM_WRITER)))
         qi_rwsem_write_contended(s);
-    QPORT_EVENT(LOCKED, s, 0);
+    QPORT_EVENT(LOCKED, s, 2);
 }
 static inline void qi_rwsem_write_unlock(struct qi_rwsem *s)
 {
     uint32_t old;
 
-    QPORT_EVENT(UNLOCK, s, 0);
+    QPORT_EVENT(UNLOCK, s, 2);
     old = qi_fetch_and_acqrel(&s->state, ~QI_RWSEM_WRITER);
     QI_ASSERT(old & QI_RWSEM_WRITER);
     if (QI_UNLIKELY(old & QI_RWSEM_WAITER))
@@ -81,7 +81,7 @@ static inline void qi_rwsem_downgrade(struct qi_rwsem *s)
 {
     uint32_t old = qi_load_relaxed(&s->state);
 
-    QPORT_EVENT(UNLOCK, s, 0);
+    QPORT_EVENT(UNLOCK, s, 2);
     while (!qi_cas_acqrel(&s->state, &old, (old & ~QI_RWSEM_WRITER) + 1)) {
     }
     QPORT_EVENT(LOCKED, s, 1);
