@@ -99,8 +99,8 @@ enum quire_status quire_mlockall(struct quire_space *s, unsigned flags); /* MCL_
 void quire_brk_init(struct quire_space *s, q_uva start);
 q_uva quire_brk(struct quire_space *s, q_uva want);
 
-/* Map a growing stack of at most limit bytes that ends at or (with ASLR) somewhat below
- * the top of the space; *top is its end, page-aligned. */
+/* Map a growing stack that ends at or (with ASLR) somewhat below the top of the space; *top is its end,
+ * page-aligned.  limit becomes limit_stack of the space: how far it grows until set_limits says otherwise. */
 enum quire_status quire_stack_map(struct quire_space *s, uint64_t limit, unsigned prot, q_uva *top);
 
 /*

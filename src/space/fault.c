@@ -325,7 +325,8 @@ static enum quire_status empty_slot(struct qi_vma *v, uint64_t va, qi_pte *slot,
     return status;
 }
 
-/* A present leaf that did not satisfy the access as the hardware saw it. */
+/* A present leaf, small or huge, that did not satisfy the access as the hardware saw it.  mprotect has
+ * given it v's rights already, but for the writing that a copy or a note may have to precede. */
 static enum quire_status present_slot(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte e,
                                       unsigned access)
 {
@@ -336,11 +337,6 @@ static enum quire_status present_slot(struct qi_vma *v, uint64_t va, qi_pte *slo
         if (!qi_pte_special(e))
             quire_object_dirty(v->object, quire_page_of_pfn(qi_pte_pfn(e)));
         qi_pte_cas(slot, &e, qi_pte_mkdirty(qi_pte_modify(e, qi_vma_template(v, true))));
-        return QUIRE_OK;
-    }
-    if (!qi_pte_valid(e)) {
-        /* left without access by an earlier protection */
-        qi_pte_cas(slot, &e, qi_pte_mkyoung(qi_pte_modify(e, qi_vma_template(v, false))));
         return QUIRE_OK;
     }
     /* another CPU was faster, or this CPU held an old entry */
@@ -362,13 +358,7 @@ enum quire_status qi_fault_page(struct qi_vma *v, uint64_t va, unsigned access)
     if (QI_UNLIKELY(status != QUIRE_OK))
         return status;
     e = qi_pte_load(slot);
-    if (QI_UNLIKELY(level)) {
-        /* a huge leaf is always private and ours alone: writing needs no copy */
-        if (access == QUIRE_WRITE && !qi_pte_write(e))
-            qi_pte_cas(slot, &e, qi_pte_mkdirty(qi_pte_modify(e, qi_vma_template(v, true))));
-        return QUIRE_OK;
-    }
-    if (qi_pte_none(e))
+    if (qi_pte_none(e)) /* of level 0: what is huge is not none */
         return empty_slot(v, va, slot, access);
     return present_slot(v, va, slot, e, access);
 }

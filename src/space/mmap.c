@@ -293,7 +293,7 @@ static enum quire_status map_locked(struct quire_space *s, const struct quire_mm
     uint64_t at = 0;
 
     status = choose_place(s, m, len, &at);
-    if (status == QUIRE_OK && m->object && (len > INT64_MAX || m->offset > INT64_MAX - len))
+    if (status == QUIRE_OK && m->object && m->offset > INT64_MAX - len)
         status = QUIRE_OVERFLOW;
     if (status == QUIRE_OK)
         status = check_type(m, &shared);
@@ -430,7 +430,7 @@ enum quire_status quire_stack_map(struct quire_space *s, uint64_t limit, unsigne
     status = range_free(s, like.start, first) ? insert(s, &like) : QUIRE_EXISTS;
     if (status == QUIRE_OK) {
         s->stack_top = end;
-        s->stack_limit = limit;
+        s->limit_stack = limit;
         *top = Q_UVA(end);
     }
     qi_rwsem_write_unlock(&s->lock);

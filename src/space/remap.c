@@ -106,9 +106,6 @@ static enum quire_status resize_check(struct quire_space *s, const struct qi_vma
         return QUIRE_FAULT;
     if (!grow)
         return QUIRE_OK;
-    if (v->object &&
-        ((r->new_len >> QUIRE_PAGE_SHIFT) + qi_vma_pgoff(v, r->old) < qi_vma_pgoff(v, r->old)))
-        return QUIRE_INVALID;
     if (device)
         return QUIRE_FAULT;
     if ((v->flags & QI_VM_LOCKED) && s->locked + grow > s->limit_memlock >> QUIRE_PAGE_SHIFT)
@@ -184,8 +181,7 @@ static bool grow_in_place(struct quire_space *s, struct qi_vma *v, const struct 
 {
     uint64_t end = r->old + r->new_len;
 
-    if (v->end != r->old + r->old_len || end > s->end || end < r->old ||
-        (v->next && qi_vma_floor(v->next) < end))
+    if (v->end != r->old + r->old_len || end > s->end || (v->next && qi_vma_floor(v->next) < end))
         return false;
     qi_space_account(s, v->flags, (int64_t)((end - v->end) >> QUIRE_PAGE_SHIFT));
     if (v->object)
@@ -204,7 +200,7 @@ static enum quire_status remap_to(struct quire_space *s, struct remap *r)
     enum quire_status status;
     struct qi_vma *v;
 
-    if ((r->to & ~QUIRE_PAGE_MASK) || r->new_len > s->end || r->to > s->end - r->new_len)
+    if ((r->to & ~QUIRE_PAGE_MASK) || r->to > s->end - r->new_len)
         return QUIRE_INVALID;
     if ((r->flags & QUIRE_MREMAP_FIXED) && r->old + r->old_len > r->to &&
         r->to + r->new_len > r->old)
@@ -286,7 +282,7 @@ enum quire_status quire_mremap(struct quire_space *s, q_uva old, uint64_t old_le
     qi_rwsem_downgrade(&s->lock);
     if (status == QUIRE_OK) {
         v = qi_vma_find(s, r.to);
-        if (r.new_len > r.old_len && v &&
+        if (r.new_len > r.old_len &&
             (v->flags & (QI_VM_LOCKED | QI_VM_LOCKONFAULT)) == QI_VM_LOCKED)
             (void)!qi_populate(s, r.to + r.old_len, r.to + r.new_len, true);
         *out = Q_UVA(r.to);

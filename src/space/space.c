@@ -72,8 +72,6 @@ static uint64_t pick_mmap_base(const struct quire_space *s)
     uint64_t gap = s->limit_stack, span = s->end - s->start, least = 128ull << 20;
 
     gap = QI_MIN(QI_MAX(gap, least), span / 6 * 5);
-    if (gap > span / 6 * 5)
-        gap = span / 6 * 5;
     if (s->randomize) {
         gap += 16ull << 30; /* the stack's own randomness */
         gap += (qport_random() & 0xfffffff) << QUIRE_PAGE_SHIFT;
@@ -296,7 +294,6 @@ static void copy_properties(struct quire_space *to, const struct quire_space *fr
     to->brk_start = from->brk_start;
     to->brk_end = from->brk_end;
     to->stack_top = from->stack_top;
-    to->stack_limit = from->stack_limit;
     to->randomize = from->randomize;
     to->limit_as = from->limit_as;
     to->limit_data = from->limit_data;

@@ -58,7 +58,7 @@ struct quire_space {
     uint32_t nvmas;
     uint64_t start, end; /* usable user addresses; constant */
     uint64_t mmap_base;
-    uint64_t brk_start, brk_end, stack_top, stack_limit;
+    uint64_t brk_start, brk_end, stack_top;
     uint32_t lock_future; /* QI_VM_LOCKED | QI_VM_LOCKONFAULT for mappings to come */
     bool randomize;
     uint64_t total, locked, data, exec, stack; /* pages */

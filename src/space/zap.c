@@ -90,14 +90,14 @@ void qi_zap(struct qi_gather *g, struct qi_vma *v, uint64_t start, uint64_t end)
 
 /* ---- Huge leaves ---- */
 
-/* Split the huge leaf at slot into 4 KiB leaves, and its frame into frames. */
+/* Split the huge leaf at slot into 4 KiB leaves, and its frame into frames.  The space's lock is held
+ * for writing. */
 static enum quire_status huge_split(struct quire_space *s, qi_pte *slot, uint64_t va)
 {
     struct quire_page *table, *page;
     qi_pte e = qi_pte_load(slot);
+    bool split;
 
-    if (qi_pte_none(e) || !qi_pte_huge(e))
-        return QUIRE_OK;
     page = quire_page_of_pfn(qi_pte_pfn(e));
     QI_CHECK(page->counts == QUIRE_PAGE_ONE_MAPPING,
              "huge page pfn %#lx at %#lx: refs %u maps %u, expected one of each", qi_pte_pfn(e).v,
@@ -110,8 +110,9 @@ static enum quire_status huge_split(struct quire_space *s, qi_pte *slot, uint64_
     quire_page_split(page);
     for (unsigned i = 0; i < QI_PT_ENTRIES; i++)
         qi_store_relaxed(&page[i].maps, 1u);
-    while (!qi_pt_split(s->tlb.root, slot, e, 1, table))
-        e = qi_pte_load(slot); /* the hardware marked it meanwhile */
+    split = qi_pt_split(s->tlb.root, slot, e, 1, table);
+    QI_ASSERT(split); /* only the hardware writes beside us, and that it takes over */
+    (void)split;
     qi_tlb_flush_page(&s->tlb, va);
     qi_event(QUIRE_EVENT_HUGE_SPLIT);
     return QUIRE_OK;

@@ -1,0 +1,442 @@
+/*
+ * space_life_test.c - how a space begins, forks and ends; stacks; and faults that are not the
+ * common ones.
+ */
+#include <space_fixture.h>
+
+/* ---- Beginning and end ---- */
+
+static enum quire_status create(struct quire_space_config c, struct quire_space **out)
+{
+    c.limit_as = c.limit_data = c.limit_memlock = ~0ull;
+    c.limit_stack = 8 * MIB;
+    return quire_space_create(&c, out);
+}
+
+static void spaces_that_cannot_be_are_refused(void **state)
+{
+    static const struct {
+        uint64_t start, end;
+    } bad[] = {{0, MIB},   {0x10001, MIB}, {0x10000, MIB + 1},
+               {MIB, MIB}, {2 * MIB, MIB}, {0x10000, (1ull << 47) + 4096}};
+    struct quire_space *made = NULL;
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_int_equal(create((struct quire_space_config){.start = Q_UVA(bad[i].start),
+                                                            .end = Q_UVA(bad[i].end)},
+                                &made),
+                         QUIRE_INVALID);
+    for (int64_t n = 1; n < 3; n++) {
+        bool root = n == 2; /* first the space itself, then its table */
+        uint64_t free_pages;
+
+        quire_heap_shrink();
+        free_pages = quire_free_pages();
+        (root ? quire_frame_fail_after : quire_heap_fail_after)(1);
+        assert_int_equal(
+            create((struct quire_space_config){.start = Q_UVA(0x10000), .end = Q_UVA(1ull << 47)},
+                   &made),
+            QUIRE_NO_MEMORY);
+        (root ? quire_frame_fail_after : quire_heap_fail_after)(-1);
+        quire_heap_shrink();
+        assert_int_equal(quire_free_pages(), free_pages);
+    }
+    assert_null(made);
+}
+
+/* proves: TRAP-18 */
+static void the_layer_comes_up_or_says_no(void **state)
+{
+    unsigned refused = 0;
+    bool hit = true;
+
+    (void)state;
+    quire_space_put(s);
+    s = NULL;
+    for (int layer = 0; layer < 2; layer++, hit = true)
+        for (int64_t n = 1; hit; n++) {
+            enum quire_status st;
+
+            (layer ? quire_heap_fail_after : quire_frame_fail_after)(n);
+            st = quire_space_init();
+            hit = !(layer ? quire_heap_fail_armed : quire_frame_fail_armed)();
+            (layer ? quire_heap_fail_after : quire_frame_fail_after)(-1);
+            assert_int_equal(st, hit ? QUIRE_NO_MEMORY : QUIRE_OK);
+            refused += hit;
+        }
+    assert_true(refused >= 5); /* four caches and the zero page */
+    s = space_new();
+    expect(s, map_anon(s, PAGE), 0);
+    quire_space_put(s);
+    s = NULL;
+    quire_heap_shrink();
+    frames_before = quire_free_pages(); /* caches of layers that came up half stay */
+}
+
+static void a_space_may_be_active_lazy_or_neither(void **state)
+{
+    uint64_t at = map_anon(s, PAGE);
+
+    (void)state;
+    assert_null(quire_space_active());
+    quire_space_activate(NULL); /* nothing is loaded yet */
+    assert_null(quire_space_active());
+    quire_space_get(s);
+    quire_space_activate(s);
+    assert_ptr_equal(quire_space_active(), s);
+    OK(store(s, at, 1));
+    quire_space_put(s); /* not the last */
+    expect(s, at, 1);
+    quire_space_activate(NULL);
+    assert_null(quire_space_active());
+    quire_space_clear(s);
+    assert_int_equal(stats(s).total, 0);
+    assert_int_equal(stats(s).rss_anon, 0);
+    expect(s, map_anon(s, PAGE), 0); /* usable still */
+}
+
+/* proves: VE-18 */
+static void random_places_stay_inside(void **state)
+{
+    uint64_t base[8], brk[8], stack[8], same = 0;
+    struct quire_space *r;
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        q_uva top;
+
+        OK(create((struct quire_space_config){.start = Q_UVA(0x10000),
+                                              .end = Q_UVA(0x7ffffffff000),
+                                              .randomize = true},
+                  &r));
+        quire_brk_init(r, Q_UVA(0x600000));
+        brk[i] = stats(r).brk_start.v;
+        assert_in_range(brk[i], 0x600000, 0x600000 + 32 * MIB);
+        OK(quire_stack_map(r, 8 * MIB, RW, &top));
+        stack[i] = top.v;
+        assert_in_range(0x7ffffffff000 - stack[i], 0, (16ull << 30) - PAGE);
+        base[i] = stats(r).mmap_base.v;
+        assert_true(base[i] < stack[i]);
+        assert_int_equal((base[i] | brk[i] | stack[i]) % PAGE, 0);
+        same += i && base[i] == base[0] && brk[i] == brk[0] && stack[i] == stack[0];
+        quire_space_put(r);
+    }
+    assert_int_equal(same, 0);
+    OK(create((struct quire_space_config){.start = Q_UVA(0x10000),
+                                          .end = Q_UVA(1ull << 32),
+                                          .randomize = true},
+              &r)); /* too small for any randomness: from the top */
+    assert_int_equal(stats(r).mmap_base.v, 1ull << 32);
+    quire_space_put(r);
+}
+
+/* ---- Fork ---- */
+
+/* proves: AS-27 */
+static void what_is_not_for_children_stays(void **state)
+{
+    uint64_t keep = map_fixed(0x100000, 2 * PAGE, RW, PRIV);
+    uint64_t mine = map_fixed(0x200000, 2 * PAGE, RW, PRIV);
+    uint64_t wipe = map_fixed(0x300000, 2 * PAGE, RW, PRIV), got;
+    struct quire_space *child;
+
+    (void)state;
+    OK(store(s, keep, 1));
+    OK(store(s, mine, 2));
+    OK(store(s, wipe, 3));
+    OK(quire_madvise(s, Q_UVA(mine), 2 * PAGE, 10));
+    OK(quire_madvise(s, Q_UVA(wipe), 2 * PAGE, 18));
+    OK(quire_mlock(s, Q_UVA(keep), PAGE, false));
+    OK(quire_space_fork(s, &child));
+    expect(child, keep, 1);
+    assert_int_equal(load(child, mine, &got), QUIRE_SEGV_MAPERR);
+    expect(child, wipe, 0);
+    expect(s, wipe, 3);
+    assert_int_equal(stats(child).locked, 0);
+    assert_int_equal(stats(child).vmas, 3); /* what was locked, the rest of it, the wiped */
+    OK(quire_space_verify(child));
+    quire_space_put(child);
+}
+
+/* ---- Stacks ---- */
+
+static uint64_t stack_of(uint64_t at, uint64_t len, unsigned flags)
+{
+    return map_fixed(at, len, RW, PRIV | QUIRE_MAP_GROWSDOWN | flags);
+}
+
+static void set_limits(uint64_t as, uint64_t stack, uint64_t memlock)
+{
+    struct quire_space_config c = {
+        .limit_as = as, .limit_data = ~0ull, .limit_stack = stack, .limit_memlock = memlock};
+
+    quire_space_set_limits(s, &c);
+}
+
+/* proves: VM-09 */
+static void a_stack_stops_at_what_lies_below(void **state)
+{
+    const uint64_t guard = QI_STACK_GUARD;
+    uint64_t low = map_fixed(0x10000000, PAGE, RW, PRIV) + PAGE, top = low + 4 * MIB;
+
+    (void)state;
+    stack_of(top, PAGE, 0);
+    OK(store(s, low + guard, 1)); /* a gap is left to writable memory */
+    assert_int_equal(store(s, low + guard - 8, 1), QUIRE_SEGV_MAPERR);
+    OK(quire_mprotect(s, Q_UVA(low - PAGE), PAGE, 0)); /* a guard page of the program's own */
+    OK(store(s, low, 1));
+    assert_int_equal(store(s, low - PAGE, 1), QUIRE_SEGV_ACCERR);
+
+    stack_of(0x20000000, PAGE, 0); /* another stack below needs no gap */
+    stack_of(0x20000000 + MIB, PAGE, 0);
+    OK(store(s, 0x20000000 + PAGE, 1));
+    assert_int_equal(stats(s).vmas, 4);
+
+    stack_of(0x80000, PAGE, 0); /* down to the start of the space */
+    OK(store(s, s->start, 1));
+    assert_int_equal(store(s, s->start - 8, 1), QUIRE_SEGV_MAPERR);
+}
+
+static void a_stack_stops_at_the_limits(void **state)
+{
+    const uint64_t at = 0x20000000;
+
+    (void)state;
+    set_limits(10 * PAGE, 4 * PAGE, ~0ull);
+    stack_of(at, PAGE, 0);
+    assert_int_equal(quire_fault(s, Q_UVA(at - PAGE), QUIRE_EXEC), QUIRE_SEGV_ACCERR);
+    assert_int_equal(store(s, at - 4 * PAGE, 1), QUIRE_SEGV_MAPERR);
+    OK(store(s, at - 3 * PAGE, 1));
+    assert_int_equal(stats(s).stack, 4);
+    set_limits(4 * PAGE, 8 * MIB, ~0ull);
+    assert_int_equal(store(s, at - 4 * PAGE, 1), QUIRE_SEGV_MAPERR);
+    set_limits(~0ull, 8 * MIB, 5 * PAGE);
+    OK(quire_mlock(s, Q_UVA(at - 3 * PAGE), 4 * PAGE, true));
+    assert_int_equal(store(s, at - 5 * PAGE, 1), QUIRE_SEGV_MAPERR);
+    OK(store(s, at - 4 * PAGE, 1));
+    assert_int_equal(stats(s).locked, 5);
+    assert_int_equal(stats(s).total, 5);
+}
+
+static void a_stack_is_mapped_once_and_grows_to_its_own_limit(void **state)
+{
+    q_uva top, other = Q_UVA(0);
+
+    (void)state;
+    quire_heap_fail_after(1);
+    assert_int_equal(quire_stack_map(s, MIB, RW, &other), QUIRE_NO_MEMORY);
+    quire_heap_fail_after(-1);
+    OK(quire_stack_map(s, MIB, RW, &top));
+    assert_int_equal(quire_stack_map(s, MIB, RW, &other), QUIRE_EXISTS);
+    assert_int_equal(other.v, 0);
+    assert_int_equal(stats(s).stack_top.v, top.v);
+    OK(store(s, top.v - MIB, 1));
+    assert_int_equal(store(s, top.v - MIB - 8, 1), QUIRE_SEGV_MAPERR);
+}
+
+/* ---- Faults ---- */
+
+static unsigned fills;
+static struct {
+    struct quire_space *space;
+    uint64_t at;
+    unsigned access;
+} again; /* a fault while a page is being filled: as if by another CPU */
+
+static enum quire_status fill(void *cookie, uint64_t index, void *page)
+{
+    uint64_t at = again.at;
+
+    (void)cookie;
+    fills++;
+    if (at) {
+        again.at = 0;
+        OK(quire_fault(again.space, Q_UVA(at), again.access));
+    }
+    ((uint64_t *)page)[0] = 0x1000 + index;
+    return QUIRE_OK;
+}
+static enum quire_status keep(void *cookie, uint64_t index, const void *page)
+{
+    (void)index, (void)page;
+    ++*(unsigned *)cookie;
+    return QUIRE_OK;
+}
+static const struct quire_pager pager = {.fill = fill};
+static const struct quire_pager disk = {.fill = fill, .store = keep};
+
+/* proves: VM-26 */
+static void the_slower_of_two_faults_gives_way(void **state)
+{
+    struct quire_object *o;
+    uint64_t view, text, spurious = count(QUIRE_EVENT_FAULT_SPURIOUS), free_pages;
+
+    (void)state;
+    OK(quire_object_create_file(&pager, NULL, 8 * PAGE, &o));
+    view = map_object(o, 8 * PAGE, RW, QUIRE_MAP_SHARED);
+    text = map_object(o, 8 * PAGE, RW, QUIRE_MAP_PRIVATE);
+    expect(s, view, 0x1000);
+    expect(s, text, 0x1000);
+    free_pages = quire_free_pages();
+    fills = 0;
+    again.space = s;
+    again.access = QUIRE_READ;
+    again.at = view + PAGE;
+    OK(quire_fault(s, Q_UVA(view + PAGE), QUIRE_READ));
+    assert_int_equal(fills, 2);
+    assert_int_equal(count(QUIRE_EVENT_FAULT_SPURIOUS), spurious + 1);
+    assert_int_equal(quire_free_pages(), free_pages - 1);
+    assert_int_equal(page_at(s, view + PAGE)->maps, 1);
+    again.access = QUIRE_WRITE;
+    again.at = text + 2 * PAGE;
+    OK(quire_fault(s, Q_UVA(text + 2 * PAGE), QUIRE_WRITE));
+    assert_int_equal(count(QUIRE_EVENT_FAULT_SPURIOUS), spurious + 2);
+    assert_int_equal(quire_free_pages(), free_pages - 3); /* the cache's page and the copy */
+    assert_int_equal(page_at(s, text + 2 * PAGE)->refs, 1);
+    expect(s, text + 2 * PAGE, 0x1002);
+    quire_object_put(o);
+}
+
+static void the_first_write_to_a_file_is_noticed(void **state)
+{
+    struct quire_object *o;
+    struct quire_page *page;
+    unsigned stored = 0;
+    uint64_t view;
+
+    (void)state;
+    OK(quire_object_create_file(&disk, &stored, 8 * PAGE, &o));
+    view = map_object(o, 8 * PAGE, RW, QUIRE_MAP_SHARED);
+    expect(s, view, 0x1000);
+    page = page_at(s, view);
+    assert_false(leaf(s, view).prot & QUIRE_WRITE);
+    assert_false(page->flags & QUIRE_PG_DIRTY);
+    OK(store(s, view, 5));
+    assert_true(leaf(s, view).prot & QUIRE_WRITE);
+    assert_true(page->flags & QUIRE_PG_DIRTY);
+    OK(quire_msync(s, Q_UVA(view), 8 * PAGE, QUIRE_MS_SYNC));
+    assert_int_equal(stored, 1);
+    OK(store(s, view + PAGE, 5)); /* a write first: noticed at once */
+    OK(quire_msync(s, Q_UVA(view), 8 * PAGE, QUIRE_MS_SYNC));
+    assert_int_equal(stored, 2);
+    quire_object_put(o);
+}
+
+/* A neighbour that is mapped already stays as it is. */
+static void neighbours_are_mapped_where_nothing_is(void **state)
+{
+    struct quire_object *o;
+    uint64_t at;
+
+    (void)state;
+    OK(quire_object_create_file(&pager, NULL, 64 * PAGE, &o));
+    at = map_object(o, 64 * PAGE, RW, QUIRE_MAP_PRIVATE);
+    at = qi_align_up(at, 16 * PAGE);
+    for (unsigned i = 0; i < 4; i++)
+        OK(store(s, at + 2 * i * PAGE, i)); /* copies, and the pages behind in the cache */
+    OK(quire_fault(s, Q_UVA(at + PAGE), QUIRE_READ));
+    for (unsigned i = 0; i < 4; i++)
+        expect(s, at + 2 * i * PAGE, i);
+    assert_int_equal(stats(s).rss_file, 1);
+    assert_int_equal(stats(s).rss_anon, 4);
+    quire_object_put(o);
+}
+
+/* proves: VM-04 */
+static void devices_fault_in_and_end(void **state)
+{
+    struct quire_object *o;
+    uint64_t at, got;
+
+    (void)state;
+    OK(quire_object_create_device(Q_PA(0xfee00000), 2 * PAGE, QUIRE_UNCACHED, &o));
+    at = map_object(o, 4 * PAGE, RW, QUIRE_MAP_SHARED);
+    OK(quire_fault(s, Q_UVA(at), QUIRE_READ));
+    assert_int_equal(load(s, at + 2 * PAGE, &got), QUIRE_BUS_ADRERR);
+    assert_true(leaf(s, at).prot & QUIRE_WRITE);
+    /* rights taken and given again come back with the first write, and it stays the same frame */
+    OK(quire_mprotect(s, Q_UVA(at), PAGE, QUIRE_READ));
+    OK(quire_mprotect(s, Q_UVA(at), PAGE, RW));
+    assert_false(leaf(s, at).prot & QUIRE_WRITE);
+    OK(quire_fault(s, Q_UVA(at), QUIRE_WRITE));
+    assert_true(leaf(s, at).prot & QUIRE_WRITE);
+    assert_int_equal(leaf(s, at).pa.v, 0xfee00000);
+    assert_int_equal(stats(s).rss_file + stats(s).rss_shared + stats(s).rss_anon, 0);
+    quire_object_put(o);
+}
+
+/* proves: TRAP-7 */
+static void huge_pages_fault_exit_and_fall_back(void **state)
+{
+    uint64_t huge = map_huge(0x40000000), spurious = count(QUIRE_EVENT_FAULT_SPURIOUS), flushes;
+    uint64_t at = map_fixed(0x80000000, 2 * MIB, RW, PRIV);
+
+    (void)state;
+    quire_space_activate(s);
+    flushes = hosted_tlb_flushes;
+    OK(quire_fault(s, Q_UVA(huge + MIB), QUIRE_READ)); /* by a CPU with an old entry */
+    assert_int_equal(count(QUIRE_EVENT_FAULT_SPURIOUS), spurious + 1);
+    assert_int_equal(hosted_tlb_flushes, flushes + 1);
+    quire_space_activate(NULL);
+
+    OK(quire_madvise(s, Q_UVA(at), 2 * MIB, 14));
+    quire_frame_fail_after(2); /* a table, then the block */
+    OK(store(s, at + MIB, 1));
+    assert_false(quire_frame_fail_armed());
+    quire_frame_fail_after(-1);
+    assert_int_equal(leaf(s, at + MIB).leaf_shift, 12);
+    OK(store(s, at, 1)); /* small pages are there: no huge one over them */
+    assert_int_equal(leaf(s, at).leaf_shift, 12);
+    OK(quire_munmap(s, Q_UVA(at), 2 * MIB));
+    map_fixed(at, 2 * MIB, RW, PRIV);
+    OK(quire_madvise(s, Q_UVA(at), 2 * MIB, 14));
+    quire_frame_fail_after(1); /* not even a table */
+    assert_int_equal(store(s, at, 1), QUIRE_OK);
+    quire_frame_fail_after(-1);
+    quire_space_put(s); /* the rest is freed as it is, huge */
+    s = NULL;
+}
+
+static void failed_faults_are_counted_as_what_they_are(void **state)
+{
+    struct quire_object *o;
+    uint64_t at = map_anon(s, PAGE), oom = count(QUIRE_EVENT_FAULT_OOM);
+    uint64_t segv = count(QUIRE_EVENT_FAULT_SEGV), bus = count(QUIRE_EVENT_FAULT_BUS), view;
+
+    (void)state;
+    OK(quire_object_create_shared(PAGE, &o));
+    view = map_object(o, 2 * PAGE, RW, QUIRE_MAP_SHARED);
+    quire_frame_fail_after(1);
+    assert_int_equal(quire_fault(s, Q_UVA(at), QUIRE_WRITE), QUIRE_NO_MEMORY);
+    quire_frame_fail_after(-1);
+    assert_int_equal(count(QUIRE_EVENT_FAULT_OOM), oom + 1);
+    assert_int_equal(quire_fault(s, Q_UVA(0x10000), QUIRE_WRITE), QUIRE_SEGV_MAPERR);
+    assert_int_equal(quire_fault(s, Q_UVA(at), QUIRE_EXEC), QUIRE_SEGV_ACCERR);
+    assert_int_equal(count(QUIRE_EVENT_FAULT_SEGV), segv + 2);
+    assert_int_equal(quire_fault(s, Q_UVA(view + PAGE), QUIRE_READ), QUIRE_BUS_ADRERR);
+    assert_int_equal(count(QUIRE_EVENT_FAULT_BUS), bus + 1);
+    quire_object_put(o);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(spaces_that_cannot_be_are_refused),
+        T(the_layer_comes_up_or_says_no),
+        T(a_space_may_be_active_lazy_or_neither),
+        T(random_places_stay_inside),
+        T(what_is_not_for_children_stays),
+        T(a_stack_stops_at_what_lies_below),
+        T(a_stack_stops_at_the_limits),
+        T(a_stack_is_mapped_once_and_grows_to_its_own_limit),
+        T(the_slower_of_two_faults_gives_way),
+        T(the_first_write_to_a_file_is_noticed),
+        T(neighbours_are_mapped_where_nothing_is),
+        T(devices_fault_in_and_end),
+        T(huge_pages_fault_exit_and_fall_back),
+        T(failed_faults_are_counted_as_what_they_are),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
