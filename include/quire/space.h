@@ -85,6 +85,8 @@ enum quire_status quire_mmap(struct quire_space *s, const struct quire_mmap *m, 
 enum quire_status quire_munmap(struct quire_space *s, q_uva addr, uint64_t len);
 /* prot: QUIRE_READ.. and QUIRE_PROT_GROWSDOWN. */
 enum quire_status quire_mprotect(struct quire_space *s, q_uva addr, uint64_t len, unsigned prot);
+/* NO_MEMORY with FIXED, or to a smaller size: the target's old mapping, or the tail, may be gone (as in
+ * Linux); the pages that were to move are where they were. */
 enum quire_status quire_mremap(struct quire_space *s, q_uva old, uint64_t old_len, uint64_t new_len,
                                unsigned flags, q_uva new_addr, q_uva *out);
 enum quire_status quire_madvise(struct quire_space *s, q_uva addr, uint64_t len, int advice);

@@ -244,8 +244,10 @@ static enum quire_status check_limits(struct quire_space *s, uint32_t flags, uin
     return QUIRE_OK;
 }
 
-/* Insert a mapping like *like at its free range: grow a neighbour, or a new vma. */
-static enum quire_status insert(struct quire_space *s, const struct qi_vma *like)
+/* Insert a mapping like *like at its free range: grow a neighbour, or a new vma.  *spare: to be used for
+ * that, then NULL; or NULL: one is made. */
+static enum quire_status insert(struct quire_space *s, const struct qi_vma *like,
+                                struct qi_vma **spare)
 {
     struct qi_vma *next = qi_vma_find(s, like->start), *prev = next ? next->prev : s->last, *v;
 
@@ -267,9 +269,10 @@ static enum quire_status insert(struct quire_space *s, const struct qi_vma *like
         qi_vma_moved(s, next);
         v = next;
     } else {
-        v = qi_vma_alloc(s);
+        v = *spare ? *spare : qi_vma_alloc(s);
         if (!v)
             return QUIRE_NO_MEMORY;
+        *spare = NULL;
         v->start = like->start;
         v->end = like->end;
         v->flags = like->flags;
@@ -288,6 +291,7 @@ static enum quire_status map_locked(struct quire_space *s, const struct quire_mm
                                     struct qi_vma *like, uint64_t len)
 {
     bool replace = m->flags & QUIRE_MAP_FIXED && !(m->flags & QUIRE_MAP_FIXED_NOREPLACE);
+    struct qi_vma *spare = NULL;
     enum quire_status status;
     unsigned shared;
     uint64_t at = 0;
@@ -301,13 +305,17 @@ static enum quire_status map_locked(struct quire_space *s, const struct quire_mm
         return status;
     like->flags = vma_flags(s, m, shared);
     status = check_limits(s, like->flags, at, len, replace);
-    if (status == QUIRE_OK && replace)
-        status = qi_munmap_locked(s, at, at + len);
-    if (status != QUIRE_OK)
-        return status;
+    if (status == QUIRE_OK && replace) { /* nothing may fail once the old mapping is gone */
+        spare = qi_vma_alloc(s);
+        status = spare ? qi_munmap_locked(s, at, at + len) : QUIRE_NO_MEMORY;
+    }
     like->start = at;
     like->end = at + len;
-    return insert(s, like);
+    if (status == QUIRE_OK)
+        status = insert(s, like, &spare);
+    if (spare)
+        qi_vma_free(spare);
+    return status;
 }
 
 /* A shared anonymous mapping gets an object of its own. */
@@ -379,11 +387,12 @@ static bool brk_grow(struct quire_space *s, uint64_t old, uint64_t new)
                           .end = new,
                           .flags = QUIRE_READ | QUIRE_WRITE | s->lock_future,
                           .max_prot = QI_VM_PROT,
-                          .name = "[heap]"};
+                          .name = "[heap]"},
+                  *spare = NULL;
 
     return range_free(s, old, new - old + QUIRE_PAGE_SIZE) &&
            check_limits(s, like.flags, old, new - old, false) == QUIRE_OK &&
-           insert(s, &like) == QUIRE_OK;
+           insert(s, &like, &spare) == QUIRE_OK;
 }
 
 q_uva quire_brk(struct quire_space *s, q_uva want)
@@ -420,6 +429,7 @@ enum quire_status quire_stack_map(struct quire_space *s, uint64_t limit, unsigne
     uint64_t end = s->end, first = 32 * QUIRE_PAGE_SIZE;
     struct qi_vma like = {
         .flags = (prot & QI_VM_PROT) | QI_VM_GROWSDOWN, .max_prot = QI_VM_PROT, .name = "[stack]"};
+    struct qi_vma *spare = NULL;
     enum quire_status status;
 
     if (s->randomize)
@@ -427,7 +437,7 @@ enum quire_status quire_stack_map(struct quire_space *s, uint64_t limit, unsigne
     qi_rwsem_write_lock(&s->lock);
     like.start = end - first;
     like.end = end;
-    status = range_free(s, like.start, first) ? insert(s, &like) : QUIRE_EXISTS;
+    status = range_free(s, like.start, first) ? insert(s, &like, &spare) : QUIRE_EXISTS;
     if (status == QUIRE_OK) {
         s->stack_top = end;
         s->limit_stack = limit;

@@ -411,6 +411,27 @@ static void a_locked_heap_is_there_at_once(void **state)
     assert_int_equal(stats(s).locked, 3);
 }
 
+/* proves: TRAP-18 */
+static void what_cannot_be_replaced_stays(void **state)
+{
+    uint64_t at = map_fixed(0x100000, 4 * PAGE, RW, PRIV), want = at;
+    bool hit = true;
+
+    (void)state;
+    OK(store(s, at + PAGE, 7));
+    for (int64_t n = 1; hit; n++) {
+        enum quire_status st;
+
+        quire_heap_fail_after(n);
+        st = map_at(s, &want, 4 * PAGE, QUIRE_READ, PRIV | QUIRE_MAP_FIXED, NULL, 0);
+        hit = !quire_heap_fail_armed();
+        quire_heap_fail_after(-1);
+        assert_int_equal(st, hit ? QUIRE_NO_MEMORY : QUIRE_OK);
+        expect(s, at + PAGE, hit ? 7 : 0);
+        assert_int_equal(stats(s).total, 4);
+    }
+}
+
 /* ---- What becomes present at once ---- */
 
 static void some_mappings_are_populated(void **state)
@@ -449,6 +470,7 @@ int main(void)
         T(the_break_stays_where_it_cannot_go),
         T(the_break_stays_without_memory),
         T(a_locked_heap_is_there_at_once),
+        T(what_cannot_be_replaced_stays),
         T(some_mappings_are_populated),
     };
 
