@@ -58,10 +58,13 @@ static void put_number(struct out *o, const struct spec *s, uint64_t v, unsigned
         } while (v /= base);
     while (prefix[np])
         np++;
-    if (s->precision > n)
+    if (s->precision > n) {
         zeros = s->precision - n;
-    else if (s->zero && !s->left && s->precision < 0 && s->width > n + np)
+        if (base == 8)
+            np = 0; /* C11 7.21.6.1: '#' asks for one leading zero, not for one more */
+    } else if (s->zero && !s->left && s->precision < 0 && s->width > n + np) {
         zeros = s->width - n - np;
+    }
     if (!s->left)
         pad(o, ' ', s->width - n - np - zeros);
     for (int i = 0; i < np; i++)
@@ -135,7 +138,6 @@ static int64_t fetch_signed(struct args *a, int length)
 
 static void convert(struct out *o, struct spec *s, char c, struct args *a)
 {
-    char one[2] = {0, 0};
     int64_t d;
     uint64_t u;
 
@@ -158,15 +160,15 @@ static void convert(struct out *o, struct spec *s, char c, struct args *a)
         break;
     case 'o':
         u = fetch_unsigned(a, s->length);
-        put_number(o, s, u, 8, s->alt && u ? "0" : "", false);
+        put_number(o, s, u, 8, s->alt && (u || !s->precision) ? "0" : "", false);
         break;
     case 'p': put_number(o, s, (uint64_t)(uintptr_t)va_arg(a->ap, void *), 16, "0x", false); break;
     case 'c':
-        one[0] = (char)va_arg(a->ap, int);
-        if (one[0])
-            put_text(o, s, one);
-        else
-            put(o, 0);
+        if (!s->left)
+            pad(o, ' ', s->width - 1);
+        put(o, (char)va_arg(a->ap, int));
+        if (s->left)
+            pad(o, ' ', s->width - 1);
         break;
     case 's': put_text(o, s, va_arg(a->ap, const char *)); break;
     default:
