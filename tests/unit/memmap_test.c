@@ -274,6 +274,68 @@ static void nodes_split_and_merge_ranges(void **state)
     assert_int_equal(quire_memmap_set_node(&m, Q_PA(4096), UINT64_MAX, 0), QUIRE_OVERFLOW);
 }
 
+/* The whole of 2^64 bytes: a length that cannot be written, so that it is two ranges. */
+static void everything_is_two_ranges(void **state)
+{
+    struct quire_memmap m = fresh();
+
+    (void)state;
+    add(&m, 0, UINT64_MAX, QUIRE_MEM_RESERVED); /* rounded up to whole pages */
+    assert_int_equal(m.n, 2);
+    expect(&m, 0, 0, 1ull << 63, QUIRE_MEM_RESERVED, 0);
+    expect(&m, 1, 1ull << 63, 1ull << 63, QUIRE_MEM_RESERVED, 0);
+    assert_int_equal(quire_memmap_usable(&m), 0);
+
+    m = fresh();
+    add(&m, 0, 1ull << 63, QUIRE_MEM_USABLE);
+    add(&m, 1ull << 63, 1ull << 63, QUIRE_MEM_USABLE);
+    assert_int_equal(m.n, 2);
+    assert_int_equal(quire_memmap_usable(&m), QUIRE_PAGE_MASK);
+    assert_int_equal(quire_memmap_top(&m), QUIRE_PAGE_MASK);
+}
+
+/* What has no byte, or no whole page, changes nothing, wherever it is. */
+static void nothing_changes_nothing(void **state)
+{
+    struct quire_memmap m = fresh();
+
+    (void)state;
+    add(&m, 0, 100, QUIRE_MEM_USABLE);
+    assert_int_equal(m.n, 0);
+    add(&m, MIB, MIB, QUIRE_MEM_USABLE);
+    assert_int_equal(quire_memmap_set_node(&m, Q_PA(MIB), 0, 1), QUIRE_OK);
+    assert_int_equal(quire_memmap_set_node(&m, Q_PA(MIB + 4096), 4095, 1), QUIRE_OK);
+    assert_int_equal(quire_memmap_reserve(&m, Q_PA(MIB), 0, "none", NULL), QUIRE_OK);
+    assert_int_equal(m.nreserved, 0);
+    assert_int_equal(m.n, 1);
+    expect(&m, 0, MIB, MIB, QUIRE_MEM_USABLE, 0);
+}
+
+/* An array without a free entry still takes a change that needs none. */
+static void a_full_array_may_change(void **state)
+{
+    struct quire_mem_range few[2], held[1];
+    struct quire_memmap m;
+    q_pa pa;
+
+    (void)state;
+    quire_memmap_init(&m, few, 2, held, 1);
+    add(&m, MIB, MIB, QUIRE_MEM_USABLE);
+    add(&m, 4 * MIB, MIB, QUIRE_MEM_USABLE);
+    assert_int_equal(quire_memmap_set_node(&m, Q_PA(4 * MIB), MIB, 1), QUIRE_OK);
+    expect(&m, 0, MIB, MIB, QUIRE_MEM_USABLE, 0);
+    expect(&m, 1, 4 * MIB, MIB, QUIRE_MEM_USABLE, 1);
+    /* nor does it take memory that it could not write down; a neighbour of the same owner it can */
+    assert_int_equal(quire_memmap_alloc(&m, 4096, 4096, 0, 0, "a", &pa), QUIRE_OK);
+    assert_int_equal(quire_memmap_alloc(&m, 4096, 4096, 0, 0, "b", &pa), QUIRE_TOO_MANY);
+    assert_int_equal(quire_memmap_alloc(&m, 4096, 4096, 0, 1, "a", &pa), QUIRE_TOO_MANY);
+    assert_int_equal(m.nreserved, 1);
+    assert_int_equal(held[0].len, 4096);
+    assert_int_equal(quire_memmap_alloc(&m, 4096, 4096, 0, 0, held[0].owner, &pa), QUIRE_OK);
+    assert_int_equal(m.nreserved, 1);
+    assert_int_equal(held[0].len, 8192);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +349,9 @@ int main(void)
         cmocka_unit_test(allocation_before_the_allocator),
         cmocka_unit_test(page_after_page_is_one_reservation),
         cmocka_unit_test(nodes_split_and_merge_ranges),
+        cmocka_unit_test(everything_is_two_ranges),
+        cmocka_unit_test(nothing_changes_nothing),
+        cmocka_unit_test(a_full_array_may_change),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
