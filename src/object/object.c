@@ -35,6 +35,7 @@ static struct quire_cache *object_cache;
 static uint64_t total_pages[2]; /* atomic; by kind: shared, file */
 
 void (*qi_object_unmap_hook)(struct quire_object *o, uint64_t from, uint64_t to, bool copies);
+bool (*qi_object_clean_hook)(struct quire_object *o, uint64_t index, const struct quire_page *page);
 
 static struct quire_page *entry_page(uint64_t entry) { return (void *)(uintptr_t)entry; }
 
@@ -292,6 +293,22 @@ void quire_object_dirty(struct quire_object *o, struct quire_page *page)
         qi_fetch_or_relaxed(&page->flags, QUIRE_PG_DIRTY);
 }
 
+/*
+ * True if page was written since the last call; from here on it is clean.  The flag goes first: a write that
+ * is noted afterwards finds its leaf clean, or has it cleaned here and is seen by that.
+ */
+static bool take_dirty(struct quire_object *o, uint64_t index, struct quire_page *page)
+{
+    bool dirty = qi_fetch_and_relaxed(&page->flags, ~QUIRE_PG_DIRTY) & QUIRE_PG_DIRTY;
+
+    if (qi_load_relaxed(&page->maps)) {
+        qi_rwsem_read_lock(&o->map_lock);
+        dirty |= qi_object_clean_hook(o, index, page);
+        qi_rwsem_read_unlock(&o->map_lock);
+    }
+    return dirty;
+}
+
 enum quire_status quire_object_sync(struct quire_object *o, uint64_t start, uint64_t len)
 {
     uint64_t index = start >> QUIRE_PAGE_SHIFT, end;
@@ -312,8 +329,7 @@ enum quire_status quire_object_sync(struct quire_object *o, uint64_t start, uint
         qi_spin_unlock(&o->tree_lock);
         if (!page)
             return result;
-        if (index << QUIRE_PAGE_SHIFT < end &&
-            (qi_fetch_and_relaxed(&page->flags, ~QUIRE_PG_DIRTY) & QUIRE_PG_DIRTY)) {
+        if (index << QUIRE_PAGE_SHIFT < end && take_dirty(o, index, page)) {
             s = o->pager->store(o->cookie, index, quire_page_ptr(page));
             if (s != QUIRE_OK) {
                 quire_object_dirty(o, page);

@@ -39,12 +39,19 @@ struct quire_object {
 enum quire_status qi_object_setup(void);
 
 /*
- * The one upward call of this layer: src/space removes every leaf that maps pages [from, to) of o,
+ * One of the two upward calls of this layer: src/space removes every leaf that maps pages [from, to) of o,
  * in the spaces of o->vmas; copies: private copies made by writing to such a mapping too.  map_lock is
  * held for writing.  Set by src/space at its initialisation.
  */
 extern void (*qi_object_unmap_hook)(struct quire_object *o, uint64_t from, uint64_t to,
                                     bool copies);
+/*
+ * The other: every leaf that maps page, at index of o, becomes clean and read-only, so that the next write
+ * is noted; true if one was dirty.  When it returns no CPU writes through an older entry.  map_lock is
+ * held for reading.
+ */
+extern bool (*qi_object_clean_hook)(struct quire_object *o, uint64_t index,
+                                    const struct quire_page *page);
 
 /*
  * Present pages from index on, at most n, that follow one another without a hole, each with one

@@ -1,5 +1,6 @@
 /*
- * space/protect.c - mprotect: the vmas change first, then the leaves.
+ * space/protect.c - taking rights from leaves.  mprotect: the vmas change first, then the leaves.
+ * Write-back: the vmas stay, the leaves of one page become clean and read-only.
  *
  * Permission is given lazily and taken eagerly: leaves lose rights at once, with one flush for the
  * whole call; they gain write only where a write would not have to copy or be noticed (a page that
@@ -126,4 +127,37 @@ enum quire_status quire_mprotect(struct quire_space *s, q_uva addr, uint64_t len
         qi_tlb_flush(&s->tlb, addr.v, end, false);
     qi_rwsem_write_unlock(&s->lock);
     return status;
+}
+
+/* ---- Write-back ---- */
+
+/* Make the leaf of page at va of v clean and read-only; true if it was dirty. */
+static bool clean_leaf(const struct qi_vma *v, uint64_t va, const struct quire_page *page)
+{
+    unsigned level;
+    qi_pte *slot = qi_pt_lookup(v->space->tlb.root, va, &level), e;
+
+    if (!slot)
+        return false;
+    e = qi_pte_load(slot);
+    do {
+        /* a private mapping may have a copy here */
+        if (!qi_pte_present(e) || qi_pte_pfn(e).v != quire_pfn_of_page(page).v ||
+            !(qi_pte_write(e) || qi_pte_dirty(e)))
+            return false;
+    } while (!qi_pte_cas(slot, &e, qi_pte_mkclean(qi_pte_wrprotect(e))));
+    qi_tlb_flush_page(&v->space->tlb, va);
+    return qi_pte_dirty(e);
+}
+
+/* map_lock keeps v and the tables below it in being; other tasks may fault and zap beside us. */
+bool qi_object_clean(struct quire_object *o, uint64_t index, const struct quire_page *page)
+{
+    bool dirty = false;
+    struct qi_vma *v;
+
+    qi_list_for_each (v, &o->vmas, object_link)
+        if (index >= v->pgoff && index - v->pgoff < qi_vma_pages(v))
+            dirty |= clean_leaf(v, qi_vma_address(v, index), page);
+    return dirty;
 }

@@ -62,6 +62,7 @@ enum quire_status quire_space_init(void)
     if (status == QUIRE_OK)
         status = qi_fault_setup();
     qi_object_unmap_hook = qi_object_unmap;
+    qi_object_clean_hook = qi_object_clean;
     return status;
 }
 

@@ -146,6 +146,8 @@ enum quire_status qi_huge_boundary(struct quire_space *s, uint64_t va);
 /* All huge leaves inside [start, end). */
 enum quire_status qi_huge_split_range(struct quire_space *s, uint64_t start, uint64_t end);
 void qi_object_unmap(struct quire_object *o, uint64_t from, uint64_t to, bool copies);
+/* protect.c: what qi_object_clean_hook asks for. */
+bool qi_object_clean(struct quire_object *o, uint64_t index, const struct quire_page *page);
 /* Teardown of a space that no CPU has loaded: pages are dropped at once. */
 void qi_zap_all(struct quire_space *s);
 void qi_peak_rss(struct quire_space *s);

@@ -380,6 +380,43 @@ static void dirty_pages_of_a_range_are_stored(void **state)
     assert_int_equal(f.releases, 0);
 }
 
+/* A page that stays mapped writable is stored again after each write, and only then; also what was written
+ * through another mapping, or before the mapping lost its right. */
+static void writes_through_mappings_are_stored_each_time(void **state)
+{
+    uint64_t at, other;
+    struct file f;
+
+    (void)state;
+    file_open(&f, 2);
+    at = map_object(f.object, 2 * PAGE, RW, QUIRE_MAP_SHARED);
+    other = map_object(f.object, 2 * PAGE, RW, QUIRE_MAP_SHARED);
+    for (unsigned i = 1; i <= 3; i++) {
+        OK(store(s, at + PAGE, i));
+        OK(quire_object_sync(f.object, 0, 2 * PAGE));
+        assert_int_equal(f.stores, i);
+        OK(quire_object_sync(f.object, 0, 2 * PAGE));
+        assert_int_equal(f.stores, i);
+    }
+    OK(store(s, at, 1));
+    OK(store(s, other, 2));
+    OK(quire_object_sync(f.object, 0, PAGE));
+    assert_int_equal(f.stores, 4);
+    OK(store(s, other, 3));
+    OK(quire_mprotect(s, Q_UVA(other), PAGE, 0));
+    OK(quire_object_sync(f.object, 0, PAGE));
+    assert_int_equal(f.stores, 5);
+    OK(store(s, at, 4));
+    OK(quire_munmap(s, Q_UVA(at), PAGE));
+    OK(quire_object_sync(f.object, 0, PAGE));
+    assert_int_equal(f.stores, 6);
+    OK(quire_munmap(s, Q_UVA(at), 2 * PAGE));
+    OK(quire_munmap(s, Q_UVA(other), 2 * PAGE));
+    OK(quire_object_sync(f.object, 0, 2 * PAGE));
+    assert_int_equal(f.stores, 6);
+    quire_object_put(f.object);
+}
+
 static void truncation_zeroes_what_is_cut(void **state)
 {
     struct file f;
@@ -493,6 +530,7 @@ int main(void)
         T(a_pager_that_fails_leaves_no_page),
         T(a_page_filled_twice_is_there_once),
         T(dirty_pages_of_a_range_are_stored),
+        T(writes_through_mappings_are_stored_each_time),
         T(truncation_zeroes_what_is_cut),
         T(holes_free_whole_pages_and_zero_the_rest),
         T(references_are_counted_by_many),
