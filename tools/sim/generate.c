@@ -1,0 +1,246 @@
+/*
+ * generate.c - the program of a seed.
+ *
+ * Swarm testing (Groce et al., "Swarm testing", ISSTA 2012): each run leaves out some groups of
+ * operations and some faults, and weighs the rest anew, because what is rare among everything is
+ * frequent in a world of less.  Operations of different tasks must meet, so places are few: slots
+ * and boxes are small numbers, and pages lie near a few hot spots that the tasks of a run share.
+ *
+ * Draws that a wish overrides are made all the same, so that --cpus 8 changes nothing but the CPUs.
+ */
+#include "args.h"
+
+enum { HOT_SPOTS = 3, MIB = 1 << 20, LARGEST_RUN = 4000 };
+
+struct swarm {
+    unsigned groups;
+    unsigned weight[SIM_OP_KINDS], total;
+    uint32_t hot[HOT_SPOTS];
+};
+
+static unsigned below(unsigned n) { return (unsigned)sim_below(SIM_RANDOM_PROGRAM, n); }
+static unsigned between(unsigned low, unsigned high) { return low + below(high - low + 1); }
+static bool chance(unsigned percent) { return below(100) < percent; }
+
+/* 1..max; each power of two as likely as the next. */
+static unsigned mostly_small(unsigned max)
+{
+    unsigned bits = 0;
+
+    while (max >> (bits + 1))
+        bits++;
+    bits = below(bits + 1);
+    bits = between(1u << bits, (2u << bits) - 1);
+    return bits < max ? bits : max;
+}
+
+#define PICK(...) \
+    ((const unsigned[]){__VA_ARGS__}[below(sizeof((unsigned[]){__VA_ARGS__}) / sizeof(unsigned))])
+
+/* ---- The machine ---- */
+
+/* Statements, not an initialiser: those are evaluated in an order of the compiler's. */
+static void draw_machine(struct sim_machine *m)
+{
+    bool large = chance(10), stalls, interrupts, preempts;
+
+    *m = (struct sim_machine){.max_points = 20000000};
+    m->cpus = large ? between(9, 64) : between(1, 8);
+    if (large && chance(70))
+        m->cpus = between(9, 16);
+    m->nodes = between(1, 2);
+    m->memory = (uint64_t)between(16, 96) * MIB;
+    interrupts = chance(50);
+    m->interrupt_every = between(20, 2000) * interrupts;
+    stalls = chance(50);
+    m->stall_every = between(1000, 20000) * stalls;
+    preempts = chance(60);
+    m->preempt_every = (4 + mostly_small(496)) * preempts;
+    m->wake_early = PICK(0, 4, 50);
+    m->ipi_delay = PICK(1, 10, 100, 1000);
+}
+
+static void draw_switches(struct sim_switches *s)
+{
+    bool slow;
+
+    *s = (struct sim_switches){.races = true};
+    s->weak = chance(50);
+    s->pt_cache = PICK(0, 4, 16);
+    slow = chance(70);
+    s->io_ns = mostly_small(50000) * slow;
+    s->io_fail = PICK(0, 0, 3, 20);
+    s->speculate = PICK(0, 2, 20);
+    s->tlb_entries = PICK(8, 64, 256);
+}
+
+/* ops: of all tasks.  A run has some hundred points an operation; half of the change points should
+ * come where it still goes on. */
+static void draw_schedule(struct sim_schedule *s, unsigned ops)
+{
+    unsigned every = PICK(1, 2, 4, 8, 16, 64, 256);
+    unsigned depth = between(1, 5);
+    uint64_t points = (uint64_t)ops * (25u << below(5));
+
+    *s = (struct sim_schedule){0};
+    if (chance(60)) {
+        s->strategy = SIM_STRATEGY_RANDOM;
+        s->every = every;
+    } else {
+        s->strategy = SIM_STRATEGY_PRIORITY;
+        s->depth = depth;
+        s->expected_points = points;
+    }
+}
+
+/* ---- Which operations ---- */
+
+static unsigned draw_groups(void)
+{
+    const unsigned need_space =
+        1u << SIM_GROUP_OBJECT | 1u << SIM_GROUP_FORK | 1u << SIM_GROUP_HUGE;
+    unsigned groups = 1u << below(SIM_GROUP_CONTROL);
+
+    for (unsigned g = 0; g < SIM_GROUP_CONTROL; g++)
+        if (chance(45))
+            groups |= 1u << g;
+    if (groups & need_space)
+        groups |= 1u << SIM_GROUP_SPACE;
+    return groups;
+}
+
+static void draw_weights(struct swarm *s)
+{
+    s->total = 0;
+    for (unsigned k = 0; k < SIM_OP_KINDS; k++) {
+        unsigned scale = PICK(0, 1, 2, 4, 4, 4, 8, 16);
+
+        s->weight[k] = s->groups >> sim_op_info[k].group & 1 ? sim_op_info[k].weight * scale : 0;
+        s->total += s->weight[k];
+    }
+    if (s->total)
+        return;
+    for (unsigned k = 0; k < SIM_OP_KINDS; k++) { /* all of them had bad luck */
+        s->weight[k] = s->groups >> sim_op_info[k].group & 1 ? sim_op_info[k].weight : 0;
+        s->total += s->weight[k];
+    }
+}
+
+static enum sim_op_kind draw_op(const struct swarm *s)
+{
+    unsigned at = below(s->total), k = 0;
+
+    while (at >= s->weight[k])
+        at -= s->weight[k++];
+    return k;
+}
+
+/* ---- Arguments ---- */
+
+static uint32_t draw_page(const struct swarm *s)
+{
+    int at = (int)s->hot[below(HOT_SPOTS)] - 4;
+
+    at += (int)below(8);
+    if (chance(10))
+        return below(SIM_REGION_PAGES);
+    return at < 0 ? 0 : at >= SIM_REGION_PAGES ? SIM_REGION_PAGES - 1 : (uint32_t)at;
+}
+
+static uint32_t draw_word(const struct sim_word *words)
+{
+    unsigned n = 0;
+
+    while (words[n].name)
+        n++;
+    return words[below(n)].value;
+}
+
+static uint32_t draw_arg(const struct swarm *s, enum sim_arg kind)
+{
+    const struct sim_arg_range *r = &sim_arg_range[kind];
+
+    switch (kind) {
+    case SIM_ARG_ORDER: return chance(80) ? below(4) : below(11);
+    case SIM_ARG_COUNT: return mostly_small(64);
+    case SIM_ARG_BYTES: return mostly_small(32768);
+    case SIM_ARG_PAGE: return draw_page(s);
+    case SIM_ARG_PAGES: return chance(80) ? between(1, 12) : mostly_small(SIM_REGION_PAGES);
+    case SIM_ARG_GFP: return chance(50) ? 0 : draw_word(r->words);
+    case SIM_ARG_PROT: return chance(60) ? r->usual : draw_word(r->words);
+    case SIM_ARG_BACKING:
+        return chance(40) || !(s->groups >> SIM_GROUP_OBJECT & 1) ? 0 : draw_word(r->words);
+    case SIM_ARG_ADVICE: return chance(30) ? r->usual : draw_word(r->words);
+    case SIM_ARG_FLAGS: return chance(60) ? 0 : below(8);
+    case SIM_ARG_NS: return mostly_small(100000);
+    default: return between(r->min, r->max);
+    }
+}
+
+static void add_drawn(struct sim_program *p, unsigned task, const struct swarm *s,
+                      enum sim_op_kind kind)
+{
+    struct sim_op *op = sim_program_add(p, task, kind);
+
+    for (unsigned i = 0; i < sim_op_info[kind].nargs; i++)
+        op->arg[i] = draw_arg(s, sim_op_info[kind].arg_kinds[i]);
+}
+
+/* Something to work on at the hot spots; else most accesses of a short program hit nothing. */
+static void add_mappings(struct sim_program *p, unsigned task, const struct swarm *s)
+{
+    for (unsigned i = 0; i < HOT_SPOTS; i++) {
+        if (chance(30))
+            continue;
+        add_drawn(p, task, s, SIM_OP_mmap);
+        p->tasks[task].ops[p->tasks[task].n - 1].arg[0] = s->hot[i] > 4 ? s->hot[i] - 4 : 0;
+        p->tasks[task].ops[p->tasks[task].n - 1].arg[1] = between(4, 16);
+    }
+}
+
+/* ---- The whole ---- */
+
+/* How many tasks, and operations a task: many of both would take minutes. */
+static unsigned draw_size(struct sim_program *p, const struct sim_wishes *w)
+{
+    unsigned cpus = p->machine.cpus, tasks = between(cpus, 2 * cpus + 1);
+    unsigned ops = between(30, 60);
+
+    ops <<= below(4);
+    p->ntasks = tasks < 2 ? 2 : tasks < SIM_PROGRAM_TASKS ? tasks : SIM_PROGRAM_TASKS;
+    if (ops > 400)
+        ops = 400;
+    if (ops * p->ntasks > LARGEST_RUN)
+        ops = LARGEST_RUN / p->ntasks;
+    return w->ops ? w->ops : ops;
+}
+
+void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes *w)
+{
+    struct swarm s;
+    unsigned ops;
+
+    sim_program_init(p);
+    p->seed = seed;
+    sim_random_seed(seed);
+    draw_machine(&p->machine);
+    if (w->cpus)
+        p->machine.cpus = w->cpus;
+    draw_switches(&p->switches);
+    s.groups = draw_groups();
+    if (w->groups)
+        s.groups = w->groups;
+    p->switches.groups = s.groups;
+    draw_weights(&s);
+    /* SIM_REGION_BORDER: see draw_page() */
+    for (unsigned i = 0; i < HOT_SPOTS; i++)
+        s.hot[i] = below(SIM_REGION_PAGES);
+    ops = draw_size(p, w);
+    draw_schedule(&p->schedule, ops * p->ntasks);
+    for (unsigned t = 0; t < p->ntasks; t++) {
+        if (s.groups >> SIM_GROUP_SPACE & 1)
+            add_mappings(p, t, &s);
+        while (p->tasks[t].n < ops)
+            add_drawn(p, t, &s, draw_op(&s));
+    }
+}
