@@ -1,0 +1,60 @@
+/*
+ * Simulated port: a whole machine in one thread.  See include/quire/port.h for the contracts and
+ * sim.h for the parts.  Every hook is a function of engine.c or mmu.c; every point may switch to
+ * another CPU, take an interrupt, or preempt the task.
+ */
+#ifndef QUIRE_PORT_SIM_H
+#define QUIRE_PORT_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <quire/types.h>
+
+#define QPORT_DIRECT_BASE  ((uintptr_t)0x100000000000) /* SIM_DIRECT_BASE */
+#define QPORT_VMEMMAP_BASE ((uintptr_t)0x200000000000) /* SIM_VMEMMAP_BASE */
+#define QPORT_ASIDS        1
+
+enum sim_point_kind {
+    SIM_POINT_LOAD,
+    SIM_POINT_STORE,
+    SIM_POINT_RMW,
+    SIM_POINT_FENCE,
+    SIM_POINT_LOCK,
+    SIM_POINT_UNLOCK,
+    SIM_POINT_RELAX,  /* one turn of a busy wait */
+    SIM_POINT_WAIT,   /* about to sleep */
+    SIM_POINT_ACCESS, /* a task touches its memory */
+    SIM_POINT_IRQ     /* interrupts, or preemption, have just been allowed again */
+};
+void sim_point(enum sim_point_kind kind, const void *ptr);
+#define QPORT_POINT(kind, ptr) sim_point(SIM_POINT_##kind, ptr)
+
+enum sim_event_kind {
+    SIM_EVENT_FRAME_ALLOC,
+    SIM_EVENT_FRAME_FREE,
+    SIM_EVENT_OBJECT_ALLOC,
+    SIM_EVENT_OBJECT_FREE,
+    SIM_EVENT_TABLE_ALLOC,
+    SIM_EVENT_TABLE_FREE,
+    SIM_EVENT_LOCK_INIT,
+    SIM_EVENT_LOCKED,
+    SIM_EVENT_UNLOCK
+};
+void sim_event(enum sim_event_kind kind, const void *ptr, uint64_t n);
+#define QPORT_EVENT(kind, ptr, n) sim_event(SIM_EVENT_##kind, ptr, n)
+
+unsigned qport_cpu(void);
+unsigned long qport_irq_save(void);
+void qport_irq_restore(unsigned long flags);
+void qport_preempt_disable(void);
+void qport_preempt_enable(void);
+void qport_relax(void);
+void qport_clear_page(void *kla);
+void qport_copy_page(void *dst, const void *src);
+
+void qport_tlb_flush_page(uint64_t va, unsigned asid);
+void qport_tlb_flush_asid(unsigned asid);
+void qport_tlb_flush_all(void);
+void qport_table_load(q_pa root, unsigned asid, bool keep);
+
+#endif
