@@ -204,6 +204,10 @@ enum mmu_result mmu_access(unsigned cpu, uint64_t va, enum mmu_kind kind, bool u
     mmu.stats.accesses++;
     speculate_nearby(cpu, va);
     e = tlb_find(c, va);
+    if (e && mmu.config.forget_one_in && sim_one_in(SIM_RANDOM_TLB, mmu.config.forget_one_in)) {
+        tlb_drop_address(c, va);
+        e = NULL;
+    }
     if (!e)
         return walk_for(c, va, kind, user, reply);
     if (!(e->perms & WALK_PERM(kind, user))) {

@@ -16,7 +16,7 @@
  *   mmu_speculate()                       whenever, for any address
  *
  * Findings (sim_fail): stale-tlb, stale-walk-cache, stale-root (something is freed that a CPU still
- * has cached, or may use), freed-frame, freed-table (a walk went through an entry that leads to a
+ * has cached, or may use, or is about to load), freed-frame, freed-table (a walk went through an entry that leads to a
  * freed frame), bad-root.
  */
 #ifndef SIM_MMU_H
@@ -33,6 +33,8 @@ struct mmu_config {
     unsigned walk_entries; /* a CPU; 0: 16 */
     /* one access in so many also fills a neighbour's translation on speculation; 0: never */
     unsigned speculate_one_in;
+    /* one hit in so many finds its entry gone: it may go at any time; 0: never */
+    unsigned forget_one_in;
     /* addresses [low, high] whose mappings outlive the frames: the direct map; high 0: none */
     uint64_t lasting_low, lasting_high;
 };
@@ -79,7 +81,8 @@ void mmu_flush_all(unsigned cpu);
 /*
  * A lazy CPU has a root loaded but promises to use no user address (one in the lower half), so its
  * entries may outlive the frames; its walk caches and its root may not outlive the tables.  An
- * access through such an entry is a finding, and so is becoming active with one.
+ * access through such an entry is a finding, and so is becoming active with one.  To be set before
+ * the library is told that the space is not used, and cleared after the next activation.
  */
 void mmu_set_lazy(unsigned cpu, bool lazy);
 /* From here on the CPU may use whatever it has cached of the loaded asid: nothing of it may be

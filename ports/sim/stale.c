@@ -156,6 +156,17 @@ void check_walk(struct mmu_cpu *c, const struct walk *w)
         fail_freed(c, w, w->pa, "freed-frame");
 }
 
+void check_root(struct mmu_cpu *c, uint64_t root)
+{
+    if (root & 0xfff || !mmu.config.machine.at(mmu.config.machine.ctx, root))
+        sim_fail("bad-root", "CPU %u is to load root %#llx", c->number, (ull)root);
+    if (!is_free(root))
+        return;
+    note_flushes(c);
+    sim_frame_history(root >> WALK_PAGE_SHIFT);
+    sim_fail("stale-root", "CPU %u is to load root %#llx, which is free", c->number, (ull)root);
+}
+
 /* ---- Frames and tables go ---- */
 
 void mmu_frame_allocated(uint64_t pfn, unsigned order)

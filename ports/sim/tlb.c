@@ -217,8 +217,7 @@ void mmu_load_root(unsigned cpu, uint64_t root, unsigned asid, bool keep)
 {
     struct mmu_cpu *c = &mmu.cpu[cpu];
 
-    if (root & 0xfff || !mmu.config.machine.at(mmu.config.machine.ctx, root))
-        sim_fail("bad-root", "CPU %u is to load root %#llx", cpu, (unsigned long long)root);
+    check_root(c, root);
     remember(c, keep ? LOADED_KEEP : LOADED_DROP, root, asid);
     c->root = root;
     c->asid = asid;
@@ -229,10 +228,11 @@ void mmu_load_root(unsigned cpu, uint64_t root, unsigned asid, bool keep)
 
 void mmu_load_high_root(unsigned cpu, uint64_t root)
 {
-    if (root & 0xfff || !mmu.config.machine.at(mmu.config.machine.ctx, root))
-        sim_fail("bad-root", "CPU %u is to load high root %#llx", cpu, (unsigned long long)root);
-    remember(&mmu.cpu[cpu], LOADED_HIGH, root, 0);
-    mmu.cpu[cpu].high_root = root;
+    struct mmu_cpu *c = &mmu.cpu[cpu];
+
+    check_root(c, root);
+    remember(c, LOADED_HIGH, root, c->asid);
+    c->high_root = root;
 }
 
 static bool walk_goes_with_page(const struct walk_entry *e, uint64_t va, unsigned asid)

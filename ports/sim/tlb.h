@@ -110,6 +110,8 @@ void count_table(uint64_t table, int by);
 uint32_t frame_generation(uint64_t pa);
 /* The walk read tables, and found a leaf, that are in use. */
 void check_walk(struct mmu_cpu *c, const struct walk *w);
+/* The root that is to be loaded is a table in use. */
+void check_root(struct mmu_cpu *c, uint64_t root);
 _Noreturn void fail_stale_entry(struct mmu_cpu *c, const struct tlb_entry *e, const char *why);
 _Noreturn void fail_stale_walk(struct mmu_cpu *c, const struct walk_entry *e, const char *why);
 bool lasting(uint64_t va);

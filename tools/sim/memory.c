@@ -1,0 +1,574 @@
+/*
+ * memory.c - operations on frames, the heap and kernel areas.
+ *
+ * Whoever gets memory fills it with a pattern of its own and looks at it when he gives it back or
+ * hands it on: another holder, or the library, that wrote into it meanwhile is found out.  A task may
+ * hand what it holds to another through a box, so that memory is freed on other CPUs and nodes than it
+ * came from.
+ */
+#include <stdlib.h>
+
+#include "../../ports/sim/monitor.h"
+#include "world.h"
+
+static const struct {
+    const char *name;
+    unsigned size, align, flags;
+} cache_kinds[CACHES] = {{"small", 24, 8, 0},
+                         {"guarded", 200, 8, QUIRE_CACHE_REDZONE | QUIRE_CACHE_POISON},
+                         {"large", 1500, 64, 0},
+                         {"zeroed", 64, 64, QUIRE_CACHE_ZERO | QUIRE_CACHE_HWALIGN}};
+
+static const quire_gfp gfps[] = {QUIRE_GFP_KERNEL, QUIRE_GFP_ATOMIC, QUIRE_GFP_MOVABLE,
+                                 QUIRE_GFP_ZERO,   QUIRE_GFP_DMA,    QUIRE_GFP_DMA32};
+
+static quire_gfp gfp_of(uint32_t arg) { return gfps[arg % (sizeof gfps / sizeof gfps[0])]; }
+
+/* ---- Patterns ---- */
+
+/* Each 8 bytes of n at p: the pattern plus its place. */
+static void fill(void *p, size_t n, uint64_t pattern)
+{
+    uint64_t *word = p;
+
+    for (size_t i = 0; i < n / 8; i++)
+        word[i] = pattern + i;
+    monitor_hw_write(p, n);
+}
+
+static void check(const void *p, size_t n, uint64_t pattern, const char *what)
+{
+    const uint64_t *word = p;
+
+    for (size_t i = 0; i < n / 8; i++)
+        if (word[i] != pattern + i) {
+            uint64_t pa = (uintptr_t)p + i * 8 - SIM_DIRECT_BASE;
+
+            sim_frame_history(pa >> QUIRE_PAGE_SHIFT);
+            sim_fail("content", "%s at %p: byte %zu of %zu reads %#llx, its holder wrote %#llx",
+                     what, p, i * 8, n, (unsigned long long)word[i],
+                     (unsigned long long)(pattern + i));
+        }
+}
+
+static void check_zero(const void *p, size_t n, const char *what)
+{
+    const uint64_t *word = p;
+
+    for (size_t i = 0; i < n / 8; i++)
+        if (word[i])
+            sim_fail("content", "%s at %p: byte %zu of %zu is not zero but %#llx", what, p, i * 8,
+                     n, (unsigned long long)word[i]);
+}
+
+static uint64_t new_pattern(struct worker *w) { return worker_random(w) | 1; }
+
+/* A page is looked at at its start and its end. */
+static void fill_page(struct quire_page *page, uint64_t pattern)
+{
+    char *at = quire_page_ptr(page);
+
+    fill(at, 32, pattern);
+    fill(at + PAGE - 32, 32, pattern + 100);
+}
+
+static void check_page(const struct quire_page *page, uint64_t pattern)
+{
+    const char *at = quire_page_ptr(page);
+
+    check(at, 32, pattern, "frame");
+    check(at + PAGE - 32, 32, pattern + 100, "end of a frame");
+}
+
+/* ---- Frames ---- */
+
+static void check_place(const struct quire_page *page, quire_gfp gfp, unsigned order)
+{
+    uint64_t end = quire_pa_of_page(page).v + (PAGE << order);
+
+    if ((gfp & QUIRE_GFP_DMA && end > 16u << 20) || end > sim_machine.memory)
+        sim_fail("content", "a frame at %#llx for gfp %#x",
+                 (unsigned long long)quire_pa_of_page(page).v, gfp);
+    if (page->refs != 1 || page->maps || page->owner)
+        sim_fail("content", "a new frame with refs %u, maps %u, owner %#llx", page->refs,
+                 page->maps, (unsigned long long)page->owner);
+}
+
+static void frame_alloc(struct worker *w, struct held *h, unsigned order, quire_gfp gfp)
+{
+    struct quire_page *page = quire_page_alloc(order, gfp, QUIRE_NODE_ANY);
+
+    if (!page) {
+        if (!(gfp & QUIRE_GFP_DMA) && order == 0)
+            must_be_short(w, "frame_alloc");
+        return;
+    }
+    check_place(page, gfp, order);
+    h->kind = HELD_FRAMES;
+    h->n = order;
+    h->refs = 1;
+    h->p[0] = page;
+    h->pattern = new_pattern(w);
+    for (unsigned i = 0; i < 1u << order; i++) {
+        if (gfp & QUIRE_GFP_ZERO)
+            check_zero(quire_page_ptr(page + i), PAGE, "a zeroed frame");
+        fill_page(page + i, h->pattern + i);
+    }
+}
+
+static void frame_bulk(struct worker *w, struct held *h, unsigned n, quire_gfp gfp)
+{
+    size_t got = quire_page_alloc_bulk(n, (struct quire_page **)h->p, gfp, QUIRE_NODE_ANY);
+
+    if (got < n && !(gfp & QUIRE_GFP_DMA))
+        must_be_short(w, "frame_bulk");
+    if (!got)
+        return;
+    h->kind = HELD_PAGES;
+    h->n = (unsigned)got;
+    h->refs = 1;
+    h->pattern = new_pattern(w);
+    for (size_t i = 0; i < got; i++) {
+        check_place(h->p[i], gfp, 0);
+        fill_page(h->p[i], h->pattern + i);
+    }
+}
+
+static void frame_split(struct held *h)
+{
+    struct quire_page *page = h->p[0];
+
+    if (h->kind != HELD_FRAMES || h->refs != 1 || h->n > 6)
+        return;
+    quire_page_split(page);
+    h->kind = HELD_PAGES;
+    h->n = 1u << h->n;
+    for (unsigned i = 0; i < h->n; i++)
+        h->p[i] = page + i;
+}
+
+static void give_frames(struct held *h)
+{
+    struct quire_page *page = h->p[0];
+
+    for (unsigned i = 0; i < 1u << h->n; i++)
+        check_page(page + i, h->pattern + i);
+    if (h->refs == 1)
+        quire_page_free(page, h->n);
+    else
+        for (unsigned i = 0; i < h->refs; i++)
+            quire_page_put(page);
+}
+
+static void give_pages(struct held *h)
+{
+    for (unsigned i = 0; i < h->n; i++)
+        check_page(h->p[i], h->pattern + i);
+    if (h->refs == 1) {
+        quire_page_free_bulk(h->n, (struct quire_page **)h->p);
+        return;
+    }
+    for (unsigned i = 0; i < h->n; i++)
+        for (unsigned r = 0; r < h->refs; r++)
+            quire_page_put(h->p[i]);
+}
+
+static void frame_share(struct held *h)
+{
+    if (h->kind == HELD_FRAMES)
+        quire_page_get(h->p[0]);
+    else if (h->kind == HELD_PAGES)
+        for (unsigned i = 0; i < h->n; i++)
+            quire_page_get(h->p[i]);
+    h->refs++;
+}
+
+/* ---- Heap ---- */
+
+static size_t cache_size(unsigned cache) { return cache_kinds[cache].size; }
+
+static void object_alloc(struct worker *w, struct held *h, unsigned cache, unsigned n,
+                         quire_gfp gfp)
+{
+    struct quire_cache *c = world.caches[cache];
+
+    if (n == 1) {
+        h->p[0] = quire_cache_alloc(c, gfp);
+        n = h->p[0] != NULL;
+    } else if (!quire_cache_alloc_bulk(c, gfp, n, h->p)) {
+        n = 0;
+    }
+    if (!n) {
+        must_be_short(w, "object_alloc");
+        return;
+    }
+    h->kind = HELD_OBJECTS;
+    h->n = n;
+    h->cache = cache;
+    h->pattern = new_pattern(w);
+    for (unsigned i = 0; i < n; i++) {
+        if (cache_kinds[cache].flags & QUIRE_CACHE_ZERO || gfp & QUIRE_GFP_ZERO)
+            check_zero(h->p[i], cache_size(cache), "a zeroed object");
+        fill(h->p[i], cache_size(cache), h->pattern + i);
+    }
+}
+
+static void give_objects(struct held *h)
+{
+    for (unsigned i = 0; i < h->n; i++)
+        check(h->p[i], cache_size(h->cache), h->pattern + i, cache_kinds[h->cache].name);
+    if (h->n == 1)
+        quire_cache_free(world.caches[h->cache], h->p[0]);
+    else
+        quire_cache_free_bulk(world.caches[h->cache], h->n, h->p);
+}
+
+static void do_kmalloc(struct worker *w, struct held *h, unsigned bytes, quire_gfp gfp)
+{
+    void *p = quire_kmalloc(bytes, gfp);
+
+    if (!p) {
+        if (bytes <= PAGE && !(gfp & QUIRE_GFP_DMA))
+            must_be_short(w, "kmalloc");
+        return;
+    }
+    if (quire_ksize(p) < bytes)
+        sim_fail("content", "kmalloc(%u) has %zu bytes", bytes, quire_ksize(p));
+    if (gfp & QUIRE_GFP_ZERO)
+        check_zero(p, bytes, "zeroed kmalloc");
+    h->kind = HELD_KMALLOC;
+    h->n = bytes;
+    h->p[0] = p;
+    h->pattern = new_pattern(w);
+    fill(p, bytes, h->pattern);
+}
+
+static void do_krealloc(struct worker *w, struct held *h, unsigned bytes)
+{
+    void *p;
+
+    if (h->kind != HELD_KMALLOC)
+        return;
+    check(h->p[0], h->n, h->pattern, "kmalloc");
+    p = quire_krealloc(h->p[0], bytes, QUIRE_GFP_KERNEL);
+    if (!p) {
+        if (bytes <= PAGE)
+            must_be_short(w, "krealloc");
+        return;
+    }
+    check(p, h->n < bytes ? h->n : bytes, h->pattern, "krealloc");
+    h->p[0] = p;
+    h->n = bytes;
+    fill(p, bytes, h->pattern);
+}
+
+/* A cache of its own, used and destroyed. */
+static void cache_cycle(struct worker *w, unsigned bytes, unsigned n)
+{
+    struct quire_cache *c;
+    void *objects[64];
+    unsigned got = 0;
+
+    if (quire_cache_create("cycle", bytes, 0, 0, NULL, &c) != QUIRE_OK) {
+        must_be_short(w, "cache_create");
+        return;
+    }
+    for (; got < n && (objects[got] = quire_cache_alloc(c, QUIRE_GFP_KERNEL)); got++)
+        fill(objects[got], bytes, got);
+    if (got < n && bytes <= PAGE)
+        must_be_short(w, "an object of a new cache");
+    if (got && quire_cache_destroy(c) != QUIRE_BUSY)
+        sim_fail("status", "a cache was destroyed with %u objects out", got);
+    for (unsigned i = 0; i < got; i++) {
+        check(objects[i], bytes, i, "object of a new cache");
+        quire_cache_free(c, objects[i]);
+    }
+    if (quire_cache_destroy(c) != QUIRE_OK)
+        sim_fail("status", "an empty cache cannot be destroyed");
+}
+
+/* ---- Kernel areas: through the MMU, as a kernel would ---- */
+
+static void touch(uint64_t va, enum sim_access kind, uint64_t *value, bool present)
+{
+    if (sim_access(va, kind, false, value) != present)
+        sim_fail("content", "kernel address %#llx is%s mapped", (unsigned long long)va,
+                 present ? " not" : "");
+}
+
+static void do_vmalloc(struct worker *w, struct held *h, unsigned bytes)
+{
+    char *p = quire_vzalloc(bytes, QUIRE_GFP_KERNEL);
+    unsigned pages = (unsigned)((bytes + PAGE - 1) / PAGE);
+
+    if (!p) {
+        must_be_short(w, "vmalloc");
+        return;
+    }
+    h->kind = HELD_AREA;
+    h->n = bytes;
+    h->p[0] = p;
+    for (unsigned i = 0; i < pages && i < 9; i++) {
+        touch((uintptr_t)p + i * PAGE, SIM_ACCESS_READ, &h->words[i], true);
+        if (h->words[i])
+            sim_fail("content", "vzalloc(%u): page %u reads %#llx", bytes, i,
+                     (unsigned long long)h->words[i]);
+        h->words[i] = worker_value(w);
+        touch((uintptr_t)p + i * PAGE, SIM_ACCESS_WRITE, &h->words[i], true);
+    }
+}
+
+static void vtouch(struct worker *w, struct held *h, unsigned at)
+{
+    unsigned pages, page;
+    uint64_t got, va;
+
+    if (h->kind != HELD_AREA)
+        return;
+    pages = (unsigned)((h->n + PAGE - 1) / PAGE);
+    page = at % (pages + 1);
+    va = (uintptr_t)h->p[0] + page * PAGE;
+    if (page == pages) {
+        touch(va, SIM_ACCESS_READ, &got, false); /* the guard */
+        return;
+    }
+    if (page >= 9)
+        return;
+    touch(va, SIM_ACCESS_READ, &got, true);
+    if (got != h->words[page])
+        sim_fail("content", "kernel address %#llx reads %#llx, its holder wrote %#llx",
+                 (unsigned long long)va, (unsigned long long)got,
+                 (unsigned long long)h->words[page]);
+    h->words[page] = worker_value(w);
+    touch(va, SIM_ACCESS_WRITE, &h->words[page], true);
+}
+
+static void do_kstack(struct worker *w, struct held *h)
+{
+    q_kva top;
+    uint64_t value = worker_value(w);
+
+    if (h->kind == HELD_STACK) {
+        quire_stack_free(Q_KVA((uintptr_t)h->p[0]));
+        h->kind = HELD_NOTHING;
+    } else if (h->kind == HELD_NOTHING) {
+        if (quire_stack_alloc(4 * PAGE, &top) != QUIRE_OK) {
+            must_be_short(w, "stack");
+            return;
+        }
+        touch(top.v - 8, SIM_ACCESS_WRITE, &value, true);
+        touch(top.v - 4 * PAGE - 8, SIM_ACCESS_READ, &value, false);
+        h->kind = HELD_STACK;
+        h->p[0] = (void *)top.v; /* NOLINT: kept as a number */
+    }
+}
+
+/* ---- Giving back, handing on ---- */
+
+void memory_give_back(struct held *h)
+{
+    struct held mine = *h;
+
+    h->kind = HELD_NOTHING; /* before the points of the call: nobody else may take it */
+    switch (mine.kind) {
+    case HELD_NOTHING: break;
+    case HELD_FRAMES: give_frames(&mine); break;
+    case HELD_PAGES: give_pages(&mine); break;
+    case HELD_OBJECTS: give_objects(&mine); break;
+    case HELD_KMALLOC:
+        check(mine.p[0], mine.n, mine.pattern, "kmalloc");
+        quire_kfree(mine.p[0]);
+        break;
+    case HELD_AREA: quire_vfree(mine.p[0]); break;
+    case HELD_STACK: quire_stack_free(Q_KVA((uintptr_t)mine.p[0])); break;
+    }
+}
+
+/* Change what the slot and the box hold: one step, as an exchange under the tasks' own lock. */
+static void exchange(struct held *slot, struct held *box)
+{
+    struct held t = *slot;
+
+    monitor_acquire(box);
+    *slot = *box;
+    *box = t;
+    monitor_release(box);
+}
+
+/* ---- All memory there is ---- */
+
+static void hog(struct worker *w)
+{
+    size_t room = quire_managed_pages();
+
+    if (w->hog)
+        return;
+    world.hog_epoch++;
+    world.hogs++;
+    w->hog = calloc(room, sizeof *w->hog);
+    for (unsigned order = 9; order <= 9; order -= 3)
+        for (struct quire_page *p;
+             w->nhog < room && (p = quire_page_alloc(order, QUIRE_GFP_NORETRY, QUIRE_NODE_ANY));)
+            w->hog[w->nhog++] = p;
+}
+
+void memory_unhog(struct worker *w)
+{
+    if (!w->hog)
+        return;
+    for (size_t i = 0; i < w->nhog; i++)
+        quire_page_put(w->hog[i]);
+    free(w->hog);
+    w->hog = NULL;
+    w->nhog = 0;
+    world.hogs--;
+    world.hog_epoch++;
+}
+
+/* ---- In interrupts ---- */
+
+/* A driver: it takes and gives back small things, on whichever CPU. */
+void memory_interrupt(void)
+{
+    struct held *h = &world.irq[sim_cpu()][sim_below(SIM_RANDOM_FAULTS, IRQ_SLOTS)];
+    uint64_t pattern = sim_random(SIM_RANDOM_FAULTS);
+
+    if (h->kind != HELD_NOTHING) {
+        memory_give_back(h);
+        return;
+    }
+    h->pattern = pattern;
+    h->refs = 1;
+    if (pattern & 1) {
+        h->p[0] = quire_page_alloc(0, QUIRE_GFP_ATOMIC, QUIRE_NODE_ANY);
+        if (!h->p[0])
+            return;
+        h->n = 0;
+        fill_page(h->p[0], pattern);
+        h->kind = HELD_FRAMES;
+    } else {
+        h->n = 64 << (pattern >> 1 & 3);
+        h->p[0] = quire_kmalloc(h->n, QUIRE_GFP_ATOMIC);
+        if (!h->p[0])
+            return;
+        fill(h->p[0], h->n, pattern);
+        h->kind = HELD_KMALLOC;
+    }
+}
+
+/* ---- Operations ---- */
+
+static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *h, bool free_slot)
+{
+    switch (op->kind) {
+    case SIM_OP_frame_alloc:
+        if (free_slot)
+            frame_alloc(w, h, op->arg[1], gfp_of(op->arg[2]));
+        return true;
+    case SIM_OP_frame_bulk:
+        if (free_slot)
+            frame_bulk(w, h, op->arg[1], gfp_of(op->arg[2]));
+        return true;
+    case SIM_OP_frame_share:
+        if (h->kind == HELD_FRAMES || h->kind == HELD_PAGES)
+            frame_share(h);
+        return true;
+    case SIM_OP_frame_split: frame_split(h); return true;
+    case SIM_OP_frame_free:
+        if (h->kind == HELD_FRAMES || h->kind == HELD_PAGES)
+            memory_give_back(h);
+        return true;
+    case SIM_OP_misuse_frame:
+        if (h->kind == HELD_FRAMES) {
+            struct held twice = *h;
+
+            memory_give_back(h);
+            give_frames(&twice);
+        }
+        return true;
+    case SIM_OP_hog: hog(w); return true;
+    case SIM_OP_unhog: memory_unhog(w); return true;
+    default: return false;
+    }
+}
+
+static bool do_heap_op(struct worker *w, const struct sim_op *op, struct held *h, bool free_slot)
+{
+    switch (op->kind) {
+    case SIM_OP_object_alloc:
+        if (free_slot)
+            object_alloc(w, h, op->arg[1] % CACHES, 1, gfp_of(op->arg[2]) & QUIRE_GFP_ZERO);
+        return true;
+    case SIM_OP_object_bulk:
+        if (free_slot)
+            object_alloc(w, h, op->arg[1] % CACHES, op->arg[2], QUIRE_GFP_KERNEL);
+        return true;
+    case SIM_OP_kmalloc:
+        if (free_slot)
+            do_kmalloc(w, h, op->arg[1], gfp_of(op->arg[2]));
+        return true;
+    case SIM_OP_krealloc: do_krealloc(w, h, op->arg[1]); return true;
+    case SIM_OP_object_free:
+        if (h->kind == HELD_OBJECTS || h->kind == HELD_KMALLOC)
+            memory_give_back(h);
+        return true;
+    case SIM_OP_misuse_object:
+        if (h->kind == HELD_OBJECTS) {
+            struct held twice = *h;
+
+            memory_give_back(h);
+            give_objects(&twice);
+        }
+        return true;
+    case SIM_OP_heap_shrink: quire_heap_shrink(); return true;
+    case SIM_OP_cache_cycle:
+        cache_cycle(w, op->arg[0] < 8 ? 8 : op->arg[0], op->arg[1]);
+        return true;
+    default: return false;
+    }
+}
+
+bool do_memory_op(struct worker *w, const struct sim_op *op)
+{
+    struct held *h = &w->slots[op->arg[0] % SIM_SLOTS];
+    bool free_slot = h->kind == HELD_NOTHING;
+
+    switch (op->kind) {
+    case SIM_OP_frame_send:
+    case SIM_OP_object_send: exchange(h, &world.boxes[op->arg[1] % SIM_BOXES]); return true;
+    case SIM_OP_vmalloc:
+        if (free_slot)
+            do_vmalloc(w, h, op->arg[1]);
+        return true;
+    case SIM_OP_vfree:
+        if (h->kind == HELD_AREA)
+            memory_give_back(h);
+        return true;
+    case SIM_OP_vtouch: vtouch(w, h, op->arg[1]); return true;
+    case SIM_OP_kstack: do_kstack(w, h); return true;
+    case SIM_OP_vpurge: quire_kva_purge(); return true;
+    default: return do_frame_op(w, op, h, free_slot) || do_heap_op(w, op, h, free_slot);
+    }
+}
+
+/* ---- Start and end ---- */
+
+void memory_setup(void)
+{
+    for (unsigned i = 0; i < CACHES; i++)
+        if (quire_cache_create(cache_kinds[i].name, cache_kinds[i].size, cache_kinds[i].align,
+                               cache_kinds[i].flags, NULL, &world.caches[i]) != QUIRE_OK)
+            sim_fail("boot", "no memory for the caches");
+}
+
+void memory_teardown(void)
+{
+    for (unsigned i = 0; i < SIM_BOXES; i++)
+        memory_give_back(&world.boxes[i]);
+    for (unsigned i = 0; i < SIM_MAX_CPUS; i++)
+        for (unsigned k = 0; k < IRQ_SLOTS; k++)
+            memory_give_back(&world.irq[i][k]);
+    for (unsigned i = 0; i < CACHES; i++)
+        if (quire_cache_destroy(world.caches[i]) != QUIRE_OK)
+            sim_fail("leak", "cache %s still has objects out", cache_kinds[i].name);
+}

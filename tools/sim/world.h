@@ -1,0 +1,164 @@
+/*
+ * world.h - the world that a program runs in: workers, what each of them holds, and the models that
+ * say what every answer and every byte must be.
+ *
+ *   run.c     a run from start to end, and what must hold when all is quiet
+ *   memory.c  operations on frames, heap and kernel areas: whoever holds memory has filled it with
+ *             a pattern, which must be there when he gives it back
+ *   space.c   address spaces: for each page of a worker's region, what is mapped, how, and the words in
+ *             it
+ *   files.c   shared memory and files behind a device that is slow and fails
+ *
+ * A worker is a task with a list of operations.  Workers of a group share an address space; each has
+ * a region of it to itself, whose model is therefore exact while the others change theirs, and all
+ * of them share the tables, the locks and the TLBs.  Objects are shared by all: there each worker has
+ * words of its own in every page.
+ */
+#ifndef SIM_WORLD_H
+#define SIM_WORLD_H
+
+#include <quire/heap.h>
+#include <quire/kva.h>
+#include <quire/space.h>
+
+#include "../../ports/sim/machine.h"
+#include "program.h"
+
+#define PAGE ((uint64_t)QUIRE_PAGE_SIZE)
+
+enum { CACHES = 4, OBJECT_PAGES = 64, WORKERS_A_GROUP = 4, IRQ_SLOTS = 4 };
+
+/* ---- Kernel memory: memory.c ---- */
+
+enum held_kind {
+    HELD_NOTHING,
+    HELD_FRAMES,
+    HELD_PAGES,
+    HELD_OBJECTS,
+    HELD_KMALLOC,
+    HELD_AREA,
+    HELD_STACK
+};
+
+/* What a slot or a box holds. */
+struct held {
+    enum held_kind kind;
+    unsigned n;        /* FRAMES: order; PAGES, OBJECTS: how many; KMALLOC, AREA: bytes */
+    unsigned refs;     /* PAGES: references this worker holds of each */
+    unsigned cache;    /* OBJECTS */
+    uint64_t pattern;  /* what it is filled with */
+    void *p[64];       /* struct quire_page, objects, or the one address */
+    uint64_t words[9]; /* AREA: what each of its pages has */
+};
+
+/* ---- Address spaces: space.c ---- */
+
+enum backing { NOTHING, ANON, SHARED, FILE_SHARED, FILE_PRIVATE, SHARED_PRIVATE };
+
+struct mpage {
+    uint8_t backing, prot;
+    bool own;       /* has content of its own: anonymous, or a private copy */
+    bool maybe;     /* MADV_FREE: the words may have become zero */
+    bool locked;    /* perhaps */
+    uint8_t file;   /* number of the object */
+    uint32_t index; /* in the object */
+    uint64_t word[2];
+};
+
+struct mspace {
+    struct quire_space *s;
+    struct mpage *pages; /* of the worker's region; NULL: the group's own, each worker has his */
+    uint64_t brk_pages;
+    bool alone; /* no other worker uses it */
+};
+
+/* ---- Objects: files.c ---- */
+
+struct file {
+    struct quire_object *o;
+    bool pager;
+    unsigned size;                               /* pages */
+    uint8_t *device;                             /* OBJECT_PAGES pages */
+    uint64_t (*words)[SIM_PROGRAM_TASKS + 1][2]; /* by page and worker: the content that he left */
+};
+
+/* ---- Workers ---- */
+
+struct worker {
+    const struct sim_program *program;
+    const struct sim_task_ops *ops;
+    unsigned number; /* 1.. */
+    unsigned group, place;
+    uint64_t version;
+    uint64_t rng;
+    uint64_t op_started; /* hog_epoch at the beginning of the operation */
+    uint64_t io_started;
+    struct held slots[SIM_SLOTS];
+    struct quire_page **hog; /* all that was left */
+    size_t nhog;
+    struct mspace home, child[SIM_CHILDREN];
+    struct mspace *now;
+    struct mpage *home_pages;
+    struct file *file; /* its own */
+    char doing[160];
+};
+
+struct world {
+    const struct sim_program *program;
+    struct sim_outcome *out;
+    unsigned nworkers, scale, region; /* pages */
+    struct worker *workers;           /* [1..nworkers] */
+    struct quire_space *groups[SIM_PROGRAM_TASKS];
+    struct file shared, common, *own; /* own: [1..nworkers] */
+    struct held boxes[SIM_BOXES];
+    struct quire_cache *caches[CACHES];
+    struct held irq[SIM_MAX_CPUS][IRQ_SLOTS];
+    bool events[SIM_EVENTS];
+    uint64_t hog_epoch;   /* changes whenever memory is scarce, or may have been */
+    unsigned hogs;        /* workers that hold all there was */
+    uint64_t io_failures; /* device requests that failed so far */
+    bool still;           /* no task runs: devices answer at once, and do not fail */
+    uint64_t low_mark;    /* free pages below which NO_MEMORY is no surprise */
+};
+extern struct world world;
+
+/* A number of the worker's own, the same in every run of the program. */
+uint64_t worker_random(struct worker *w);
+/* A value that tells who wrote it and when. */
+uint64_t worker_value(struct worker *w);
+bool value_of(uint64_t value, const struct worker *w);
+
+/* The operation failed for lack of memory: that must be true.  what: for the report. */
+void must_be_short(struct worker *w, const char *what);
+bool may_be_short(const struct worker *w);
+
+/* Each gives true if the operation was its. */
+bool do_memory_op(struct worker *w, const struct sim_op *op);
+bool do_space_op(struct worker *w, const struct sim_op *op);
+
+void memory_setup(void);
+void memory_give_back(struct held *h);
+void memory_unhog(struct worker *w);
+void memory_interrupt(void);
+void memory_teardown(void);
+
+void files_setup(void);
+void files_teardown(void);
+void file_init(struct file *f, bool pager);
+/* The two words of worker w in a page of the file that the page now has. */
+uint64_t *file_words(struct file *f, unsigned index, const struct worker *w);
+void file_truncate(struct worker *w, struct file *f, unsigned pages);
+void file_punch(struct worker *w, struct file *f, unsigned index, unsigned n);
+/* Sync it, retrying what the device failed, and compare the device with the words. */
+void file_check(struct file *f);
+
+void space_setup(struct worker *w);
+void space_check_all(struct worker *w);
+void space_teardown(struct worker *w);
+/* Where the words of worker number lie in a page. */
+static inline unsigned word_offset(unsigned number, unsigned which)
+{
+    return which ? 4080 - 16 * number : 16 * number;
+}
+
+#endif
