@@ -43,22 +43,16 @@ static void choose_layout(struct quire_cache *c)
     c->recip = ~(uint64_t)0 / c->slot + 1;
 }
 
-/* The smallest order with MIN_OBJECTS objects and little waste; else the least waste up to
- * ORDER_AIM, the larger order among equals. */
+/* The smallest order with MIN_OBJECTS objects and little waste; else ORDER_AIM: twice the pages hold
+ * at least twice the objects, so that no step up wastes more of a page. */
 static void choose_order(struct quire_cache *c)
 {
-    unsigned best_waste = ~0u;
-
     c->min_order = (uint8_t)qi_log2_ceil((c->slot + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT);
-    for (unsigned o = c->min_order; o <= QI_MAX(ORDER_AIM, (unsigned)c->min_order); o++) {
-        unsigned n = qi_slab_objects(c, o);
-        unsigned waste = (unsigned)(((QUIRE_PAGE_SIZE << o) - (uint64_t)n * c->slot) >> o);
+    for (c->order = c->min_order; c->order < ORDER_AIM; c->order++) {
+        unsigned n = qi_slab_objects(c, c->order);
+        uint64_t waste = (QUIRE_PAGE_SIZE << c->order) - (uint64_t)n * c->slot;
 
-        if (waste <= best_waste) {
-            best_waste = waste;
-            c->order = (uint8_t)o;
-        }
-        if (n >= MIN_OBJECTS && waste <= QUIRE_PAGE_SIZE / 16)
+        if (n >= MIN_OBJECTS && waste >> c->order <= QUIRE_PAGE_SIZE / 16)
             break;
     }
 }
@@ -201,15 +195,17 @@ enum quire_status quire_cache_destroy(struct quire_cache *c)
     uint64_t out;
 
     QI_CHECK(!c->fixed, "heap: cache %s is the heap's own and cannot be destroyed", c->name);
+    /* whoever shrinks all caches must not move slabs about while they are counted */
+    qi_rwsem_write_lock(&qi_caches_lock);
     out = name_objects_out(c, 8);
+    if (!out)
+        qi_list_del(&c->link);
+    qi_rwsem_write_unlock(&qi_caches_lock);
     if (out) {
         qi_log(QUIRE_LOG_ERROR, "heap: cache %s cannot be destroyed: %lu objects are out", c->name,
                (unsigned long)out);
         return QUIRE_BUSY;
     }
-    qi_rwsem_write_lock(&qi_caches_lock);
-    qi_list_del(&c->link);
-    qi_rwsem_write_unlock(&qi_caches_lock);
     irq = qport_irq_save();
     drain_quiet(c);
     free_cpus(c);

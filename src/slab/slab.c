@@ -217,8 +217,6 @@ static bool refill_from_node(struct quire_cache *c, struct qi_cache_cpu *cc)
 static bool refill(struct quire_cache *c, struct qi_cache_cpu *cc, quire_gfp gfp)
 {
     drain_if_asked(c, cc);
-    if (cc->top != cc->base)
-        return true;
     if (cc->spare->n) {
         struct qi_sheaf *full = cc->spare;
 
@@ -254,7 +252,7 @@ static void *take_from_node(struct quire_cache *c, unsigned node)
     }
     if (e.obj) {
         *e.state = QI_OBJ_OUT(node);
-        QPORT_EVENT(OBJECT_ALLOC, e.obj, c->slot);
+        QPORT_EVENT(OBJECT_ALLOC, qi_slot_of(c, e.obj), c->slot);
     }
     return e.obj;
 }
@@ -308,7 +306,7 @@ static void *take(struct quire_cache *c, quire_gfp gfp)
     top = cc->top - 1;
     qi_store_relaxed(&cc->top, top);
     *top->state = cc->out;
-    QPORT_EVENT(OBJECT_ALLOC, top->obj, c->slot);
+    QPORT_EVENT(OBJECT_ALLOC, qi_slot_of(c, top->obj), c->slot);
     return top->obj;
 }
 
@@ -428,7 +426,7 @@ static void give(struct qi_slab *s, struct qi_entry e)
     struct quire_cache *c = s->cache;
     struct qi_cache_cpu *cc = this_cpu(c, QUIRE_GFP_ATOMIC);
 
-    QPORT_EVENT(OBJECT_FREE, e.obj, c->slot);
+    QPORT_EVENT(OBJECT_FREE, qi_slot_of(c, e.obj), c->slot);
     *e.state = QI_OBJ_IN;
     if (!cc) {
         qi_slabs_give(c, &e, 1);
@@ -525,7 +523,7 @@ static size_t take_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **o
             top--;
             *top->state = cc->out;
             out[done + i] = top->obj;
-            QPORT_EVENT(OBJECT_ALLOC, top->obj, c->slot);
+            QPORT_EVENT(OBJECT_ALLOC, qi_slot_of(c, top->obj), c->slot);
         }
         qi_store_relaxed(&cc->top, top);
         done += part;

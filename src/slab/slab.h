@@ -168,7 +168,7 @@ void qi_cache_register(struct quire_cache *c);
 bool qi_heap_fail_now(void);
 
 /* ---- guard.c: red zones and poison ---- */
-void qi_guard_new(const struct quire_cache *c, void *obj);   /* slab made */
+void qi_guard_new(const struct quire_cache *c, void *obj);   /* slab of a cache with POISON made */
 void qi_guard_alloc(const struct quire_cache *c, void *obj); /* checks poison, sets red zones */
 void qi_guard_free(const struct quire_cache *c, void *obj);  /* checks red zones, sets poison */
 /* First damaged byte around an object that is out, or inside one that is in; NULL: intact. */
@@ -187,6 +187,11 @@ static inline struct qi_slab *qi_slab_of_page(const struct quire_page *page)
 static inline void *qi_slab_object(const struct qi_slab *s, unsigned i)
 {
     return (void *)(s->origin + (uintptr_t)i * s->cache->slot);
+}
+/* Where an object begins with its red zone. */
+static inline void *qi_slot_of(const struct quire_cache *c, void *obj)
+{
+    return (char *)obj - c->left;
 }
 static inline uint32_t qi_cpu_count(const struct qi_cache_cpu *cc)
 {

@@ -135,6 +135,8 @@ void qi_space_account(struct quire_space *s, uint32_t flags, int64_t pages);
 /* RLIMIT_AS and RLIMIT_DATA allow that many more pages of these flags. */
 bool qi_space_may_grow(const struct quire_space *s, uint32_t flags, uint64_t pages);
 bool qi_counts_as_data(uint32_t flags);
+/* Linux's heuristic overcommit: only what can obviously never be met is refused. */
+bool qi_overcommits(uint32_t flags, uint64_t pages);
 
 /* ---- zap.c: taking pages away ---- */
 
@@ -202,11 +204,17 @@ struct qi_events {
 } QI_CACHE_ALIGNED;
 extern struct qi_events qi_events[QUIRE_MAX_CPUS];
 
-/* Count on this CPU.  Not atomic: a task that moves in between loses one count at worst. */
-static inline void qi_event(enum quire_event e) { qi_events[qport_cpu()].n[e]++; }
+/* Count on this CPU, which the task must not leave meanwhile: it would write an old number there
+ * later.  Interrupts do not count. */
 static inline void qi_event_add(enum quire_event e, uint64_t n)
 {
-    qi_events[qport_cpu()].n[e] += n;
+    uint64_t *counter;
+
+    qport_preempt_disable();
+    counter = &qi_events[qport_cpu()].n[e];
+    qi_store_relaxed(counter, qi_load_relaxed(counter) + n);
+    qport_preempt_enable();
 }
+static inline void qi_event(enum quire_event e) { qi_event_add(e, 1); }
 
 #endif
