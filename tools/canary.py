@@ -27,7 +27,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join("tests", "canaries")
-TARGET = "quire-sim"
+TARGET = "tools/sim/quire-sim"
 CONTROL = "(no bug)"
 GRACE = 30  # seconds that a run may take longer than it was told, to write its report
 
@@ -41,6 +41,7 @@ KINDS = {
     "bad-root": "a CPU loaded what is no root",
     "use-after-free": "memory was read or written after it was freed",
     "double-free": "memory was freed that is free",
+    "double-alloc": "memory was handed out that is in use",
     "leak": "at rest something is missing, or was never freed",
     "content": "a read returned what the model of bytes does not have there",
     "status": "a call answered what the model does not allow",
@@ -50,12 +51,16 @@ KINDS = {
     "mixed-race": "the same, one of them atomic",
     "weak-memory": "a load returned what another order of stores would not allow",
     "lock-order": "locks are taken against their order",
+    "lock-recursion": "a lock is taken inside another of its class",
+    "lock-not-held": "a lock is released by who does not hold it",
+    "lock-leak": "a task ends with a lock",
     "irq-unsafe": "a lock of interrupt handlers is taken with interrupts on",
     "sleep-in-atomic": "a sleep with preemption or interrupts off",
     "unpinned-cpu": "the number of the CPU was asked for with preemption on",
     "deadlock": "nobody can go on",
     "no-progress": "somebody waits longer than anything can take",
-    "crash": "the simulated machine got a signal",
+    "hang": "a run does not end",
+    "crash": "a run got a signal",
 }
 
 
@@ -131,7 +136,7 @@ def outcome(status, out, seconds):
     """What a run of quire-sim that ended with this status, after so many seconds, has found."""
     found = re.findall(r"^finding: ([a-z-]+): *(.*)$", out, re.M)
     repeat = re.findall(r"^repeat: (.*)$", out, re.M)
-    sums = re.findall(r"^runs (\d+) points (\d+) seconds ([\d.]+)", out, re.M)
+    sums = re.findall(r"^runs (\d+) points (\d+)\b.* seconds ([\d.]+)", out, re.M)
     runs, points, spent = sums[-1] if sums else (0, 0, seconds)
     kind, text = found[-1] if found else ("", "")
     if status == 2:
@@ -154,6 +159,7 @@ class Tree:
     def __init__(self, folder, jobs):
         self.source = os.path.join(folder, "source")
         self.build = os.path.join(folder, "build")
+        self.findings = os.path.join(folder, "findings")
         self.jobs = jobs
         shutil.copytree(ROOT, self.source, ignore=shutil.ignore_patterns(".git", "build*", "__pycache__", "*.pyc"))
         self.command(["meson", "setup", self.build, self.source])
@@ -179,7 +185,7 @@ class Tree:
     def run(self, options, seed, limit):
         """Run until a finding or the limit."""
         command = [os.path.join(self.build, TARGET), "--seed", str(seed), "--time", str(limit), "--stop-at-first",
-                   *options]
+                   "--no-shrink", "--out", self.findings, *options]
         start = time.monotonic()
         try:
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",

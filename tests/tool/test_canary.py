@@ -55,9 +55,9 @@ class Patches(Case):
         self.assertEqual(canary.problems(first, self.scratch), [])
 
 
-CLEAN = "seed 7\nruns 40 points 8000000 seconds 60.1\n"
+CLEAN = "seed 7\nruns 40 points 8000000 points/s 133111 seconds 60.1 hash 0123456789abcdef\n"
 FINDING = ("finding: stale-tlb: CPU 1 read pfn 0x12\nrepeat: quire sim --seed 9 --cpus 4\n"
-           "runs 3 points 1000 seconds 0.5\n")
+           "findings 1\nruns 3 points 1000 points/s 2000 seconds 0.5 hash 0123456789abcdef\n")
 
 
 class Judgement(Case):
