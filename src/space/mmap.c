@@ -222,13 +222,6 @@ static uint32_t vma_flags(struct quire_space *s, const struct quire_mmap *m, boo
     return f;
 }
 
-/* Linux's heuristic overcommit: only what can obviously never be met is refused. */
-static bool overcommits(uint32_t flags, uint64_t pages)
-{
-    return (flags & (QUIRE_WRITE | QI_VM_SHARED | QI_VM_NORESERVE)) == QUIRE_WRITE &&
-           pages > quire_managed_pages();
-}
-
 static enum quire_status check_limits(struct quire_space *s, uint32_t flags, uint64_t at,
                                       uint64_t len, bool replace)
 {
@@ -239,7 +232,7 @@ static enum quire_status check_limits(struct quire_space *s, uint32_t flags, uin
         return QUIRE_LIMIT;
     if ((flags & QI_VM_LOCKED) && (s->locked + pages) << QUIRE_PAGE_SHIFT > s->limit_memlock)
         return QUIRE_AGAIN;
-    if (!qi_space_may_grow(s, flags, grow) || overcommits(flags, pages))
+    if (!qi_space_may_grow(s, flags, grow) || qi_overcommits(flags, pages))
         return QUIRE_NO_MEMORY;
     return QUIRE_OK;
 }

@@ -56,6 +56,7 @@ static bool protect_leaves(struct qi_vma *v, uint64_t start, uint64_t end)
 static enum quire_status change(struct qi_vma *v, uint64_t start, uint64_t end, uint32_t flags,
                                 bool *flush, struct qi_vma **out)
 {
+    uint64_t pages = (end - start) >> QUIRE_PAGE_SHIFT;
     struct quire_space *s = v->space;
     enum quire_status status;
 
@@ -63,7 +64,7 @@ static enum quire_status change(struct qi_vma *v, uint64_t start, uint64_t end, 
     if (flags == v->flags)
         return QUIRE_OK;
     if (qi_counts_as_data(flags) && !qi_counts_as_data(v->flags) &&
-        (s->data + ((end - start) >> QUIRE_PAGE_SHIFT)) > s->limit_data >> QUIRE_PAGE_SHIFT)
+        (s->data + pages > s->limit_data >> QUIRE_PAGE_SHIFT || qi_overcommits(flags, pages)))
         return QUIRE_NO_MEMORY;
     status = qi_vma_reflag(&v, start, end, flags);
     if (status == QUIRE_OK)

@@ -110,7 +110,9 @@ static enum quire_status resize_check(struct quire_space *s, const struct qi_vma
         return QUIRE_FAULT;
     if ((v->flags & QI_VM_LOCKED) && s->locked + grow > s->limit_memlock >> QUIRE_PAGE_SHIFT)
         return QUIRE_AGAIN;
-    return qi_space_may_grow(s, v->flags, grow) ? QUIRE_OK : QUIRE_NO_MEMORY;
+    return qi_space_may_grow(s, v->flags, grow) && !qi_overcommits(v->flags, grow)
+               ? QUIRE_OK
+               : QUIRE_NO_MEMORY;
 }
 
 /* Put a copy of v's mapping of r->old at r->to, free there, and move the leaves. */

@@ -177,6 +177,12 @@ void qi_space_account(struct quire_space *s, uint32_t flags, int64_t pages)
         s->exec += (uint64_t)pages;
 }
 
+bool qi_overcommits(uint32_t flags, uint64_t pages)
+{
+    return (flags & (QUIRE_WRITE | QI_VM_SHARED | QI_VM_NORESERVE)) == QUIRE_WRITE &&
+           pages > quire_managed_pages();
+}
+
 bool qi_space_may_grow(const struct quire_space *s, uint32_t flags, uint64_t pages)
 {
     if (pages > s->limit_as >> QUIRE_PAGE_SHIFT ||
