@@ -153,6 +153,11 @@ def outcome(status, out, seconds):
 # ---- Trees: copies of the sources in which patches come and go ----
 
 
+def not_sources(folder, names):
+    """What a copy of the sources does without: build folders, git's."""
+    return [n for n in names if n in (".git", "__pycache__") or os.path.isdir(os.path.join(folder, n, "meson-info"))]
+
+
 class Tree:
     """A copy of the sources and a build folder.  Only what a patch touches is built again."""
 
@@ -161,7 +166,7 @@ class Tree:
         self.build = os.path.join(folder, "build")
         self.findings = os.path.join(folder, "findings")
         self.jobs = jobs
-        shutil.copytree(ROOT, self.source, ignore=shutil.ignore_patterns(".git", "build*", "__pycache__", "*.pyc"))
+        shutil.copytree(ROOT, self.source, ignore=not_sources)
         self.command(["meson", "setup", self.build, self.source])
 
     def command(self, command):
@@ -237,6 +242,7 @@ class Session:
         self.work = queue.Queue()
         self.rows = []
         self.lock = threading.Lock()
+        self.failed = ""  # why there is no simulator
         self.start = time.monotonic()
         self.width = max([len(c.name) for c in canaries] + [len(CONTROL)])
         # every set of options that a canary runs with must be clean without it
@@ -252,7 +258,6 @@ class Session:
 
     def one(self, tree, canary, options):
         if canary is None:
-            tree.make()
             return judge_control(self.repeat(tree, options))
         tree.put(canary)
         try:
@@ -263,19 +268,26 @@ class Session:
 
     def say(self, row):
         kinds = sorted(set(k or "nothing" for k in row.kinds)) or ["-"]
-        if row.name == CONTROL:
+        expected = " (expected: %s)" % ", ".join(row.expect) if row.expect and not row.found else ""
+        if not row.kinds:
+            word = "broken"
+        elif row.name == CONTROL:
             word = "clean" if row.found else "FOUND"
         else:
             word = "found" if row.found else "MISSED"
         print("[%4d s] %-*s %-6s %d/%d %8g %8.1f  %s%s" % (
             time.monotonic() - self.start, self.width, row.name, word, row.hits, len(row.kinds), row.seeds, row.seconds,
-            ", ".join(kinds), " (expected: %s)" % ", ".join(row.expect) if row.expect and not row.found else ""),
-            flush=True)
+            ", ".join(kinds), expected), flush=True)
         if row.note:
             print("         " + row.note, flush=True)
 
     def worker(self, folder, jobs):
-        tree = None
+        try:
+            tree = Tree(folder, jobs)
+            tree.make()
+        except (RuntimeError, OSError) as e:
+            self.failed = str(e)
+            return
         while True:
             try:
                 canary, options = self.work.get_nowait()
@@ -283,7 +295,6 @@ class Session:
                 return
             name = canary.name if canary else CONTROL
             try:
-                tree = tree or Tree(folder, jobs)
                 row = self.one(tree, canary, options)
             except (RuntimeError, OSError) as e:
                 row = Row(name, canary.expect if canary else (), False, (), 0, 0, 0, str(e))
@@ -344,6 +355,8 @@ def main():
     session = Session(args, canaries)
     with tempfile.TemporaryDirectory(prefix="quire-canary-") as folder:
         session.all(folder)
+    if session.failed:
+        print("canary: the sources cannot be built:\n" + session.failed)
     rows = sorted(session.rows, key=lambda r: r.name)
     if args.json:
         write_json(args.json, rows, args.seed)
