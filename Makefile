@@ -2,11 +2,13 @@
 BUILD ?= build
 AREA ?=
 PREFIX ?= /usr/local
+SIM_TIME ?= 600s
+SEED ?=
 PY = /usr/bin/python3
 NINJA = ninja -C $(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check canary bench bench-icount features sizes coverage install format clean all setup-build setup-run setup-test
+.PHONY: help run test check canary bench bench-icount features sizes coverage install format clean all sim quire-sim setup-build setup-run setup-test
 
 help:
 	@echo 'make run           a tour: real Linux programs in a machine whose memory Quire manages'
@@ -18,6 +20,7 @@ help:
 	@echo 'make features      which features are proved by which tests (AREA=run: those of one area)'
 	@echo 'make sizes         bytes of machine code by layer'
 	@echo 'make coverage      lines and branches of the library that the tests execute, by layer'
+	@echo 'make sim           10 minutes of simulated machines (SIM_TIME=60s, SEED=n; ./quire sim --help)'
 	@echo 'make install       put the quire command under PREFIX (/usr/local)'
 	@echo 'make format        lay the sources out with clang-format'
 	@echo 'make clean         remove what was built'
@@ -60,6 +63,13 @@ sizes: all
 
 coverage: setup-test
 	@$(PY) tools/coverage.py
+
+quire-sim: setup-build $(BUILD)/build.ninja
+	@[ -e $(BUILD)/tools/sim/quire-sim ] || echo 'Building the simulator (once; half a minute)' >&2
+	@$(NINJA) --quiet tools/sim/quire-sim
+
+sim: quire-sim
+	@$(BUILD)/tools/sim/quire-sim --cpus 8 --jobs $$(nproc) --time $(SIM_TIME) $(if $(SEED),--seed $(SEED))
 
 install: all
 	@$(PY) tools/install.py --build $(BUILD) --prefix $(PREFIX)

@@ -12,11 +12,15 @@ from .resolve import find_program
 HELP = """\
 usage: quire run [options] -- PROGRAM ARGS...
        quire pack [options] -o IMAGE -- PROGRAM ARGS...
+       quire sim [--seed N] [--cpus N] [--time 60s] [--trace] ...
        quire help
 
 run boots a machine in QEMU whose memory Quire manages, and in it PROGRAM, a Linux program of this machine, with
 the libraries and files that it needs.  Its input and output are those of quire, its exit status is
 quire's (128 + n if signal n ended it).  pack only writes the initramfs.
+
+sim runs Quire's memory manager on simulated machines, with programs and schedules made from a seed, and
+shrinks what fails to a file that repeats it; quire sim --help lists its options.  Those of run and pack:
 
   --mem SIZE            memory of the machine (512M)
   --cpus N              its processors (2)
@@ -182,6 +186,23 @@ def run(root, words):
             sys.stderr.write("\n".join(Report(m.report_lines).text()) + "\n")
 
 
+def simulate(root, words):
+    """Becomes the simulator, which is first built anew if a source has changed."""
+    path = os.environ.get("QUIRE_SIM")
+    if not path:
+        if not os.path.exists(os.path.join(root, "tools", "sim", "meson.build")):
+            raise QuireError("sim is for a checkout of Quire's sources: it simulates what they say")
+        build = subprocess.run(["make", "-C", root, "--no-print-directory", "quire-sim"], stdout=sys.stderr,
+                               stdin=subprocess.DEVNULL, check=False)
+        path = os.path.join(root, "build", "tools", "sim", "quire-sim")
+        if build.returncode or not os.path.exists(path):
+            raise QuireError("the simulator could not be built; see above")
+    try:
+        os.execv(path, ["quire-sim"] + words)
+    except OSError as e:
+        raise QuireError("%s: %s" % (path, e.strerror)) from e
+
+
 def main(root, argv):
     try:
         if not argv or argv[0] in ("help", "--help", "-h"):
@@ -189,6 +210,8 @@ def main(root, argv):
             return 0
         if argv[0] == "run":
             return run(root, argv[1:])
+        if argv[0] == "sim":
+            simulate(root, argv[1:])
         if argv[0] == "pack":
             o = parse(argv[1:])
             if not o.output:
