@@ -32,7 +32,7 @@
 #include "strategy.h"
 #include "trace.h"
 
-enum { STEP_NS = 20, SPIN_TRIES = 24, STARVED = 4000000 };
+enum { STEP_NS = 20, SPIN_TRIES = 6, GRACES = 20, STARVED = 4000000 };
 
 struct vcpu {
     struct sim_fibre idle, *fibre;
@@ -161,6 +161,19 @@ void sim_note_cpus(void)
                      tasks[i]->state == SIM_WAITING ? "it waits for a lock" : "a while");
 }
 
+/* Those that wait in a loop look again, for their last looks may all have been at old values. */
+static bool look_again(void)
+{
+    static uint64_t at;
+    static unsigned times;
+
+    times = at == stores ? times + 1 : 0;
+    at = stores;
+    for (unsigned i = 0; i < sim_machine.cpus; i++)
+        vcpus[i].spins = 0;
+    return times < GRACES;
+}
+
 /* Somebody must be able to run: wait for the time, or it is a deadlock. */
 static uint64_t find_runnable(void)
 {
@@ -174,7 +187,7 @@ static uint64_t find_runnable(void)
             stalled |= vcpus[i].stalled > points;
             vcpus[i].stalled = 0;
         }
-        if (!stalled && !jump_to_next_sleeper())
+        if (!stalled && !jump_to_next_sleeper() && !look_again())
             sim_fail("deadlock", "no CPU can go on: each sleeps, or waits in a loop for another");
     }
 }
@@ -426,6 +439,7 @@ void qport_relax(void)
         c->spins = 0;
     c->spins++;
     c->spins_seen = stores;
+    sim_strategy_yields(cur);
     sim_point(SIM_POINT_RELAX, NULL);
 }
 

@@ -16,8 +16,8 @@ const char *const sim_action_names[SIM_ACTIONS] = {"switch", "preempt", "interru
 
 static struct sim_schedule schedule;
 static unsigned ncpus;
-static unsigned priority[SIM_MAX_CPUS]; /* larger runs first */
-static unsigned lowest;
+static int64_t priority[SIM_MAX_CPUS]; /* larger runs first */
+static int64_t lowest;
 static uint64_t change_points[64], points;
 static size_t cursor[SIM_MAX_CPUS]; /* LISTED: the first entry of a CPU that is not past */
 
@@ -55,7 +55,8 @@ static void shuffle_priorities(void)
     for (unsigned i = 0; i < ncpus; i++)
         priority[i] = SIM_MAX_CPUS + i;
     for (unsigned i = ncpus; i-- > 1;) {
-        unsigned k = (unsigned)sim_below(SIM_RANDOM_SCHEDULE, i + 1), t = priority[i];
+        unsigned k = (unsigned)sim_below(SIM_RANDOM_SCHEDULE, i + 1);
+        int64_t t = priority[i];
 
         priority[i] = priority[k];
         priority[k] = t;
@@ -129,6 +130,8 @@ static unsigned by_priority(unsigned cpu, uint64_t eligible)
             best = i;
     return best;
 }
+
+void sim_strategy_yields(unsigned cpu) { priority[cpu] = --lowest; }
 
 unsigned sim_choose_cpu(unsigned cpu, uint64_t local, uint64_t eligible)
 {

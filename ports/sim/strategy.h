@@ -48,6 +48,8 @@ void sim_strategy_init(const struct sim_schedule *s, unsigned cpus);
 
 /* Which of the CPUs in eligible (bit a CPU, not 0) runs after this point of cpu. */
 unsigned sim_choose_cpu(unsigned cpu, uint64_t local, uint64_t eligible);
+/* The CPU waits in a loop: with priorities, others are preferred from here on. */
+void sim_strategy_yields(unsigned cpu);
 /* Does action happen at this point, which it does once in `every` when nothing else decides?  choices:
  * *arg is 0..choices - 1. */
 bool sim_choose(unsigned cpu, uint64_t local, enum sim_action action, unsigned every,

@@ -145,7 +145,7 @@ void quire_space_stats(struct quire_space *s, struct quire_space_stats *out)
         .rss_anon = rss_of(s, QI_RSS_ANON),
         .rss_file = rss_of(s, QI_RSS_FILE),
         .rss_shared = rss_of(s, QI_RSS_SHARED),
-        .peak_rss = s->peak_rss,
+        .peak_rss = qi_load_relaxed(&s->peak_rss),
         .locked = s->locked,
         .data = s->data,
         .exec = s->exec,

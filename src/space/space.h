@@ -62,7 +62,7 @@ struct quire_space {
     uint32_t lock_future; /* QI_VM_LOCKED | QI_VM_LOCKONFAULT for mappings to come */
     bool randomize;
     uint64_t total, locked, data, exec, stack; /* pages */
-    uint64_t peak_total, peak_rss;
+    uint64_t peak_total, peak_rss; /* peak_rss: atomic */
     uint64_t limit_as, limit_data, limit_stack, limit_memlock; /* bytes */
 
     int64_t rss[QI_RSS_KINDS]; /* atomic; pages */

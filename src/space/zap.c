@@ -10,12 +10,13 @@
 
 void qi_peak_rss(struct quire_space *s)
 {
-    uint64_t now = 0;
+    uint64_t now = 0, peak = qi_load_relaxed(&s->peak_rss);
 
     for (unsigned k = 0; k < QI_RSS_KINDS; k++)
         now += (uint64_t)qi_load_relaxed(&s->rss[k]);
-    if (now > s->peak_rss)
-        s->peak_rss = now;
+    /* a truncation gets here without the space's lock */
+    while (QI_UNLIKELY(now > peak) && !qi_cas_relaxed(&s->peak_rss, &peak, now)) {
+    }
 }
 
 /* What one run took away, so that the counters are touched once. */
@@ -55,7 +56,7 @@ static QI_ALWAYS_INLINE void drop_leaf(struct qi_gather *g, const struct qi_vma 
     t->pages++;
     if (!(page->flags & QUIRE_PG_ANON))
         note_dirty(page, e);
-    if (page->counts == QUIRE_PAGE_ONE_MAPPING)
+    if (qi_load_relaxed(&page->counts) == QUIRE_PAGE_ONE_MAPPING)
         page->maps = 0; /* nobody else knows the page: no atomic needed */
     else
         qi_fetch_sub_relaxed(&page->maps, 1u);
@@ -219,7 +220,7 @@ static QI_ALWAYS_INLINE void drop_now(struct batch *b, struct taken *t, qi_pte e
     t->pages++;
     if (!(page->flags & QUIRE_PG_ANON))
         note_dirty(page, e);
-    if (page->counts == QUIRE_PAGE_ONE_MAPPING)
+    if (qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING)
         page->maps = 0;
     else if ((uint32_t)qi_fetch_sub_acqrel(&page->counts, QUIRE_PAGE_ONE_MAPPING) != 1)
         return;

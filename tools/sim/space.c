@@ -214,6 +214,28 @@ static void do_mprotect(struct worker *w, const struct sim_op *op)
         wrong(w, "mprotect", first, st, i == first + n ? "OK" : "NO_MEMORY, for there is a hole");
 }
 
+/* Ask which pages are still there: the target of a move that failed may be gone, all or nothing. */
+static void learn_mapped(struct worker *w, unsigned first, unsigned n)
+{
+    bool gone = false, there = false;
+
+    for (unsigned i = first; i < first + n; i++) {
+        struct quire_vma_info info;
+
+        if (w->now->pages[i].backing == NOTHING)
+            continue;
+        if (quire_space_vma(w->now->s, Q_UVA(va_of(w, i)), false, &info) == QUIRE_OK &&
+            info.start.v <= va_of(w, i)) {
+            there = true;
+        } else {
+            gone = true;
+            w->now->pages[i] = (struct mpage){0};
+        }
+    }
+    if (gone && there)
+        wrong(w, "mremap", first, QUIRE_NO_MEMORY, "all of the target there, or nothing of it");
+}
+
 /* Several vmas cannot be one mapping for mremap. */
 static bool one_mapping(const struct worker *w, unsigned first, unsigned n)
 {
@@ -248,6 +270,7 @@ static void do_mremap(struct worker *w, const struct sim_op *op)
     }
     if (st == QUIRE_NO_MEMORY) {
         must_be_short(w, "mremap");
+        learn_mapped(w, to, n);
         return;
     }
     /* FAULT also for what differs only in advice or locking, which the model does not keep */
