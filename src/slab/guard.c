@@ -52,11 +52,7 @@ const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, boo
     return c->flags & QUIRE_CACHE_POISON ? poison_damage(c, obj) : NULL;
 }
 
-void qi_guard_new(const struct quire_cache *c, void *obj)
-{
-    if (c->flags & QUIRE_CACHE_POISON)
-        poison(c, obj);
-}
+void qi_guard_new(const struct quire_cache *c, void *obj) { poison(c, obj); }
 
 void qi_guard_alloc(const struct quire_cache *c, void *obj)
 {

@@ -136,8 +136,8 @@ static bool verify_slab(const struct quire_cache *c, const struct qi_slab *s, un
 {
     unsigned bits = 0;
 
-    EXPECT(s->cache == c && s->node == node, "slab %p of %s is on a list of %s, node %u", s,
-           s->cache->name, c->name, node);
+    EXPECT(s->cache == c && s->node == node, "slab %p of cache %p, node %u is on a list of %s, %u",
+           s, s->cache, s->node, c->name, node);
     EXPECT(s->list == list && list == (s->nfree == 0      ? QI_SLAB_FULL
                                        : s->nfree == s->n ? QI_SLAB_EMPTY
                                                           : QI_SLAB_PARTIAL),
@@ -168,9 +168,12 @@ static bool verify_sheaf(const struct quire_cache *c, const struct qi_entry *e, 
     EXPECT(n <= c->sheaf_cap, "%s: a sheaf with %lu of %u entries", c->name, (unsigned long)n,
            c->sheaf_cap);
     for (uint64_t i = 0; i < n; i++) {
-        const struct qi_slab *s = qi_slab_of_page(quire_page_of_ptr(e[i].obj));
-        unsigned k = (unsigned)(e[i].state - s->state);
+        struct qi_slab *s;
+        uint64_t k;
 
+        EXPECT(qi_slab_of_user(e[i].obj, &s), "H4: %s: %p in a sheaf is no object", c->name,
+               e[i].obj);
+        k = (uint64_t)(e[i].state - s->state);
         EXPECT(s->cache == c && k >= 1 && k <= s->n && qi_slab_object(s, k) == e[i].obj &&
                    s->state[k] == QI_OBJ_IN && !(s->free[(k - 1) / 64] >> (k - 1) % 64 & 1),
                "H4: %s: object %p in a sheaf is not free, or also in its slab", c->name, e[i].obj);
