@@ -235,6 +235,58 @@ static void shrink_returns_empty_slabs(void **state)
     expect_nothing_lost();
 }
 
+/* A cache's slabs lie anywhere, so that it never promises low memory. */
+static void no_low_memory_from_caches(void **state)
+{
+    struct quire_cache *c = cache("anywhere", 64, 0, 0);
+    void *p[2];
+
+    (void)state;
+    assert_null(quire_cache_alloc(c, QUIRE_GFP_DMA));
+    assert_null(quire_cache_alloc(c, QUIRE_GFP_DMA32));
+    assert_false(quire_cache_alloc_bulk(c, QUIRE_GFP_DMA, 2, p));
+    assert_int_equal(heap_stats("anywhere").active, 0);
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    expect_nothing_lost();
+}
+
+/* However many are out, all are counted; and nothing has changed. */
+static void destroy_counts_all(void **state)
+{
+    struct quire_cache *c = cache("leaky", 100, 0, 0);
+    void *p[20];
+
+    (void)state;
+    assert_true(quire_cache_alloc_bulk(c, QUIRE_GFP_KERNEL, 20, p));
+    assert_int_equal(quire_cache_destroy(c), QUIRE_BUSY);
+    assert_non_null(strstr(hosted_log_last(), "20 objects are out"));
+    assert_int_equal(heap_stats("leaky").active, 20);
+    heap_sound();
+    quire_cache_free_bulk(c, 20, p);
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    expect_nothing_lost();
+}
+
+/* Where slabs end: enough objects in the fewest pages, and an eighth of a large object wasted at most
+ * once ORDER_AIM allows it. */
+static void slabs_are_of_a_fair_size(void **state)
+{
+    (void)state;
+    for (size_t size = 8; size <= 40000; size += size / 5 / 8 * 8 + 8) {
+        struct quire_cache *c = cache("fair", size, 0, 0);
+        struct quire_cache_stats s = heap_stats("fair");
+        size_t bytes = 4096u << s.slab_order, used = s.objects_per_slab * s.slot_size;
+
+        assert_true(s.objects_per_slab >= 1 && used <= bytes && bytes - used < s.slot_size);
+        if (s.slab_order < 3)
+            assert_true(s.objects_per_slab >= 16 && (bytes - used) * 16 <= bytes);
+        else if (s.slab_order > 3) /* no smaller one holds any */
+            assert_true(bytes / 2 < size);
+        assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    }
+    expect_nothing_lost();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,7 +294,8 @@ int main(void)
         TEST(sizes_and_alignments),       TEST(bad_caches_are_refused),
         TEST(constructors_run_once),      TEST(zeroing_caches_zero),
         TEST(bulk_is_all_or_none),        TEST(destroy_names_what_is_out),
-        TEST(shrink_returns_empty_slabs),
+        TEST(shrink_returns_empty_slabs), TEST(no_low_memory_from_caches),
+        TEST(destroy_counts_all),         TEST(slabs_are_of_a_fair_size),
     };
 
     test_seed("heap_cache_test");

@@ -112,12 +112,151 @@ static void exhaustion_is_survived(void **state)
     expect_nothing_lost();
 }
 
+/* ---- memory that ends below the heap ---- */
+
+static void *taken[1000];
+
+/* Every frame is somebody's; objects that lie in slabs and sheaves remain. */
+static void no_frames(void)
+{
+    quire_frame_drain();
+    for (int order = QUIRE_MAX_ORDER; order >= 0; order--)
+        while (quire_page_alloc((unsigned)order, QUIRE_GFP_MEMALLOC, QUIRE_NODE_ANY)) {
+        }
+}
+
+/* All objects of an internal cache; how many. */
+static unsigned none_left(struct quire_cache *c)
+{
+    unsigned n = 0;
+
+    while ((taken[n] = qi_internal_alloc(c, QUIRE_GFP_KERNEL)))
+        assert_true(++n < 1000);
+    return n;
+}
+
+/* A cache with free objects in its slabs, and nothing at any CPU. */
+static struct quire_cache *stocked(const char *name)
+{
+    struct quire_cache *c = cache(name, 64, 0, 0);
+    void *kept = quire_cache_alloc(c, QUIRE_GFP_KERNEL);
+
+    quire_kfree(kept);
+    qi_drain_cpu(c, c->cpu[0]);
+    assert_true(heap_stats(name).total >= 16);
+    return c;
+}
+
+/* A CPU for which there is no memory for sheaves works with the slabs directly. */
+static void without_sheaves(void **state)
+{
+    struct quire_cache *c = stocked("bare");
+    uint64_t total = heap_stats("bare").total;
+    void *p[8], *batch[8];
+
+    (void)state;
+    no_frames();
+    none_left(&qi_sheaf_cache);
+    hosted_cpu_set(1);
+    for (unsigned i = 0; i < 8; i++)
+        assert_non_null(p[i] = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
+    assert_true(quire_cache_alloc_bulk(c, QUIRE_GFP_KERNEL, 8, batch));
+    assert_ptr_equal(c->cpu[1], &qi_no_cpu);
+    assert_int_equal(heap_stats("bare").active, 16);
+    assert_int_equal(quire_heap_verify(), QUIRE_OK);
+    for (unsigned i = 0; i < 8; i++)
+        quire_cache_free(c, p[i]);
+    quire_cache_free_bulk(c, 8, batch);
+    assert_int_equal(heap_stats("bare").active, 0);
+    assert_int_equal(heap_stats("bare").frees, 17); /* these, and the one that stocked() freed */
+    assert_int_equal(heap_stats("bare").total, total);
+    assert_true(HOSTED_EXPECT_PANIC(quire_cache_free(c, p[0])));
+    assert_int_equal(quire_heap_verify(), QUIRE_OK);
+}
+
+/* Whichever of main, spare and the CPU's struct fails: what was there already goes back. */
+static void half_of_the_sheaves(void **state)
+{
+    struct quire_cache *c = stocked("half");
+    unsigned n;
+    void *p;
+
+    (void)state;
+    no_frames();
+    n = none_left(&qi_sheaf_cache);
+    qi_internal_free(&qi_sheaf_cache, taken[--n]); /* a main one, but no spare */
+    hosted_cpu_set(1);
+    assert_non_null(p = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
+    assert_ptr_equal(c->cpu[1], &qi_no_cpu);
+    quire_cache_free(c, p);
+    assert_non_null(p = qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL));
+    assert_null(qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL));
+
+    qi_internal_free(&qi_sheaf_cache, p); /* both, but nothing to hang them on */
+    qi_internal_free(&qi_sheaf_cache, taken[--n]);
+    none_left(&qi_cpu_cache);
+    assert_non_null(p = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
+    assert_ptr_equal(c->cpu[1], &qi_no_cpu);
+    quire_cache_free(c, p);
+    for (unsigned i = 0; i < 2; i++)
+        assert_non_null(qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL));
+    assert_null(qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL));
+    assert_int_equal(quire_heap_verify(), QUIRE_OK);
+}
+
+/* An object of another node, and no sheaf to send it home with: it goes at once. */
+static void a_foreign_object_without_a_sheaf(void **state)
+{
+    struct quire_cache *c = cache("foreign", 64, 0, 0);
+    void *p = quire_cache_alloc_node(c, QUIRE_GFP_KERNEL, 1), *own;
+
+    (void)state;
+    assert_non_null(own = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
+    assert_int_equal(quire_page_node(quire_page_of_ptr(p)), 1);
+    no_frames();
+    none_left(&qi_sheaf_cache);
+    while (qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL)) {
+    }
+    quire_cache_free(c, p);
+    assert_null(c->cpu[0]->remote);
+    assert_int_equal(c->node[1].in_slabs, c->node[1].objects);
+    assert_int_equal(heap_stats("foreign").active, 1);
+    assert_int_equal(heap_stats("foreign").frees, 1);
+    quire_cache_free(c, own);
+    assert_int_equal(quire_heap_verify(), QUIRE_OK);
+}
+
+/* A barn that may keep no more empty sheaves gives them back. */
+static void a_barn_without_room(void **state)
+{
+    struct quire_cache *c = cache("barn", 64, 0, 0);
+    static void *p[500];
+
+    (void)state;
+    for (unsigned i = 0; i < 500; i++)
+        assert_non_null(p[i] = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
+    for (unsigned i = 0; i < 500; i++)
+        quire_cache_free(c, p[i]);
+    assert_true(c->node[0].nfull_sheaves > 2);
+    c->max_sheaves = 1;
+    for (unsigned i = 0; i < 500; i++)
+        assert_non_null(p[i] = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
+    assert_int_equal(c->node[0].nfull_sheaves, 0);
+    assert_int_equal(c->node[0].nempty_sheaves, 1);
+    heap_sound();
+    for (unsigned i = 0; i < 500; i++)
+        quire_cache_free(c, p[i]);
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    expect_nothing_lost();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(every_allocation_may_fail),
-        TEST(failures_come_when_asked),
-        TEST(exhaustion_is_survived),
+        TEST(every_allocation_may_fail), TEST(failures_come_when_asked),
+        TEST(exhaustion_is_survived),    TEST(without_sheaves),
+        TEST(half_of_the_sheaves),       NODES(a_foreign_object_without_a_sheaf),
+        TEST(a_barn_without_room),
     };
 
     test_seed("heap_failure_test");

@@ -136,12 +136,72 @@ static void kmalloc_dma_is_low(void **state)
     assert_int_equal(quire_heap_verify(), QUIRE_OK);
 }
 
+/* Making it smaller cannot fail: without memory for a smaller one it stays where it is. */
+static void krealloc_down_never_fails(void **state)
+{
+    char *p = quire_kmalloc(9000, QUIRE_GFP_KERNEL);
+
+    (void)state;
+    strcpy(p, "kept");
+    quire_heap_fail_after(1);
+    assert_ptr_equal(quire_krealloc(p, 100, QUIRE_GFP_KERNEL), p);
+    assert_false(quire_heap_fail_armed());
+    quire_heap_fail_after(-1);
+    assert_string_equal(p, "kept");
+    quire_kfree(p);
+    expect_nothing_lost();
+}
+
+static void krealloc_clears_what_is_new(void **state)
+{
+    unsigned char *p;
+    size_t have;
+
+    (void)state;
+    for (unsigned round = 0; round < 3; round++) {
+        p = quire_kmalloc(5000, QUIRE_GFP_KERNEL); /* leave dirt behind */
+        memset(p, 0xff, 5000);
+        quire_kfree(p);
+        p = quire_kmalloc(100, QUIRE_GFP_KERNEL);
+        have = quire_ksize(p);
+        memset(p, 0x11, have);
+        p = quire_krealloc(p, 5000, QUIRE_GFP_ZERO);
+        for (size_t i = 0; i < 5000; i++)
+            assert_int_equal(p[i], i < have ? 0x11 : 0);
+        /* and nothing is cleared of what was there */
+        p = quire_krealloc(p, 50, QUIRE_GFP_ZERO);
+        for (size_t i = 0; i < 50; i++)
+            assert_int_equal(p[i], 0x11);
+        quire_kfree(p);
+    }
+    expect_nothing_lost();
+}
+
+static void nothing_of_low_memory(void **state)
+{
+    void *p = quire_kmalloc(0, QUIRE_GFP_DMA), *q = quire_kmalloc(0, QUIRE_GFP_DMA);
+
+    (void)state;
+    assert_non_null(p);
+    assert_non_null(q);
+    assert_ptr_not_equal(p, q);
+    quire_kfree(p);
+    quire_kfree(q);
+    expect_nothing_lost();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(kmalloc_classes),         TEST(kmalloc_refuses_the_impossible),
-        TEST(two_of_size_zero_differ), TEST(krealloc_keeps_the_content),
-        TEST(kzalloc_zeroes),          TEST(kmalloc_dma_is_low),
+        TEST(kmalloc_classes),
+        TEST(kmalloc_refuses_the_impossible),
+        TEST(two_of_size_zero_differ),
+        TEST(krealloc_keeps_the_content),
+        TEST(kzalloc_zeroes),
+        TEST(kmalloc_dma_is_low),
+        TEST(krealloc_down_never_fails),
+        TEST(krealloc_clears_what_is_new),
+        TEST(nothing_of_low_memory),
     };
 
     test_seed("heap_kmalloc_test");

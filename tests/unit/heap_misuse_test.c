@@ -120,6 +120,119 @@ static void every_wrong_byte_is_refused(void **state)
     expect_nothing_lost();
 }
 
+static void caught(const char *words)
+{
+    if (!strstr(hosted_panic_text(), words))
+        fail_msg("said '%s', not '%s'", hosted_panic_text(), words);
+}
+
+/* A batch is looked at object by object: what is wrong in it is reported like a single free. */
+static void bulk_frees_are_checked(void **state)
+{
+    struct quire_cache *c = cache("mine", 64, 0, 0), *d = cache("other", 64, 0, 0);
+    void *p = quire_cache_alloc(c, QUIRE_GFP_KERNEL), *q = quire_cache_alloc(d, QUIRE_GFP_KERNEL);
+    void *batch[2];
+    int local;
+
+    (void)state;
+    batch[0] = quire_cache_alloc(c, QUIRE_GFP_KERNEL);
+    batch[1] = &local;
+    assert_true(HOSTED_EXPECT_PANIC(quire_cache_free_bulk(c, 2, batch)));
+    caught("foreign pointer");
+    batch[0] = q;
+    assert_true(HOSTED_EXPECT_PANIC(quire_cache_free_bulk(c, 1, batch)));
+    caught("belongs to cache other");
+    batch[0] = (char *)p + 1;
+    assert_true(HOSTED_EXPECT_PANIC(quire_cache_free_bulk(c, 1, batch)));
+    caught("not the start");
+    batch[0] = batch[1] = p;
+    assert_true(HOSTED_EXPECT_PANIC(quire_cache_free_bulk(c, 2, batch)));
+    caught("double free");
+    /* from a CPU that has no sheaves of the cache yet */
+    hosted_cpu_set(3);
+    batch[0] = quire_cache_alloc(d, QUIRE_GFP_KERNEL);
+    batch[1] = q;
+    quire_cache_free_bulk(d, 2, batch);
+    hosted_cpu_set(0);
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    assert_int_equal(quire_cache_destroy(d), QUIRE_OK);
+    expect_nothing_lost();
+}
+
+/* While a slab goes back, its pages are flagged a moment longer than they name it: whoever frees into
+ * one just then, and had to look closer, is told so. */
+static void a_page_that_is_leaving(void **state)
+{
+    char *p = quire_kmalloc(40000, QUIRE_GFP_KERNEL);
+    struct quire_page *page = quire_page_of_ptr(p + 4096);
+
+    (void)state;
+    page->flags |= QUIRE_PG_SLAB;
+    assert_int_equal(page->owner, 0);
+    assert_true(HOSTED_EXPECT_PANIC(qi_free_slow(NULL, p + 4096)));
+    caught("freed twice or foreign");
+    page->flags &= ~QUIRE_PG_SLAB;
+    quire_kfree(p);
+    expect_nothing_lost();
+}
+
+/* The heap's own objects are nobody's to free or to ask about, and checked when it frees them. */
+static void internal_objects_are_checked(void **state)
+{
+    struct quire_page *page = quire_page_alloc(0, QUIRE_GFP_KERNEL, QUIRE_NODE_ANY);
+    char *sheaf = qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL);
+
+    (void)state;
+    quire_kfree(quire_kmalloc(1 << 20, QUIRE_GFP_KERNEL)); /* so that the heap reached the page */
+    assert_true(HOSTED_EXPECT_PANIC(quire_ksize(sheaf)));
+    caught("foreign pointer");
+    assert_true(HOSTED_EXPECT_PANIC(quire_ksize(quire_page_ptr(page))));
+    caught("foreign pointer");
+    assert_true(HOSTED_EXPECT_PANIC(qi_internal_free(&qi_sheaf_cache, sheaf + 8)));
+    caught("internal object");
+    assert_true(HOSTED_EXPECT_PANIC(qi_internal_free(&qi_cpu_cache, sheaf)));
+    caught("internal object");
+    qi_internal_free(&qi_sheaf_cache, sheaf);
+    assert_true(HOSTED_EXPECT_PANIC(qi_internal_free(&qi_sheaf_cache, sheaf)));
+    caught("internal object");
+    quire_page_free(page, 0);
+    expect_nothing_lost();
+}
+
+/* A state byte that changed while the object lay in a sheaf is noticed at its slab. */
+static void a_damaged_state_is_caught_at_the_slab(void **state)
+{
+    struct quire_cache *c = cache("damaged", 64, 0, 0);
+    void *p = quire_cache_alloc(c, QUIRE_GFP_KERNEL);
+    struct qi_slab *s = qi_slab_of_page(quire_page_of_ptr(p));
+    uint64_t i;
+
+    (void)state;
+    assert_true(qi_slab_index(s, p, &i));
+    quire_cache_free(c, p);
+    s->state[i] = 0x77;
+    assert_true(HOSTED_EXPECT_PANIC(quire_cache_shrink(c)));
+    caught("state 119");
+}
+
+static void nodes_that_are_not(void **state)
+{
+    struct quire_cache *c = cache("noded", 64, 0, 0);
+    void *p = quire_cache_alloc_node(c, QUIRE_GFP_KERNEL, QUIRE_NODE_ANY), *q;
+
+    (void)state;
+    assert_non_null(p);
+    assert_non_null(q = quire_kmalloc_node(64, QUIRE_GFP_KERNEL, QUIRE_NODE_ANY));
+    assert_true(HOSTED_EXPECT_PANIC(quire_cache_alloc_node(c, QUIRE_GFP_KERNEL, 1)));
+    caught("node 1 of 1");
+    assert_true(HOSTED_EXPECT_PANIC(quire_kmalloc_node(64, QUIRE_GFP_KERNEL, 1)));
+    caught("node 1 of 1");
+    quire_kfree(q);
+    quire_cache_free(c, p);
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    expect_nothing_lost();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -127,6 +240,11 @@ int main(void)
         TEST(a_race_of_two_frees_is_caught_at_the_slab),
         TEST(foreign_pointers_are_caught),
         TEST(every_wrong_byte_is_refused),
+        TEST(bulk_frees_are_checked),
+        TEST(internal_objects_are_checked),
+        TEST(a_damaged_state_is_caught_at_the_slab),
+        TEST(nodes_that_are_not),
+        TEST(a_page_that_is_leaving),
     };
 
     test_seed("heap_misuse_test");

@@ -70,11 +70,129 @@ static void an_empty_node_falls_back(void **state)
     assert_int_equal(quire_heap_verify(), QUIRE_OK);
 }
 
+/* Four nodes of 16 MiB; seen from node 0 the others are far in the order 2, 3, 1. */
+static int setup_four(void **state)
+{
+    static struct quire_mem_range ranges[8], reserved[8];
+    static struct quire_memmap map;
+    static const uint8_t cpu_node[] = {0, 1, 2, 3};
+    static const uint8_t distance[] = {
+        10, 40, 20, 30, /**/ 40, 10, 20, 20, /**/ 20, 20, 10, 20, /**/ 30, 20, 20, 10,
+    };
+    struct quire_boot boot = {
+        .map = &map, .nodes = 4, .cpus = 4, .cpu_node = cpu_node, .distance = distance};
+
+    (void)state;
+    hosted_init(80 * HEAP_MIB);
+    quire_memmap_init(&map, ranges, 8, reserved, 8);
+    for (unsigned n = 0; n < 4; n++) {
+        uint64_t base = (16 + 16 * n) * HEAP_MIB;
+
+        assert_int_equal(quire_memmap_add(&map, Q_PA(base), 16 * HEAP_MIB, QUIRE_MEM_USABLE), 0);
+        assert_int_equal(quire_memmap_set_node(&map, Q_PA(base), 16 * HEAP_MIB, n), QUIRE_OK);
+    }
+    assert_int_equal(quire_frame_init(&boot), QUIRE_OK);
+    assert_int_equal(quire_heap_init(), QUIRE_OK);
+    frames_at_start = quire_free_pages();
+    return 0;
+}
+
+/* What one CPU frees of all the others' memory goes home, each object to its own node. */
+static void mixed_objects_go_home(void **state)
+{
+    struct quire_cache *c = cache("mixed", 128, 0, 0);
+    static void *p[4][200];
+
+    (void)state;
+    for (unsigned node = 0; node < 4; node++)
+        for (unsigned i = 0; i < 200; i++) {
+            p[node][i] = quire_cache_alloc_node(c, QUIRE_GFP_THISNODE, node);
+            assert_int_equal(node_of(p[node][i]), node);
+        }
+    for (unsigned i = 0; i < 200; i++)
+        for (unsigned node = 0; node < 4; node++)
+            quire_cache_free(c, p[node][i]);
+    heap_sound();
+    qi_drain_cpu(c, c->cpu[0]);
+    for (unsigned node = 1; node < 4; node++)
+        assert_int_equal(c->node[node].in_slabs, c->node[node].objects);
+    heap_sound();
+    assert_int_equal(heap_stats("mixed").active, 0);
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    expect_nothing_lost();
+}
+
+/* Without a frame left anywhere: first what the own node has, then the others' by distance. */
+static void the_nearest_node_helps(void **state)
+{
+    static const unsigned order[] = {0, 2, 3, 1};
+    struct quire_cache *c = cache("near", 128, 0, 0);
+    unsigned at = 0, counts[4] = {0};
+    void *p, *kept[4];
+
+    (void)state;
+    for (unsigned node = 0; node < 4; node++) {
+        hosted_cpu_set(node);
+        kept[node] = quire_cache_alloc(c, QUIRE_GFP_KERNEL);
+        qi_drain_cpu(c, c->cpu[node]);
+        assert_true(c->node[node].in_slabs > 10);
+    }
+    hosted_cpu_set(0);
+    while (quire_page_alloc(0, QUIRE_GFP_MEMALLOC, QUIRE_NODE_ANY)) {
+    }
+    while (quire_page_alloc_bulk(1, (struct quire_page *[1]){NULL}, QUIRE_GFP_MEMALLOC, 0)) {
+    }
+    while ((p = quire_cache_alloc(c, QUIRE_GFP_KERNEL))) {
+        while (at < 4 && node_of(p) != order[at])
+            at++;
+        assert_true(at < 4);
+        counts[node_of(p)]++;
+    }
+    for (unsigned node = 0; node < 4; node++) {
+        assert_true(counts[node] > 10);
+        assert_int_equal(node_of(kept[node]), node);
+    }
+    assert_int_equal(quire_heap_verify(), QUIRE_OK);
+}
+
+/* A node's objects that lie in full sheaves of its barn are had from afar as well. */
+static void a_barn_is_opened_from_afar(void **state)
+{
+    struct quire_cache *c = cache("afar", 128, 0, 0);
+    static void *p[400];
+    uint64_t cached;
+    unsigned n = 0;
+
+    (void)state;
+    hosted_cpu_set(1);
+    for (unsigned i = 0; i < 400; i++)
+        assert_non_null(p[i] = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
+    for (unsigned i = 0; i < 400; i++)
+        quire_cache_free(c, p[i]);
+    cached = c->node[1].barn_cached;
+    assert_true(cached >= 2 * c->sheaf_cap);
+    hosted_cpu_set(0);
+    while (quire_page_alloc(0, QUIRE_GFP_THISNODE | QUIRE_GFP_MEMALLOC, 1)) {
+    }
+    while ((p[n] = quire_cache_alloc_node(c, QUIRE_GFP_THISNODE, 1))) {
+        assert_int_equal(node_of(p[n]), 1);
+        assert_true(++n < 400);
+        heap_sound();
+    }
+    assert_int_equal(c->node[1].nfull_sheaves, 0);
+    assert_true(n >= cached);
+    quire_cache_free_bulk(c, n, p);
+    assert_int_equal(quire_heap_verify(), QUIRE_OK);
+}
+
+#define FOUR(f) cmocka_unit_test_setup_teardown(f, setup_four, teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        NODES(objects_stay_on_their_node),
-        NODES(an_empty_node_falls_back),
+        NODES(objects_stay_on_their_node), NODES(an_empty_node_falls_back),
+        FOUR(mixed_objects_go_home),       FOUR(the_nearest_node_helps),
+        NODES(a_barn_is_opened_from_afar),
     };
 
     test_seed("heap_node_test");

@@ -77,11 +77,32 @@ static void slabinfo_is_linux_text(void **state)
     quire_kfree(p);
 }
 
+/* Another CPU exchanges sheaves while we count: what cannot be is not counted. */
+static void counting_beside_a_busy_cpu(void **state)
+{
+    struct quire_cache *c = cache("busy", 64, 0, 0);
+    struct qi_entry *base;
+
+    (void)state;
+    hosted_cpu_set(1);
+    quire_cache_free(c, quire_cache_alloc(c, QUIRE_GFP_KERNEL));
+    hosted_cpu_set(0);
+    assert_int_equal(heap_stats("busy").active, 0);
+    base = c->cpu[1]->base;
+    c->cpu[1]->base = base - 1000; /* of the sheaf that it had before */
+    assert_in_range(heap_stats("busy").active, 1, heap_stats("busy").total);
+    c->cpu[1]->base = base;
+    assert_int_equal(heap_stats("busy").active, 0);
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    expect_nothing_lost();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(counts_are_exact_at_rest),
         TEST(slabinfo_is_linux_text),
+        TEST(counting_beside_a_busy_cpu),
     };
 
     test_seed("heap_report_test");
