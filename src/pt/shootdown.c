@@ -22,6 +22,9 @@
  *       and no memory is needed.  A target's pending word has one bit per sender.
  *   S5  While a CPU waits, with interrupts off, it serves its own pending word: two CPUs that flush
  *       at once serve each other.
+ *   S6  Who becomes lazy or leaves active says so with a release, behind its last access through the
+ *       root, and a flusher that therefore leaves it alone has read that with an acquire: the
+ *       access comes before all that is done with the frame behind the flush.
  *
  * Locking.  None; everything here runs with interrupts off on its CPU.
  *
@@ -239,14 +242,14 @@ static bool holders(struct qi_tlb *t, unsigned cpu, bool with_lazy, uint64_t mas
     uint64_t any = 0;
 
     for (unsigned w = 0; w < QI_CPU_WORDS; w++) {
-        uint64_t m = qi_load_relaxed(&t->active[w]);
+        uint64_t m = qi_load_acquire(&t->active[w]);
 
         any |= m;
         if (w == cpu / 64)
             m &= ~cpu_bit(cpu);
         mask[w] = m;
         for (; m && !with_lazy; m &= m - 1)
-            if (qi_load_relaxed(&cpus[w * 64 + qi_lowest_bit(m)].lazy))
+            if (qi_load_acquire(&cpus[w * 64 + qi_lowest_bit(m)].lazy))
                 mask[w] &= ~(m & -m);
     }
     return any;
@@ -258,7 +261,7 @@ static inline bool elsewhere(struct qi_tlb *t, unsigned cpu)
     uint64_t any = 0;
 
     for (unsigned w = 0; w < QI_CPU_WORDS; w++)
-        any |= qi_load_relaxed(&t->active[w]) & ~(w == cpu / 64 ? cpu_bit(cpu) : 0);
+        any |= qi_load_acquire(&t->active[w]) & ~(w == cpu / 64 ? cpu_bit(cpu) : 0);
     return any;
 }
 
@@ -364,7 +367,7 @@ void qi_tlb_lazy(void)
     struct tlb_cpu *c = &cpus[qport_cpu()];
 
     if (qi_load_relaxed(&c->loaded))
-        qi_store_relaxed(&c->lazy, 1);
+        qi_store_release(&c->lazy, 1); /* S6 */
     qport_irq_restore(flags);
 }
 

@@ -175,7 +175,7 @@ static enum quire_status own_frame(struct quire_space *s, uint64_t va, struct pi
     if (!qi_pte_present(e) || level) {
         status = QUIRE_AGAIN;
     } else if (qi_pte_special(e) || !(page->flags & QUIRE_PG_ANON) ||
-               page->counts != QUIRE_PAGE_ONE_MAPPING) {
+               qi_load_acquire(&page->counts) != QUIRE_PAGE_ONE_MAPPING) {
         status = copy_read_only(v, va, slot, e, p);
     } else {
         p->pfn = qi_pte_pfn(e);

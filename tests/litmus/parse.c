@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_WORDS = 12, LINE_LEN = 200 };
+enum { MAX_WORDS = 12, LINE_LEN = 240 };
 
 struct words {
     unsigned n;
@@ -296,7 +296,8 @@ bool program_parse(const char *text, const struct filling *f, struct program *ou
 
         snprintf(line, sizeof(line), "%.*s", (int)len, text);
         text += len + (text[len] == '\n');
-        if (!line[0] || line[0] == '#' || !strncmp(line, "with ", 5))
+        if (!line[0] || line[0] == '#' || !strncmp(line, "with ", 5) ||
+            !strncmp(line, "source ", 7))
             continue;
         if (len >= sizeof(line) || !fill(line, f, filled, sizeof(filled)) ||
             !parse_line(out, filled)) {

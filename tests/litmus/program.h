@@ -5,6 +5,7 @@
  * The text of one (tests/litmus/programs/NAME.litmus):
  *
  *     # what it shows, and where the expected answers come from
+ *     source FILE: TEXT                the modelled code, which must stand there word for word
  *     init x=0 y=0                     all locations; registers start as 0
  *       store x 1     | store y 1      one column a thread, one line an instruction
  *       ?f            | ?g             a hole: any word of the program may be one

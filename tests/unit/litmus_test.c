@@ -9,11 +9,16 @@
  */
 #include <quire_test.h>
 
+#include <ctype.h>
 #include <dirent.h>
 #include <stdbool.h>
 
 #include "../litmus/execution.h"
 #include "../litmus/machine.h"
+
+static struct {
+    unsigned programs, questions, wrong;
+} asked;
 
 static const char *root(void)
 {
@@ -33,6 +38,47 @@ static char *read_text(const char *path)
         fail_msg("%s is empty", path);
     fclose(f);
     return text;
+}
+
+/* Every run of blanks becomes one. */
+static void squeeze(char *text)
+{
+    char *out = text;
+
+    for (const char *p = text; *p; p++)
+        if (!isspace((unsigned char)*p))
+            *out++ = *p;
+        else if (out > text && out[-1] != ' ')
+            *out++ = ' ';
+    *out = 0;
+}
+
+/* The code that a program says it models stands in the source; how many such lines. */
+static unsigned check_sources(const char *text, const char *name)
+{
+    unsigned n = 0;
+
+    for (const char *at = text; at; at = strchr(at, '\n')) {
+        char line[300], path[500], *code, *source;
+
+        at += *at == '\n';
+        snprintf(line, sizeof(line), "%.*s", (int)strcspn(at, "\n"), at);
+        if (strncmp(line, "source ", 7))
+            continue;
+        code = strstr(line, ": ");
+        assert_non_null(code);
+        *code = 0;
+        snprintf(path, sizeof(path), "%s/%s", root(), line + 7);
+        source = read_text(path);
+        squeeze(source);
+        if (!strstr(source, code + 2)) {
+            print_error("%s: not in %s: %s\n", name, line + 7, code + 2);
+            asked.wrong++;
+        }
+        free(source);
+        n++;
+    }
+    return n;
 }
 
 static const char *describe(const struct filling *f)
@@ -76,12 +122,9 @@ static unsigned allowed(const struct program *p, const char *name)
     return models;
 }
 
-static struct {
-    unsigned programs, questions, wrong;
-} asked;
-
-/* One file: every filling.  Returns how many of them some model allows; *safe: not the first. */
-static unsigned check_file(const char *path, const char *name, bool *safe)
+/* One file: every filling.  Returns how many of them some model allows; *safe: not the first.  A
+ * protocol names its source. */
+static unsigned check_file(const char *path, const char *name, bool protocol, bool *safe)
 {
     char *text = read_text(path);
     const char *at = text, *why;
@@ -108,6 +151,8 @@ static unsigned check_file(const char *path, const char *name, bool *safe)
     }
     if (why || !n)
         fail_msg("%s: %s", name, why ? why : "nothing is asked");
+    if (protocol && !check_sources(text, name))
+        fail_msg("%s: names no source", name);
     asked.programs++;
     free(text);
     return reachable;
@@ -132,7 +177,7 @@ static void check_folder(const char *folder, bool protocols)
             continue;
         snprintf(path, sizeof(path), "%s/tests/litmus/programs/%s/%s", root(), folder,
                  entry->d_name);
-        reachable = check_file(path, entry->d_name, &safe);
+        reachable = check_file(path, entry->d_name, protocols, &safe);
         if (protocols && (!safe || !reachable))
             fail_msg("%s: %s", entry->d_name, safe ? "nothing is weakened" : "it is not safe");
     }
