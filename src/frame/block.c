@@ -119,7 +119,7 @@ void qi_zone_add_whole(struct qi_zone *z, uint32_t i, uint32_t n)
     for (uint32_t k = i; k < end; k++) {
         z->blocks[k].state = QI_BLOCK_BODY;
         z->blocks[k].managed = QI_BLOCK_FRAMES;
-        z->blocks[k].type = QUIRE_MOVABLE;
+        qi_store_relaxed(&z->blocks[k].type, (uint8_t)QUIRE_MOVABLE);
     }
     /* from the top, so that the lists begin with the lowest blocks */
     while (end > i) {
@@ -171,7 +171,7 @@ void qi_zone_add_part(struct qi_zone *z, uint32_t i)
     struct qi_block *b = &z->blocks[i];
 
     b->state = QI_BLOCK_PART;
-    b->type = QUIRE_MOVABLE;
+    qi_store_relaxed(&b->type, (uint8_t)QUIRE_MOVABLE);
     b->pages = QI_PAGES_LOOSE;
     b->free = (uint16_t)qi_bits_count(z->bits[i]);
     set_free(z, z->free + b->free);
@@ -195,7 +195,7 @@ static uint32_t part_from_whole(struct qi_zone *z, unsigned type)
     for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
         z->bits[i][w] = UINT64_MAX;
     b->state = QI_BLOCK_PART;
-    b->type = (uint8_t)type;
+    qi_store_relaxed(&b->type, (uint8_t)type);
     b->order = QI_BITS_MAX_ORDER;
     b->free = QI_BLOCK_FRAMES; /* for a moment: the caller takes at least one frame */
     part_link(z, i);
@@ -224,7 +224,7 @@ static uint32_t part_steal(struct qi_zone *z, unsigned type, unsigned order)
         i = z->part[from][l];
         if (z->blocks[i].free >= QI_BLOCK_FRAMES / 2) {
             part_unlink(z, i, from, l);
-            z->blocks[i].type = (uint8_t)type;
+            qi_store_relaxed(&z->blocks[i].type, (uint8_t)type);
             part_link(z, i);
         }
         return i;
@@ -332,7 +332,7 @@ struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order
         z->blocks[i].state = QI_BLOCK_USED;
         z->blocks[i].order = (uint8_t)order;
         for (uint32_t k = 0; k < 1u << (order - QI_BLOCK_ORDER); k++)
-            z->blocks[i + k].type = (uint8_t)type;
+            qi_store_relaxed(&z->blocks[i + k].type, (uint8_t)type);
         set_free(z, z->free - (1ull << order));
     } else {
         i = part_choose(z, type, order);

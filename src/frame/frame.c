@@ -494,7 +494,7 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
     qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_HEAD | QUIRE_PG_FREE);
     qi_store_relaxed(&p->counts, (uint64_t)0);
     if (order < QI_STACK_ORDERS) {
-        unsigned type = z->blocks[qi_block_of(z, pfn)].type;
+        unsigned type = qi_load_relaxed(&z->blocks[qi_block_of(z, pfn)].type);
 
         qi_stack_push(qi_stack_of(&qi_frame_cpus[qport_cpu()], flags, order, type), p);
     } else {

@@ -219,7 +219,7 @@ enum quire_status quire_block_info(uint64_t n, struct quire_block_info *out)
         if (!named) {
             out->node = z->node;
             out->zone = (enum quire_zone_type)z->type;
-            out->type = (enum quire_migrate_type)b->type;
+            out->type = (enum quire_migrate_type)qi_load_relaxed(&b->type);
             named = true;
         }
         classify(out, z, b, pfn);
