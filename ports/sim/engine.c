@@ -18,6 +18,9 @@
  *   E4  What is decided comes from strategy.c, what is random from sim_random(): nothing else
  *       enters, so the same seed gives the same run.
  *
+ *   E5  A CPU counts its points and its choices of the next CPU, so that no two decisions of one
+ *       kind have the same number: a list of them gives the same run again.
+ *
  * Time is counted in points; each is STEP_NS of it.  When no CPU can run, it jumps to the first
  * sleeper's.
  */
@@ -292,7 +295,7 @@ static void idle_loop(void *arg)
         c->stored = false;
         if (!live && all_rest())
             sim_fibre_switch(&c->idle, &main_fibre);
-        switch_cpu(sim_choose_cpu(cur, c->local, find_runnable()));
+        switch_cpu(sim_choose_cpu(cur, ++c->local, find_runnable())); /* E5 */
         c->resting = false;
     }
 }
@@ -383,7 +386,7 @@ void sim_point(enum sim_point_kind kind, const void *ptr)
     if (sim_machine.cpus > 1 &&
         sim_choose(cur, c->local, SIM_STALL, sim_machine.stall_every, 2000, &arg))
         c->stalled = points + arg;
-    switch_cpu(sim_choose_cpu(cur, c->local, find_runnable()));
+    switch_cpu(sim_choose_cpu(cur, ++c->local, find_runnable())); /* E5 */
 }
 
 /* ---- The port's hooks ---- */

@@ -32,15 +32,13 @@ const struct sim_op_info sim_op_info[SIM_OP_KINDS] = {
 static const struct sim_word gfp_words[] = {
     {"kernel", 0}, {"atomic", 1}, {"movable", 2}, {"zero", 3}, {"dma", 4}, {"dma32", 5}, {NULL, 0}};
 static const struct sim_word prot_words[] = {
-    {"none", 0}, {"r", 1}, {"rw", 2}, {"rx", 3}, {NULL, 0}};
+    {"rw", 0}, {"r", 2}, {"none", 3}, {"rx", 4}, {NULL, 0}};
 static const struct sim_word backing_words[] = {
     {"anon", 0}, {"shared", 1}, {"file", 2}, {"private-file", 3}, {"private-shared", 4}, {NULL, 0}};
-/* The numbers are those of Linux. */
+/* The numbers are those of Linux.  Only what the model of a space knows. */
 static const struct sim_word advice_words[] = {
-    {"normal", 0},      {"random", 1},         {"sequential", 2},      {"willneed", 3},
-    {"dontneed", 4},    {"free", 8},           {"remove", 9},          {"dontfork", 10},
-    {"dofork", 11},     {"hugepage", 14},      {"nohugepage", 15},     {"wipeonfork", 18},
-    {"keeponfork", 19}, {"populate-read", 22}, {"populate-write", 23}, {NULL, 0}};
+    {"normal", 0}, {"random", 1},    {"sequential", 2},  {"willneed", 3}, {"dontneed", 4},
+    {"free", 8},   {"hugepage", 14}, {"nohugepage", 15}, {NULL, 0}};
 
 const struct sim_arg_range sim_arg_range[SIM_ARG_EVENT + 1] = {
     [SIM_ARG_SLOT] = {0, SIM_SLOTS - 1, 0, NULL},
@@ -52,10 +50,10 @@ const struct sim_arg_range sim_arg_range[SIM_ARG_EVENT + 1] = {
     [SIM_ARG_BYTES] = {1, 32768, 1, NULL},
     [SIM_ARG_PAGE] = {0, SIM_REGION_PAGES - 1, 0, NULL},
     [SIM_ARG_PAGES] = {1, SIM_REGION_PAGES, 1, NULL},
-    [SIM_ARG_PROT] = {0, 3, 2, prot_words},
+    [SIM_ARG_PROT] = {0, 4, 0, prot_words},
     [SIM_ARG_BACKING] = {0, 4, 0, backing_words},
     [SIM_ARG_FLAGS] = {0, 7, 0, NULL},
-    [SIM_ARG_ADVICE] = {0, 23, 4, advice_words},
+    [SIM_ARG_ADVICE] = {0, 15, 4, advice_words},
     [SIM_ARG_CHILD] = {0, SIM_CHILDREN - 1, 0, NULL},
     [SIM_ARG_NS] = {0, UINT32_MAX, 1000, NULL},
     [SIM_ARG_EVENT] = {0, SIM_EVENTS - 1, 0, NULL},

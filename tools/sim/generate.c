@@ -10,7 +10,7 @@
  */
 #include "args.h"
 
-enum { HOT_SPOTS = 3, MIB = 1 << 20, LARGEST_RUN = 4000 };
+enum { HOT_SPOTS = 3, MIB = 1 << 20, HUGE_PAGES = 512, LARGEST_RUN = 4000 };
 
 struct swarm {
     unsigned groups;
@@ -137,6 +137,18 @@ static enum sim_op_kind draw_op(const struct swarm *s)
 
 /* ---- Arguments ---- */
 
+/* The regions of a space lie one after the other from a border of 2 MiB on; where a later such border
+ * falls into one of the first, tables and huge pages begin. */
+static void draw_hot_spots(struct swarm *s)
+{
+    for (unsigned i = 0; i < HOT_SPOTS; i++) {
+        unsigned region = below(4), anywhere = below(SIM_REGION_PAGES);
+        unsigned border = (HUGE_PAGES - region * SIM_REGION_PAGES % HUGE_PAGES) % HUGE_PAGES;
+
+        s->hot[i] = chance(60) || border >= SIM_REGION_PAGES ? anywhere : border;
+    }
+}
+
 static uint32_t draw_page(const struct swarm *s)
 {
     int at = (int)s->hot[below(HOT_SPOTS)] - 4;
@@ -177,24 +189,29 @@ static uint32_t draw_arg(const struct swarm *s, enum sim_arg kind)
     }
 }
 
-static void add_drawn(struct sim_program *p, unsigned task, const struct swarm *s,
-                      enum sim_op_kind kind)
+static struct sim_op *add_drawn(struct sim_program *p, unsigned task, const struct swarm *s,
+                                enum sim_op_kind kind)
 {
     struct sim_op *op = sim_program_add(p, task, kind);
 
     for (unsigned i = 0; i < sim_op_info[kind].nargs; i++)
         op->arg[i] = draw_arg(s, sim_op_info[kind].arg_kinds[i]);
+    return op;
 }
 
 /* Something to work on at the hot spots; else most accesses of a short program hit nothing. */
 static void add_mappings(struct sim_program *p, unsigned task, const struct swarm *s)
 {
+    bool huge = s->groups >> SIM_GROUP_HUGE & 1;
+
     for (unsigned i = 0; i < HOT_SPOTS; i++) {
+        struct sim_op *op;
+
         if (chance(30))
             continue;
-        add_drawn(p, task, s, SIM_OP_mmap);
-        p->tasks[task].ops[p->tasks[task].n - 1].arg[0] = s->hot[i] > 4 ? s->hot[i] - 4 : 0;
-        p->tasks[task].ops[p->tasks[task].n - 1].arg[1] = between(4, 16);
+        op = add_drawn(p, task, s, SIM_OP_mmap);
+        op->arg[0] = huge ? below(16) : s->hot[i] > 4 ? s->hot[i] - 4 : 0;
+        op->arg[1] = huge ? between(SIM_REGION_PAGES / 2, SIM_REGION_PAGES) : between(4, 16);
     }
 }
 
@@ -232,9 +249,7 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
         s.groups = w->groups;
     p->switches.groups = s.groups;
     draw_weights(&s);
-    /* SIM_REGION_BORDER: see draw_page() */
-    for (unsigned i = 0; i < HOT_SPOTS; i++)
-        s.hot[i] = below(SIM_REGION_PAGES);
+    draw_hot_spots(&s);
     ops = draw_size(p, w);
     draw_schedule(&p->schedule, ops * p->ntasks);
     for (unsigned t = 0; t < p->ntasks; t++) {

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../ports/sim/mmu.h"
 #include "world.h"
 
 #define REGIONS 0x7f0000000000ull
@@ -330,7 +331,6 @@ static void do_dontneed(struct worker *w, unsigned first, unsigned n, int advice
 
 static void do_madvise(struct worker *w, const struct sim_op *op)
 {
-    static const int harmless[] = {0, 1, 2, 3, HUGEPAGE, 15};
     unsigned first, n;
     int advice = (int)op->arg[2];
     enum quire_status st;
@@ -342,7 +342,6 @@ static void do_madvise(struct worker *w, const struct sim_op *op)
         do_dontneed(w, first, n, advice);
         return;
     }
-    advice = harmless[op->arg[2] % (sizeof harmless / sizeof harmless[0])];
     st = quire_madvise(w->now->s, Q_UVA(va_of(w, first)), n * PAGE, advice);
     if (st == QUIRE_NO_MEMORY && !any(w, first, n, is_hole))
         must_be_short(w, "madvise");
@@ -387,11 +386,30 @@ static void do_mlock(struct worker *w, const struct sim_op *op)
 
 /* ---- Access ---- */
 
+/* Another worker of the group, by chance; NULL: there is none. */
+static const struct worker *neighbour(struct worker *w)
+{
+    unsigned n = 1 + w->group * WORKERS_A_GROUP + (unsigned)(worker_random(w) % WORKERS_A_GROUP);
+
+    return n <= world.nworkers && n != w->number ? &world.workers[n] : NULL;
+}
+
+/* What hardware does by itself: translate an address that nobody asked for. */
+static void speculate(struct worker *w)
+{
+    unsigned once_in = w->program->switches.speculate;
+    const struct worker *o;
+
+    if (once_in && sim_one_in(SIM_RANDOM_TLB, once_in) && (o = neighbour(w)))
+        mmu_speculate(sim_cpu(), va_of(o, (unsigned)sim_below(SIM_RANDOM_TLB, world.region)));
+}
+
 static enum quire_status reach(struct worker *w, uint64_t va, enum sim_access kind, uint64_t *value)
 {
     for (unsigned tries = 0; tries < 2000; tries++) {
         enum quire_status st;
 
+        speculate(w);
         if (sim_access(va, kind, true, value))
             return QUIRE_OK;
         st = quire_fault(w->now->s, Q_UVA(va), kind == SIM_ACCESS_WRITE ? QUIRE_WRITE : QUIRE_READ);
@@ -437,6 +455,26 @@ static void wrote(struct worker *w, unsigned page, unsigned which, uint64_t valu
         p->own = true;
     }
     words_of(w, p)[which] = value;
+}
+
+/* Look into the region of a neighbour, who goes on meanwhile: whatever is there, it is something
+ * that he has written, or nothing. */
+static void do_peek(struct worker *w, unsigned page)
+{
+    const struct worker *o = neighbour(w);
+    unsigned which = (unsigned)worker_random(w) & 1;
+    enum quire_status st;
+    uint64_t got, va;
+
+    if (!o)
+        return;
+    va = va_of(o, page) + word_offset(o->number, which);
+    st = reach(w, va, SIM_ACCESS_READ, &got);
+    if (st == QUIRE_OK && got && !value_of(got, o) && got >> 48 != 0x1111)
+        sim_fail("content", "page %u of task %u reads %#llx, which it never wrote", page, o->number,
+                 (unsigned long long)got);
+    if (st == QUIRE_NO_MEMORY)
+        must_be_short(w, "peek");
 }
 
 static void do_write(struct worker *w, unsigned page)
@@ -690,6 +728,7 @@ bool do_space_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_munlock: do_mlock(w, op); return true;
     case SIM_OP_write: do_write(w, page); return true;
     case SIM_OP_read: do_read(w, page); return true;
+    case SIM_OP_peek: do_peek(w, page); return true;
     case SIM_OP_sweep: do_sweep(w, op); return true;
     case SIM_OP_copy_in:
     case SIM_OP_copy_out: do_copy(w, op); return true;
