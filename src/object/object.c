@@ -238,11 +238,9 @@ static enum quire_status insert_page(struct quire_object *o, uint64_t index,
     struct quire_page *found = NULL;
     bool done = false;
 
-    while (!done) {
-        if (qi_pagetree_reserve(&reserve, &o->tree, index) != QUIRE_OK) {
-            quire_page_put(*page);
-            return QUIRE_NO_MEMORY;
-        }
+    for (;;) {
+        unsigned need;
+
         qi_spin_lock(&o->tree_lock);
         found = entry_page(qi_pagetree_get(&o->tree, index));
         if (found) {
@@ -255,7 +253,14 @@ static enum quire_status insert_page(struct quire_object *o, uint64_t index,
             qi_fetch_add_relaxed(&(*page)->refs, 1u);
             done = true;
         }
+        need = done ? 0 : qi_pagetree_needed(&o->tree, index);
         qi_spin_unlock(&o->tree_lock);
+        if (done)
+            break;
+        if (qi_pagetree_reserve(&reserve, need) != QUIRE_OK) {
+            quire_page_put(*page);
+            return QUIRE_NO_MEMORY;
+        }
     }
     qi_pagetree_unreserve(&reserve);
     if (found) {

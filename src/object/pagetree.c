@@ -38,7 +38,7 @@ static struct qi_pagetree_node *child(const struct qi_pagetree_node *n, unsigned
 }
 
 /* Nodes missing on the way to index.  Levels below the lowest present node count. */
-static unsigned nodes_needed(const struct qi_pagetree *t, uint64_t index)
+unsigned qi_pagetree_needed(const struct qi_pagetree *t, uint64_t index)
 {
     const struct qi_pagetree_node *n = t->root;
     unsigned need = 0, shift;
@@ -67,11 +67,8 @@ static unsigned nodes_needed(const struct qi_pagetree *t, uint64_t index)
     return need;
 }
 
-enum quire_status qi_pagetree_reserve(struct qi_pagetree_reserve *r, const struct qi_pagetree *t,
-                                      uint64_t index)
+enum quire_status qi_pagetree_reserve(struct qi_pagetree_reserve *r, unsigned need)
 {
-    unsigned need = nodes_needed(t, index);
-
     while (r->n < need) {
         struct qi_pagetree_node *n = quire_cache_alloc(node_cache, QUIRE_GFP_KERNEL);
 
@@ -128,7 +125,7 @@ bool qi_pagetree_insert(struct qi_pagetree *t, uint64_t index, uint64_t entry,
 {
     struct qi_pagetree_node *n;
 
-    if (r->n < nodes_needed(t, index))
+    if (r->n < qi_pagetree_needed(t, index))
         return false;
     if (!t->root) {
         unsigned shift = 0;

@@ -40,10 +40,10 @@ struct qi_pagetree_reserve {
 
 enum quire_status qi_pagetree_setup(void);
 
-/* Fill r with the nodes that inserting at index needs at this moment (a hint read without the
- * lock). */
-enum quire_status qi_pagetree_reserve(struct qi_pagetree_reserve *r, const struct qi_pagetree *t,
-                                      uint64_t index);
+/* How many nodes inserting at index needs at this moment. */
+unsigned qi_pagetree_needed(const struct qi_pagetree *t, uint64_t index);
+/* Fill r up to that many nodes.  Task context, without the lock. */
+enum quire_status qi_pagetree_reserve(struct qi_pagetree_reserve *r, unsigned need);
 void qi_pagetree_unreserve(struct qi_pagetree_reserve *r);
 
 /* Entry at index, 0 if absent. */

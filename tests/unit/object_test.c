@@ -37,7 +37,7 @@ static void tree_insert(struct qi_pagetree *t, uint64_t index)
     struct qi_pagetree_reserve r = {.n = 0};
     unsigned at = model_find(index);
 
-    OK(qi_pagetree_reserve(&r, t, index));
+    OK(qi_pagetree_reserve(&r, qi_pagetree_needed(t, index)));
     assert_true(r.n <= QI_PAGETREE_MAX_NODES);
     if (r.n) { /* one node less than it takes */
         struct qi_pagetree_reserve less = r;
@@ -124,7 +124,7 @@ static void one_insertion_may_need_twenty_nodes(void **state)
     (void)state;
     nkeys = 0;
     tree_insert(&t, 0);
-    OK(qi_pagetree_reserve(&r, &t, ~0ull));
+    OK(qi_pagetree_reserve(&r, qi_pagetree_needed(&t, ~0ull)));
     assert_int_equal(r.n, QI_PAGETREE_MAX_NODES);
     assert_true(qi_pagetree_insert(&t, ~0ull, entry_of(~0ull), &r));
     assert_int_equal(r.n, 0);
@@ -154,7 +154,7 @@ static void a_reserve_without_memory_keeps_nothing(void **state)
         enum quire_status st;
 
         quire_heap_fail_after(n);
-        st = qi_pagetree_reserve(&r, &t, 1ull << 40);
+        st = qi_pagetree_reserve(&r, qi_pagetree_needed(&t, 1ull << 40));
         armed = !quire_heap_fail_armed();
         quire_heap_fail_after(-1);
         assert_int_equal(st, armed ? QUIRE_NO_MEMORY : QUIRE_OK);
