@@ -37,7 +37,8 @@ struct qi_block {
     uint16_t managed;    /* frames that the allocator was given */
     uint8_t state;
     uint8_t order; /* PART: of its largest run, if free; WHOLE, USED: of the run that it heads */
-    uint8_t type;  /* enum quire_migrate_type; kept by whole blocks, for pictures; frees read it unlocked */
+    uint8_t type;  /* enum quire_migrate_type; kept by whole blocks, for pictures; atomic: frees
+                      look at it without the lock */
     uint8_t pages;
 };
 _Static_assert(sizeof(struct qi_block) == 16, "struct qi_block");
