@@ -365,8 +365,9 @@ enum quire_status qi_fault_page(struct qi_vma *v, uint64_t va, unsigned access)
 
 /* ---- Stacks ---- */
 
-enum quire_status qi_stack_grow(struct qi_vma *v, uint64_t va)
+enum quire_status qi_stack_grow(struct qi_vma **stack, uint64_t va)
 {
+    struct qi_vma *v = *stack;
     struct quire_space *s = v->space;
     uint64_t start = qi_align_down(va, QUIRE_PAGE_SIZE),
              pages = (v->start - start) >> QUIRE_PAGE_SHIFT;
@@ -383,6 +384,7 @@ enum quire_status qi_stack_grow(struct qi_vma *v, uint64_t va)
     v->start = start;
     qi_vma_moved(s, v);
     qi_space_account(s, v->flags, (int64_t)pages);
+    *stack = qi_vma_merge(v); /* another stack below may be reached (S1) */
     qi_event(QUIRE_EVENT_FAULT_STACK);
     return QUIRE_OK;
 }
@@ -396,7 +398,7 @@ static enum quire_status grow_and_fault(struct quire_space *s, uint64_t va, unsi
     qi_rwsem_write_lock(&s->lock);
     v = qi_vma_find(s, va);
     if (v && va < v->start && (v->flags & QI_VM_GROWSDOWN))
-        status = qi_access_allowed(v, access) ? qi_stack_grow(v, va) : QUIRE_SEGV_ACCERR;
+        status = qi_access_allowed(v, access) ? qi_stack_grow(&v, va) : QUIRE_SEGV_ACCERR;
     else if (v && va >= v->start)
         status = QUIRE_OK;
     qi_rwsem_downgrade(&s->lock);

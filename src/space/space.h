@@ -61,8 +61,8 @@ struct quire_space {
     uint64_t brk_start, brk_end, stack_top;
     uint32_t lock_future; /* QI_VM_LOCKED | QI_VM_LOCKONFAULT for mappings to come */
     bool randomize;
-    uint64_t total, locked, data, exec, stack; /* pages */
-    uint64_t peak_total, peak_rss; /* peak_rss: atomic */
+    uint64_t total, locked, data, exec, stack;                 /* pages */
+    uint64_t peak_total, peak_rss;                             /* peak_rss: atomic */
     uint64_t limit_as, limit_data, limit_stack, limit_memlock; /* bytes */
 
     int64_t rss[QI_RSS_KINDS]; /* atomic; pages */
@@ -163,8 +163,8 @@ enum quire_status qi_fault_page(struct qi_vma *v, uint64_t va, unsigned access);
 enum quire_status qi_populate(struct quire_space *s, uint64_t start, uint64_t end, bool write);
 bool qi_access_allowed(const struct qi_vma *v, unsigned access);
 q_pfn qi_zero_pfn(void);
-/* Extend the stack v down to contain va (space lock held for writing). */
-enum quire_status qi_stack_grow(struct qi_vma *v, uint64_t va);
+/* Extend the stack *v down to contain va (space lock held for writing); *v becomes the vma that does. */
+enum quire_status qi_stack_grow(struct qi_vma **v, uint64_t va);
 
 /* ---- mmap.c ---- */
 

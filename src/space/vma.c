@@ -124,8 +124,7 @@ enum quire_status qi_vma_reflag(struct qi_vma **v, uint64_t start, uint64_t end,
 bool qi_vma_extends(const struct qi_vma *v, const struct qi_vma *like)
 {
     return v->flags == like->flags && v->max_prot == like->max_prot && v->object == like->object &&
-           v->name == like->name && !(v->flags & QI_VM_GROWSDOWN) &&
-           (!v->object || qi_vma_pgoff(v, v->end) == like->pgoff);
+           v->name == like->name && (!v->object || qi_vma_pgoff(v, v->end) == like->pgoff);
 }
 
 /* v and next, adjacent and alike, become v. */

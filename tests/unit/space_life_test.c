@@ -190,8 +190,11 @@ static void a_stack_stops_at_what_lies_below(void **state)
 
     stack_of(0x20000000, PAGE, 0); /* another stack below needs no gap */
     stack_of(0x20000000 + MIB, PAGE, 0);
-    OK(store(s, 0x20000000 + PAGE, 1));
+    OK(store(s, 0x20000000 + 2 * PAGE, 1));
     assert_int_equal(stats(s).vmas, 4);
+    OK(store(s, 0x20000000 + PAGE, 2)); /* and where they meet, they are one */
+    assert_int_equal(stats(s).vmas, 3);
+    expect(s, 0x20000000 + 2 * PAGE, 1);
 
     stack_of(0x80000, PAGE, 0); /* down to the start of the space */
     OK(store(s, s->start, 1));
@@ -233,6 +236,20 @@ static void a_stack_is_mapped_once_and_grows_to_its_own_limit(void **state)
     assert_int_equal(stats(s).stack_top.v, top.v);
     OK(store(s, top.v - MIB, 1));
     assert_int_equal(store(s, top.v - MIB - 8, 1), QUIRE_SEGV_MAPERR);
+}
+
+/* proves: AS-18 */
+static void a_stack_that_was_cut_becomes_one_again(void **state)
+{
+    uint64_t at = stack_of(0x20000000, 8 * PAGE, 0);
+
+    (void)state;
+    OK(quire_mprotect(s, Q_UVA(at + 2 * PAGE), PAGE, 0));
+    assert_int_equal(stats(s).vmas, 3);
+    OK(quire_mprotect(s, Q_UVA(at + 2 * PAGE), PAGE, RW));
+    assert_int_equal(stats(s).vmas, 1);
+    OK(store(s, at - PAGE, 1)); /* and grows as one */
+    assert_int_equal(stats(s).stack, 9);
 }
 
 /* ---- Faults ---- */
@@ -430,6 +447,7 @@ int main(void)
         T(a_stack_stops_at_what_lies_below),
         T(a_stack_stops_at_the_limits),
         T(a_stack_is_mapped_once_and_grows_to_its_own_limit),
+        T(a_stack_that_was_cut_becomes_one_again),
         T(the_slower_of_two_faults_gives_way),
         T(the_first_write_to_a_file_is_noticed),
         T(neighbours_are_mapped_where_nothing_is),
