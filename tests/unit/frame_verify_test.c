@@ -178,6 +178,17 @@ static void blocks_are_on_one_list(void **state)
     broken("F4", "is on list 0");
 }
 
+/* A frame of the block that its bitmap has. */
+static unsigned in_bitmap(const struct qi_block *b)
+{
+    const uint64_t *bits = zone->bits[index_of(b)];
+    unsigned f = 0;
+
+    while (!(bits[f / 64] >> f % 64 & 1))
+        assert_true(++f < QI_BLOCK_FRAMES);
+    return f;
+}
+
 static void stacks_hold_free_frames(void **state)
 {
     struct quire_page *kept, *two, *own;
@@ -197,9 +208,9 @@ static void stacks_hold_free_frames(void **state)
     BROKEN_BY(own->refs, 1, "F5", "refs 1");
     BROKEN_BY(s->pages[0], quire_page_of_pfn(Q_PFN(zone->start - 1)), "F5", "holds pfn");
     BROKEN_BY(s->pages[0], quire_page_of_pfn(Q_PFN(zone->end)), "F5", "holds pfn");
-    BROKEN_BY(s->pages[0], two, "F5", "holds pfn");        /* of another order */
-    BROKEN_BY(s->pages[0], piece + 16, "F5", "holds pfn"); /* its bit is set */
-    kept = page_of(whole);                                 /* in no block under the bitmap */
+    BROKEN_BY(s->pages[0], two, "F5", "holds pfn"); /* of another order */
+    BROKEN_BY(s->pages[0], page_of(part) + in_bitmap(part), "F5", "holds pfn");
+    kept = page_of(whole); /* in no block under the bitmap */
     kept->flags = zone->place | QUIRE_PG_FREE;
     BROKEN_BY(s->pages[0], kept, "F5", "holds pfn");
 }

@@ -1,19 +1,7 @@
 /*
- * sync_test.c - src/sync one step at a time: what another CPU does between two accesses to a lock's
- * word is played at the scheduling points, so that every lost race is met, each time.
- *
- * The sources are compiled here with scheduling points that call the test.
+ * sync_test.c - src/sync one step at a time: every lost race is met, each time.
  */
-#include <quire_test.h>
-
-#include <quire_port.h>
-
-static void point(const char *kind);
-
-#undef QPORT_POINT
-#define QPORT_POINT(kind, ptr) point(#kind)
-
-#include <quire/port.h>
+#include <steps.h>
 
 static void step_wait(const uint32_t *word, uint32_t expected);
 static void step_wake(const uint32_t *word, unsigned n);
@@ -27,37 +15,18 @@ static void step_wake(const uint32_t *word, unsigned n);
 #define W QI_RWSEM_WRITER
 #define S QI_RWSEM_WAITER /* somebody sleeps */
 
-/* ---- What the others do, and when: acts[i] at the first point of its kind after acts[i - 1] ---- */
-
-struct act {
-    const char *kind;
-    void (*run)(void);
-};
-
-static const struct act *next_act;
 static unsigned waits, wakes;
 static uint32_t wait_expected;
 
 static struct qi_rwsem sem;
 static struct qi_spin spin;
 
-static void point(const char *kind)
-{
-    const struct act *act = next_act;
-
-    if (!act || !act->kind || strcmp(act->kind, kind))
-        return;
-    next_act = NULL; /* the others' own points are not played to */
-    act->run();
-    next_act = act + 1;
-}
-
 static void step_wait(const uint32_t *word, uint32_t expected)
 {
     assert_ptr_equal(word, &sem.state);
     assert_true(++waits < 10);
     wait_expected = expected;
-    point("wait");
+    steps_point("wait", word);
 }
 
 static void step_wake(const uint32_t *word, unsigned n)
@@ -72,15 +41,13 @@ static void scene(uint32_t word, const struct act *acts)
 {
     sem.state = word;
     waits = wakes = 0;
-    next_act = acts;
+    steps_begin(acts);
 }
 
 /* All acts were played; the word is this, and so often somebody slept and was woken. */
 static void finale(uint32_t word, unsigned slept, unsigned woken)
 {
-    if (next_act)
-        assert_null(next_act->kind);
-    next_act = NULL;
+    steps_end();
     assert_int_equal(sem.state, word);
     assert_int_equal(waits, slept);
     assert_int_equal(wakes, woken);
@@ -128,8 +95,9 @@ static void alone(void **state)
 /* Another reader comes in between: the word has changed, but nobody needs to wait. */
 static void readers_at_once(void **state)
 {
-    static const struct act once[] = {{"RMW", reader_enters}, {0}},
-                            twice[] = {{"RMW", reader_enters}, {"RMW", reader_enters}, {0}};
+    static const struct act once[] = {{"RMW", NULL, reader_enters}, {0}},
+                            twice[] = {
+                                {"RMW", NULL, reader_enters}, {"RMW", NULL, reader_enters}, {0}};
 
     (void)state;
     scene(0, once);
@@ -146,9 +114,9 @@ static void readers_at_once(void **state)
 /* No reader passes a writer, nor one that waits. */
 static void readers_wait_for_the_writer(void **state)
 {
-    static const struct act sleeps[] = {{"wait", writer_leaves}, {0}},
-                            early[] = {{"wait", nothing}, {"wait", writer_leaves}, {0}},
-                            gone[] = {{"RMW", writer_leaves}, {0}};
+    static const struct act sleeps[] = {{"wait", NULL, writer_leaves}, {0}},
+                            early[] = {{"wait", NULL, nothing}, {"wait", NULL, writer_leaves}, {0}},
+                            gone[] = {{"RMW", NULL, writer_leaves}, {0}};
 
     (void)state;
     scene(W, sleeps);
@@ -168,18 +136,22 @@ static void readers_wait_for_the_writer(void **state)
     qi_rwsem_read_lock(&sem);
     finale(1, 0, 0);
     /* a reader holds it, a writer waits */
-    scene(1 | S, (const struct act[]){{"wait", reader_leaves}, {0}});
+    scene(1 | S, (const struct act[]){{"wait", NULL, reader_leaves}, {0}});
     qi_rwsem_read_lock(&sem);
     finale(1, 1, 1);
 }
 
 static void writers_wait_for_all(void **state)
 {
-    static const struct act last[] = {{"wait", reader_leaves}, {"wait", reader_leaves}, {0}},
-                            lost[] = {{"RMW", writer_enters}, {"wait", writer_leaves}, {0}},
-                            again[] = {{"wait", writer_leaves},
-                                       {"RMW", reader_enters},
-                                       {"wait", reader_leaves},
+    static const struct act last[] = {{"wait", NULL, reader_leaves},
+                                      {"wait", NULL, reader_leaves},
+                                      {0}},
+                            lost[] = {{"RMW", NULL, writer_enters},
+                                      {"wait", NULL, writer_leaves},
+                                      {0}},
+                            again[] = {{"wait", NULL, writer_leaves},
+                                       {"RMW", NULL, reader_enters},
+                                       {"wait", NULL, reader_leaves},
                                        {0}};
 
     (void)state;
@@ -213,7 +185,7 @@ static void sleepers_are_not_forgotten(void **state)
     qi_rwsem_read_unlock(&sem);
     finale(0, 0, 1);
     /* one that comes during a downgrade is woken by the reader that it became */
-    scene(W, (const struct act[]){{"RMW", sleeper_comes}, {0}});
+    scene(W, (const struct act[]){{"RMW", NULL, sleeper_comes}, {0}});
     qi_rwsem_downgrade(&sem);
     finale(1 | S, 0, 0);
     qi_rwsem_read_unlock(&sem);
@@ -229,9 +201,12 @@ static void spinning(void **state)
 {
     static const struct qi_lock_class class = {"test"};
     static const struct act turns[] = {
-        {"LOAD", nothing}, {"LOAD", nothing}, {"LOAD", spin_freed}, {0}};
-    static const struct act lost[] = {
-        {"LOAD", spin_freed}, {"LOCK", spin_taken}, {"LOAD", nothing}, {"LOAD", spin_freed}, {0}};
+        {"LOAD", NULL, nothing}, {"LOAD", NULL, nothing}, {"LOAD", NULL, spin_freed}, {0}};
+    static const struct act lost[] = {{"LOAD", NULL, spin_freed},
+                                      {"LOCK", NULL, spin_taken},
+                                      {"LOAD", NULL, nothing},
+                                      {"LOAD", NULL, spin_freed},
+                                      {0}};
     unsigned long irq;
 
     (void)state;
@@ -240,20 +215,18 @@ static void spinning(void **state)
     assert_int_equal(spin.word, 0);
     assert_true(qi_spin_try_raw(&spin));
     assert_false(qi_spin_try_raw(&spin));
-    next_act = turns;
+    steps_begin(turns);
     qi_spin_lock(&spin);
-    assert_null(next_act->kind);
+    steps_end();
     assert_int_equal(spin.word, 1);
-    next_act = NULL;
     qi_spin_unlock(&spin);
     assert_int_equal(spin.word, 0);
     /* seen free, but another was faster */
     spin.word = 1;
-    next_act = lost;
+    steps_begin(lost);
     qi_spin_contended(&spin);
-    assert_null(next_act->kind);
+    steps_end();
     assert_int_equal(spin.word, 1);
-    next_act = NULL;
     qi_spin_unlock_raw(&spin);
     irq = qi_spin_lock_irq(&spin);
     assert_int_equal(spin.word, 1);
