@@ -1,315 +1,26 @@
 /*
- * sim_mmu_test.c - the memory management units of the simulator: walks against tables built by
- * hand from the manuals, what TLBs and walk caches may and must do, and that the oracle finds what
- * outlives a frame or a table.
- *
- * The bits below are written down a second time on purpose, from the manuals, not from the walkers.
+ * sim_mmu_test.c - TLBs and walk caches of the simulated CPUs: what they may keep, what a flush must
+ * drop, and that the oracle finds what outlives a frame or a table.
  */
-#include <sim_fake.h>
+#include <sim_memory.h>
 
 #include "mmu.h"
 
-/* ---- A small memory ---- */
+/* ---- An x86-64 machine: SDM volume 3A, the tables of entries in 4.5 ---- */
 
-enum { FRAMES = 4096 };
-static uint64_t memory[FRAMES][512];
-static struct {
-    unsigned n, cpu;
-    uint64_t pa, before, after;
-} stores;
+#define X86_P  0x001ull
+#define X86_RW 0x002ull
+#define X86_US 0x004ull
+#define X86_A  0x020ull
+#define X86_D  0x040ull
+#define X86_PS 0x080ull
+#define X86_G  0x100ull
+#define X86_XD 0x8000000000000000ull
+#define X86_UW (X86_P | X86_RW | X86_US)
 
-static uint64_t *at(void *ctx, uint64_t pa)
-{
-    (void)ctx;
-    assert_int_equal(pa & 7, 0);
-    return pa / 4096 < FRAMES ? &memory[pa / 4096][pa / 8 % 512] : NULL;
-}
-
-static void stored(void *ctx, unsigned cpu, uint64_t pa, uint64_t before, uint64_t after)
-{
-    (void)ctx;
-    assert_int_equal(*at(NULL, pa), after);
-    stores.n++;
-    stores.cpu = cpu;
-    stores.pa = pa;
-    stores.before = before;
-    stores.after = after;
-}
-
-static struct walk_machine machine_of(enum walk_format format)
-{
-    memset(memory, 0, sizeof memory);
-    memset(&stores, 0, sizeof stores);
-    return (struct walk_machine){
-        .format = format, .features = walk_default_features(format), .at = at, .stored = stored};
-}
-
-static uint64_t *entry(uint64_t table_frame, unsigned index) { return &memory[table_frame][index]; }
-
-struct what {
-    enum mmu_kind kind;
-    bool user;
-};
-static const struct what kernel_read = {MMU_READ, false}, kernel_write = {MMU_WRITE, false},
-                         kernel_fetch = {MMU_FETCH, false}, user_read = {MMU_READ, true},
-                         user_write = {MMU_WRITE, true}, user_fetch = {MMU_FETCH, true};
-
-static struct walk walk_at(const struct walk_machine *m, enum walk_mode mode, uint64_t va,
-                           struct what what)
-{
-    struct walk w = {.va = va,
-                     .kind = what.kind,
-                     .user = what.user,
-                     .mode = mode,
-                     .cpu = 3,
-                     .root = 0x1000,
-                     .high_root = 0x8000};
-
-    if (walk_from_root(m, &w) == MMU_OK)
-        walk_run(m, &w);
-    return w;
-}
-
-static enum mmu_result pure(const struct walk_machine *m, uint64_t va, struct what what)
-{
-    return walk_at(m, WALK_PURE, va, what).result;
-}
-
-/* ---- x86-64: SDM volume 3A, tables "Format of a ... Entry" in 4.5.4 and 4.5.5 ---- */
-
-#define X86_P      0x001ull /* present */
-#define X86_RW     0x002ull
-#define X86_US     0x004ull
-#define X86_PWT    0x008ull
-#define X86_PCD    0x010ull
-#define X86_A      0x020ull
-#define X86_D      0x040ull
-#define X86_PS     0x080ull
-#define X86_PAT_4K 0x080ull
-#define X86_G      0x100ull
-#define X86_PAT_2M 0x1000ull
-#define X86_XD     0x8000000000000000ull
-#define X86_ALL    (X86_P | X86_RW | X86_US)
-/* PML4 1, PDPT 2, PD 3, PT 4: indexes of this address are 1, 2, 3, 4, offset 0x123 */
-#define X86_VA (1ull << 39 | 2ull << 30 | 3ull << 21 | 4ull << 12 | 0x123)
-
-static void x86_tree(void)
-{
-    *entry(1, 1) = 0x2000 | X86_ALL;
-    *entry(2, 2) = 0x3000 | X86_ALL;
-    *entry(3, 3) = 0x4000 | X86_ALL;
-    *entry(4, 4) = 0x5000 | X86_ALL;
-}
-
-static void x86_walk_reads_each_level(void **state)
-{
-    struct walk_machine m = machine_of(WALK_X86_4);
-    struct walk w;
-
-    (void)state;
-    x86_tree();
-    w = walk_at(&m, WALK_PURE, X86_VA, user_write);
-    assert_int_equal(w.result, MMU_OK);
-    assert_int_equal(w.pa, 0x5123);
-    assert_int_equal(w.shift, 12);
-    assert_int_equal(w.perms, 0x3f);
-    assert_int_equal(w.reads, 4);
-    for (unsigned i = 0; i < 4; i++) {
-        assert_int_equal(w.read[i].pa, 0x1000 * (i + 1) + 8 * (i + 1));
-        assert_int_equal(w.read[i].level, 3 - i);
-    }
-    assert_int_equal(w.read[2].table, 0x4000);
-    assert_int_equal(stores.n, 0);
-    /* each level may be absent, whatever the other bits say */
-    for (unsigned i = 1; i <= 4; i++) {
-        x86_tree();
-        *entry(i, i) = ~X86_P;
-        w = walk_at(&m, WALK_PURE, X86_VA, user_write);
-        assert_int_equal(w.result, MMU_ABSENT);
-        assert_int_equal(w.level, 4 - i);
-    }
-}
-
-/* 4.6.1: an access is allowed if every level allows it. */
-static void x86_permissions_of_all_levels(void **state)
-{
-    struct walk_machine m = machine_of(WALK_X86_4);
-
-    (void)state;
-    for (unsigned level = 1; level <= 4; level++) {
-        x86_tree();
-        *entry(level, level) &= ~X86_RW;
-        assert_int_equal(pure(&m, X86_VA, user_read), MMU_OK);
-        assert_int_equal(pure(&m, X86_VA, user_write), MMU_PROTECTION);
-        assert_int_equal(pure(&m, X86_VA, kernel_write), MMU_PROTECTION);
-        m.features.wp = false; /* the kernel may write read-only pages */
-        assert_int_equal(pure(&m, X86_VA, kernel_write), MMU_OK);
-        assert_int_equal(pure(&m, X86_VA, user_write), MMU_PROTECTION);
-        m.features.wp = true;
-        x86_tree();
-        *entry(level, level) &= ~X86_US;
-        assert_int_equal(pure(&m, X86_VA, user_read), MMU_PROTECTION);
-        assert_int_equal(pure(&m, X86_VA, user_fetch), MMU_PROTECTION);
-        assert_int_equal(pure(&m, X86_VA, kernel_write), MMU_OK);
-        x86_tree();
-        *entry(level, level) |= X86_XD;
-        assert_int_equal(pure(&m, X86_VA, user_fetch), MMU_PROTECTION);
-        assert_int_equal(pure(&m, X86_VA, kernel_fetch), MMU_PROTECTION);
-        assert_int_equal(pure(&m, X86_VA, user_write), MMU_OK);
-        m.features.nx = false; /* then bit 63 is reserved */
-        assert_int_equal(pure(&m, X86_VA, user_read), MMU_RESERVED);
-        m.features.nx = true;
-    }
-    x86_tree();
-    m.features.smep = m.features.smap = true;
-    assert_int_equal(pure(&m, X86_VA, kernel_fetch), MMU_PROTECTION);
-    assert_int_equal(pure(&m, X86_VA, kernel_read), MMU_PROTECTION);
-    assert_int_equal(pure(&m, X86_VA, user_fetch), MMU_OK);
-    *entry(2, 2) &= ~X86_US; /* then it is the kernel's */
-    assert_int_equal(pure(&m, X86_VA, kernel_fetch), MMU_OK);
-    assert_int_equal(pure(&m, X86_VA, kernel_write), MMU_OK);
-}
-
-/* 4.5.4: bits above MAXPHYADDR; PS of a PML4E; the address bits below a huge page. */
-static void x86_reserved_bits(void **state)
-{
-    struct walk_machine m = machine_of(WALK_X86_4);
-
-    (void)state;
-    m.features.pa_bits = 40;
-    for (unsigned level = 1; level <= 4; level++) {
-        for (unsigned bit = 40; bit < 52; bit++) {
-            x86_tree();
-            *entry(level, level) |= 1ull << bit;
-            assert_int_equal(pure(&m, X86_VA, user_read), MMU_RESERVED);
-        }
-        for (unsigned bit = 52; bit < 63; bit++) { /* ignored */
-            x86_tree();
-            *entry(level, level) |= 1ull << bit;
-            assert_int_equal(pure(&m, X86_VA, user_read), MMU_OK);
-        }
-    }
-    x86_tree();
-    *entry(1, 1) |= X86_PS;
-    assert_int_equal(pure(&m, X86_VA, user_read), MMU_RESERVED);
-    for (unsigned bit = 13; bit < 21; bit++) {
-        x86_tree();
-        *entry(3, 3) = 1ull << bit | X86_ALL | X86_PS;
-        assert_int_equal(pure(&m, X86_VA, user_read), MMU_RESERVED);
-    }
-    for (unsigned bit = 13; bit < 30; bit++) {
-        x86_tree();
-        *entry(2, 2) = 1ull << bit | X86_ALL | X86_PS;
-        assert_int_equal(pure(&m, X86_VA, user_read), MMU_RESERVED);
-    }
-    *entry(2, 2) = X86_ALL | X86_PS;
-    assert_int_equal(pure(&m, X86_VA, user_read), MMU_OK);
-    m.features.gbpages = false;
-    assert_int_equal(pure(&m, X86_VA, user_read), MMU_RESERVED);
-}
-
-/* 3.3.7.1: linear addresses are canonical, or #GP. */
-static void x86_canonical_addresses(void **state)
-{
-    struct walk_machine m4 = machine_of(WALK_X86_4), m5 = machine_of(WALK_X86_5);
-
-    (void)state;
-    assert_int_equal(pure(&m4, 0x00007fffffffffff, user_read), MMU_ABSENT);
-    assert_int_equal(pure(&m4, 0x0000800000000000, user_read), MMU_NOT_CANONICAL);
-    assert_int_equal(pure(&m4, 0xffff7fffffffffff, user_read), MMU_NOT_CANONICAL);
-    assert_int_equal(pure(&m4, 0xffff800000000000, user_read), MMU_ABSENT);
-    assert_int_equal(pure(&m5, 0x00ffffffffffffff, user_read), MMU_ABSENT);
-    assert_int_equal(pure(&m5, 0x0100000000000000, user_read), MMU_NOT_CANONICAL);
-    assert_int_equal(pure(&m5, 0xfeffffffffffffff, user_read), MMU_NOT_CANONICAL);
-    assert_int_equal(pure(&m5, 0xff00000000000000, user_read), MMU_ABSENT);
-}
-
-/* Huge leaves, memory types (4.9.2) and the global bit. */
-static void x86_leaves(void **state)
-{
-    struct walk_machine m = machine_of(WALK_X86_4);
-    struct walk w;
-
-    (void)state;
-    x86_tree();
-    *entry(3, 3) = 0x600000 | X86_ALL | X86_PS | X86_G | X86_PAT_2M | X86_PCD;
-    w = walk_at(&m, WALK_PURE, X86_VA, user_read);
-    assert_int_equal(w.result, MMU_OK);
-    assert_int_equal(w.pa, 0x600000 + 0x4123);
-    assert_int_equal(w.shift, 21);
-    assert_int_equal(w.memory, 6);
-    assert_true(w.global);
-    *entry(2, 2) = 0x40000000 | X86_ALL | X86_PS | X86_PWT;
-    w = walk_at(&m, WALK_PURE, X86_VA, user_read);
-    assert_int_equal(w.pa, 0x40000000 + 3 * 0x200000 + 0x4123);
-    assert_int_equal(w.shift, 30);
-    assert_int_equal(w.memory, 1);
-    assert_false(w.global);
-    x86_tree();
-    *entry(4, 4) |= X86_PAT_4K | X86_PWT;
-    assert_int_equal(walk_at(&m, WALK_PURE, X86_VA, user_read).memory, 5);
-    *entry(3, 3) = (uint64_t)FRAMES * 4096 | X86_ALL;
-    assert_int_equal(pure(&m, X86_VA, user_read), MMU_BUS);
-}
-
-/* 4.5.5: with CR4.LA57 one more level, of bits 56..48. */
-static void x86_five_levels(void **state)
-{
-    struct walk_machine m = machine_of(WALK_X86_5);
-    struct walk w;
-
-    (void)state;
-    x86_tree();
-    *entry(6, 9) = 0x1000 | X86_ALL;
-    w = (struct walk){.va = 9ull << 48 | X86_VA, .user = true, .root = 0x6000};
-    assert_int_equal(walk_from_root(&m, &w), MMU_OK);
-    assert_int_equal(walk_run(&m, &w), MMU_OK);
-    assert_int_equal(w.pa, 0x5123);
-    assert_int_equal(w.reads, 5);
-    *entry(6, 9) |= X86_PS;
-    walk_from_root(&m, &w);
-    assert_int_equal(walk_run(&m, &w), MMU_RESERVED);
-    assert_int_equal(w.level, 4);
-}
-
-/* 4.8: accessed everywhere on the way, dirty in the leaf and only by a write. */
-static void x86_accessed_and_dirty(void **state)
-{
-    struct walk_machine m = machine_of(WALK_X86_4);
-    struct walk w;
-
-    (void)state;
-    x86_tree();
-    w = walk_at(&m, WALK_ACCESS, X86_VA, user_read);
-    assert_int_equal(w.result, MMU_OK);
-    assert_false(w.dirty);
-    assert_int_equal(stores.n, 4);
-    for (unsigned i = 1; i <= 4; i++)
-        assert_int_equal(*entry(i, i), 0x1000 * (i + 1) | X86_ALL | X86_A);
-    assert_int_equal(walk_at(&m, WALK_ACCESS, X86_VA, user_fetch).result, MMU_OK);
-    assert_int_equal(stores.n, 4);
-    w = walk_at(&m, WALK_ACCESS, X86_VA, user_write);
-    assert_true(w.dirty);
-    assert_int_equal(stores.n, 5);
-    assert_int_equal(stores.cpu, 3);
-    assert_int_equal(stores.pa, 0x4020);
-    assert_int_equal(stores.before, 0x5000 | X86_ALL | X86_A);
-    assert_int_equal(stores.after, 0x5000 | X86_ALL | X86_A | X86_D);
-    /* speculation: accessed, never dirty; and no permission is asked */
-    x86_tree();
-    *entry(4, 4) &= ~X86_US;
-    w = walk_at(&m, WALK_SPECULATIVE, X86_VA, user_write);
-    assert_int_equal(w.result, MMU_OK);
-    assert_false(w.dirty);
-    assert_int_equal(*entry(4, 4), 0x5000 | X86_P | X86_RW | X86_A);
-    /* a denied write changes no leaf */
-    x86_tree();
-    *entry(4, 4) &= ~X86_RW;
-    assert_int_equal(walk_at(&m, WALK_ACCESS, X86_VA, user_write).result, MMU_PROTECTION);
-    assert_int_equal(*entry(4, 4), 0x5000 | X86_P | X86_US);
-}
-
-/* ---- TLBs ---- */
+/* Tables in frames 1, 2, 3, 4 from the root down, the page in frame 5; index i in table i. */
+#define VA      (1ull << 39 | 2ull << 30 | 3ull << 21 | 4ull << 12 | 0x123)
+#define HUGE_VA (VA & ~0x1fffffull)
 
 static void reset(enum walk_format format, unsigned cpus)
 {
@@ -318,12 +29,16 @@ static void reset(enum walk_format format, unsigned cpus)
     mmu_reset(&c);
 }
 
+/* Two CPUs with the tree loaded as address space 1. */
 static void x86_machine(void)
 {
     reset(WALK_X86_4, 2);
-    x86_tree();
+    *entry(1, 1) = 0x2000 | X86_UW;
+    *entry(2, 2) = 0x3000 | X86_UW;
+    *entry(3, 3) = 0x4000 | X86_UW;
+    *entry(4, 4) = 0x5000 | X86_UW;
     for (unsigned cpu = 0; cpu < 2; cpu++)
-        mmu_load_root(cpu, 0x1000, 0, false);
+        mmu_load_root(cpu, 0x1000, 1, false);
 }
 
 static enum mmu_result touch(unsigned cpu, uint64_t va, struct what what)
@@ -346,57 +61,481 @@ static void cache(unsigned cpu, uint64_t va, struct what what)
     assert_true(r.hit);
 }
 
-static void tlb_keeps_until_flushed(void **state)
+/* How often in n accesses the result is this one: what is free to happen has to, at last. */
+static unsigned count(unsigned n, uint64_t va, struct what what, enum mmu_result result)
+{
+    unsigned found = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        found += touch(0, va, what) == result;
+    return found;
+}
+
+/* ---- Entries ---- */
+
+static void entries_stay_until_flushed(void **state)
 {
     (void)state;
     x86_machine();
-    cache(0, X86_VA, user_read);
-    cache(1, X86_VA, user_read);
+    cache(0, VA, user_read);
+    cache(1, VA, user_read);
     *entry(4, 4) = 0;
-    assert_int_equal(touch(0, X86_VA, user_read), MMU_OK);
-    mmu_flush_page(0, X86_VA, 0);
-    assert_int_equal(touch(0, X86_VA, user_read), MMU_ABSENT);
-    assert_int_equal(touch(1, X86_VA, user_read), MMU_OK); /* each CPU its own */
-    mmu_flush_asid(1, 0);
-    assert_int_equal(touch(1, X86_VA, user_read), MMU_ABSENT);
+    assert_int_equal(touch(0, VA, user_read), MMU_OK);
+    mmu_flush_page(0, VA ^ 0xfff, 1); /* any address in the page */
+    assert_int_equal(touch(0, VA, user_read), MMU_ABSENT);
+    assert_int_equal(touch(1, VA, user_read), MMU_OK); /* each CPU its own */
+    mmu_flush_asid(1, 1);
+    assert_int_equal(touch(1, VA, user_read), MMU_ABSENT);
     mmu_verify();
 }
 
-/* A clean entry does not let a write pass by: dirty is set in the table first. */
-static void tlb_writes_set_dirty_once(void **state)
+/* Each kind of flush against each kind of entry: must it go?  (If it need not, it may.) */
+static void flushes_drop_what_they_must(void **state)
+{
+    enum { PAGE, OTHER_PAGE, ASID, OTHER_ASID, ALL, LOAD, LOAD_KEEP, FLUSHES };
+    static const bool drops[FLUSHES][2] = {
+        /* not global, global */
+        [PAGE] = {true, true},
+        [ASID] = {true, false},
+        [ALL] = {true, true},
+        [LOAD] = {true, false},
+    };
+
+    (void)state;
+    for (unsigned n = 0; n < 100 * FLUSHES * 2; n++) {
+        unsigned flush = n % FLUSHES, global = n / FLUSHES % 2;
+
+        x86_machine();
+        *entry(4, 4) |= global ? X86_G : 0;
+        cache(0, VA, user_read);
+        *entry(4, 4) = 0;
+        switch (flush) {
+        case PAGE: mmu_flush_page(0, VA, 1); break;
+        case OTHER_PAGE: mmu_flush_page(0, VA + 0x1000, 1); break;
+        case ASID: mmu_flush_asid(0, 1); break;
+        case OTHER_ASID: mmu_flush_asid(0, 2); break;
+        case ALL: mmu_flush_all(0); break;
+        case LOAD: mmu_load_root(0, 0x1000, 1, false); break;
+        case LOAD_KEEP: mmu_load_root(0, 0x1000, 1, true); break;
+        }
+        if (drops[flush][global])
+            assert_int_equal(touch(0, VA, user_read), MMU_ABSENT);
+        mmu_verify();
+    }
+}
+
+/* ... and most often a flush drops nothing else. */
+static void flushes_mostly_keep_the_rest(void **state)
+{
+    unsigned kept = 0;
+
+    (void)state;
+    for (unsigned n = 0; n < 200; n++) {
+        x86_machine();
+        cache(0, VA, user_read);
+        *entry(4, 4) = 0;
+        mmu_flush_page(0, VA + 0x1000, 1);
+        mmu_flush_asid(0, 2);
+        mmu_load_root(0, 0x1000, 1, true);
+        kept += touch(0, VA, user_read) == MMU_OK;
+    }
+    assert_in_range(kept, 100, 199); /* about 3 in 4: each of three may drop more */
+}
+
+/* Global entries are for every id, others for their own; an id that comes back finds its entries. */
+static void ids_and_global_entries(void **state)
+{
+    (void)state;
+    do { /* a load may drop more than it must: until it did not */
+        x86_machine();
+        *entry(4, 6) = 0x6000 | X86_UW | X86_G;
+        cache(0, VA, user_read);
+        cache(0, VA + 0x2000, user_read);
+        *entry(4, 4) = *entry(4, 6) = 0;
+        mmu_load_root(0, 0x1000, 2, false);
+        if (touch(0, VA + 0x2000, user_read) != MMU_OK)
+            continue;
+        assert_int_equal(touch(0, VA, user_read), MMU_ABSENT);
+        mmu_load_root(0, 0x1000, 1, true);
+    } while (touch(0, VA, user_read) != MMU_OK);
+}
+
+/* A clean entry does not let a write pass by: dirty is set in the table first.  A dirty one does,
+ * whatever the table says meanwhile: SDM 4.8, 4.10.4.3. */
+static void writes_set_dirty_once(void **state)
 {
     (void)state;
     x86_machine();
-    cache(0, X86_VA, user_read);
+    cache(0, VA, user_read);
+    assert_true(*entry(4, 4) & X86_A);
     assert_false(*entry(4, 4) & X86_D);
-    assert_int_equal(touch(0, X86_VA, user_write), MMU_OK);
+    assert_int_equal(touch(0, VA, user_write), MMU_OK);
     assert_true(*entry(4, 4) & X86_D);
-    cache(0, X86_VA, user_write);
-    *entry(4, 4) &= ~(X86_D | X86_RW); /* no flush: the entry is still writable and dirty */
-    assert_int_equal(touch(0, X86_VA, user_write), MMU_OK);
+    cache(0, VA, user_write);
+    *entry(4, 4) &= ~(X86_D | X86_RW);
+    assert_int_equal(touch(0, VA, user_write), MMU_OK);
     assert_false(*entry(4, 4) & X86_D);
+    /* a clean entry whose page has become read-only: the write finds it out */
+    mmu_flush_page(0, VA, 1);
+    *entry(4, 4) |= X86_RW;
+    cache(0, VA, user_read);
+    *entry(4, 4) &= ~X86_RW;
+    assert_int_equal(touch(0, VA, user_write), MMU_PROTECTION);
 }
 
-/* A freed frame, or table, that somebody still has cached. */
-static void oracle_finds_what_outlives(void **state)
+/* Less restrictive without a flush is fine on x86: one spurious fault at most, and it comes. */
+static void spurious_faults_happen_once(void **state)
+{
+    unsigned spurious = 0;
+
+    (void)state;
+    for (unsigned n = 0; n < 100; n++) {
+        x86_machine();
+        *entry(4, 4) &= ~X86_RW;
+        cache(0, VA, user_read);
+        *entry(4, 4) |= X86_RW;
+        if (touch(0, VA, user_write) == MMU_PROTECTION) {
+            spurious++;
+            assert_int_equal(touch(0, VA, user_write), MMU_OK);
+        }
+    }
+    assert_in_range(spurious, 10, 90); /* one half */
+}
+
+/* A huge page may be cached in any fragments; a flush of any address in it drops them all. */
+static void huge_pages_and_fragments(void **state)
+{
+    unsigned whole = 0;
+
+    (void)state;
+    for (unsigned n = 0; n < 100; n++) {
+        x86_machine();
+        *entry(3, 3) = 0x400000 | X86_UW | X86_PS;
+        cache(0, HUGE_VA + 0x1000, user_read);
+        cache(0, HUGE_VA + 0x7000, user_read);
+        *entry(3, 3) = 0;
+        whole += touch(0, HUGE_VA + 0x100000, user_read) == MMU_OK; /* nobody was there */
+        mmu_flush_page(0, HUGE_VA + 0x1ff000, 1);
+        assert_int_equal(touch(0, HUGE_VA + 0x1000, user_read), MMU_ABSENT);
+        assert_int_equal(touch(0, HUGE_VA + 0x7000, user_read), MMU_ABSENT);
+        mmu_verify();
+    }
+    assert_in_range(whole, 20, 99);
+}
+
+/* A page that was part of a huge page, without a flush between: either may be used. */
+static void several_entries_for_one_address(void **state)
+{
+    bool old = false, new = false;
+
+    (void)state;
+    for (unsigned n = 0; n < 200; n++) {
+        struct mmu_reply r;
+
+        x86_machine();
+        *entry(3, 3) = 0x400000 | X86_UW | X86_PS;
+        cache(0, HUGE_VA, user_read);
+        *entry(3, 3) = 0x4000 | X86_UW;
+        *entry(4, 0) = 0x6000 | X86_UW;
+        mmu_speculate(0, HUGE_VA);
+        assert_int_equal(mmu_access(0, HUGE_VA, MMU_READ, true, &r), MMU_OK);
+        assert_true(r.pa == 0x400000 || r.pa == 0x6000);
+        old |= r.pa == 0x400000;
+        new |= r.pa == 0x6000;
+    }
+    assert_true(old && new);
+}
+
+/* ---- Speculation ---- */
+
+static void speculation_fills_and_asks_nobody(void **state)
+{
+    (void)state;
+    x86_machine();
+    *entry(4, 4) &= ~X86_US;
+    for (unsigned i = 0; i < 100; i++)
+        mmu_speculate(0, VA);
+    assert_true(*entry(4, 4) & X86_A);
+    assert_false(*entry(4, 4) & X86_D);
+    *entry(4, 4) = 0;
+    assert_int_equal(touch(0, VA, kernel_read), MMU_OK);
+    mmu_speculate(0, 1ull << 50); /* not canonical: nothing happens */
+    mmu_speculate(0, VA ^ 1ull << 40);
+    assert_int_equal(mmu_stats().faults, 0);
+}
+
+static void accesses_speculate_nearby(void **state)
+{
+    struct mmu_config c = {
+        .machine = machine_of(WALK_X86_4), .cpus = 1, .frames = FRAMES, .speculate_one_in = 1};
+
+    (void)state;
+    mmu_reset(&c);
+    *entry(1, 1) = 0x2000 | X86_UW;
+    *entry(2, 2) = 0x3000 | X86_UW;
+    *entry(3, 3) = 0x4000 | X86_UW;
+    for (unsigned i = 0; i < 512; i++)
+        *entry(4, i) = (0x100 + i) << 12 | X86_UW;
+    mmu_load_root(0, 0x1000, 1, false);
+    assert_int_equal(count(1000, HUGE_VA + 0x100000, user_read, MMU_OK), 1000);
+    assert_true(*entry(4, 0x101) & X86_A);
+    assert_true(*entry(4, 0xff) & X86_A);
+}
+
+static void entries_may_go_at_any_time(void **state)
+{
+    struct mmu_config c = {
+        .machine = machine_of(WALK_X86_4), .cpus = 1, .frames = FRAMES, .forget_one_in = 4};
+
+    (void)state;
+    mmu_reset(&c);
+    *entry(1, 1) = 0x2000 | X86_UW;
+    *entry(2, 2) = 0x3000 | X86_UW;
+    *entry(3, 3) = 0x4000 | X86_UW;
+    *entry(4, 4) = 0x5000 | X86_UW;
+    mmu_load_root(0, 0x1000, 1, false);
+    cache(0, VA, user_read);
+    *entry(4, 4) = 0;
+    assert_in_range(count(1000, VA, user_read, MMU_ABSENT), 900, 1000);
+}
+
+/* More pages than entries: bounded, and every counter in its place. */
+static void capacity_is_bounded(void **state)
+{
+    struct mmu_config c = {
+        .machine = machine_of(WALK_X86_4), .cpus = 1, .frames = FRAMES, .tlb_entries = 8};
+    unsigned hits = 0;
+
+    (void)state;
+    mmu_reset(&c);
+    *entry(1, 1) = 0x2000 | X86_UW;
+    *entry(2, 2) = 0x3000 | X86_UW;
+    *entry(3, 3) = 0x4000 | X86_UW;
+    for (unsigned i = 0; i < 512; i++)
+        *entry(4, i) = (0x100 + i) << 12 | X86_UW;
+    mmu_load_root(0, 0x1000, 1, false);
+    for (unsigned i = 0; i < 512; i++)
+        assert_int_equal(touch(0, HUGE_VA + 0x1000 * i, user_read), MMU_OK);
+    mmu_verify();
+    memset(memory[4], 0, sizeof memory[4]);
+    for (unsigned i = 0; i < 512; i++)
+        hits += touch(0, HUGE_VA + 0x1000 * i, user_read) == MMU_OK;
+    assert_in_range(hits, 1, 8);
+}
+
+/* ---- Walk caches ---- */
+
+/* Tables that were replaced without a flush may still be walked; x86's flush of any page drops all
+ * of the id, Arm's those on the way, RISC-V's none. */
+static void cached_tables_are_walked(void **state)
+{
+    unsigned old = 0;
+
+    (void)state;
+    for (unsigned n = 0; n < 200; n++) {
+        struct mmu_reply r;
+
+        x86_machine();
+        *entry(4, 5) = 0x6000 | X86_UW;
+        cache(0, VA, user_read);
+        *entry(3, 3) = 0x8000 | X86_UW; /* another table, with another page */
+        *entry(8, 5) = 0x9000 | X86_UW;
+        if (n % 2)
+            mmu_flush_page(0, VA + (1ull << 30), 1); /* INVLPG of whatever address */
+        assert_int_equal(mmu_access(0, VA + 0x1000, MMU_READ, true, &r), MMU_OK);
+        assert_true((r.pa & ~0xfffull) == 0x9000 || ((r.pa & ~0xfffull) == 0x6000 && n % 2 == 0));
+        old += (r.pa & ~0xfffull) == 0x6000;
+    }
+    assert_in_range(old, 10, 90);
+}
+
+/* What a table took away is cached with it. */
+static void cached_tables_keep_permissions(void **state)
+{
+    unsigned denied = 0;
+
+    (void)state;
+    for (unsigned n = 0; n < 200; n++) {
+        x86_machine();
+        *entry(4, 5) = 0x6000 | X86_UW;
+        *entry(2, 2) &= ~X86_RW;
+        cache(0, VA, user_read);
+        *entry(2, 2) |= X86_RW; /* less restrictive: a fault at most once */
+        if (touch(0, VA + 0x1000, user_write) == MMU_PROTECTION) {
+            denied++;
+            assert_int_equal(touch(0, VA + 0x1000, user_write), MMU_OK);
+        }
+    }
+    assert_in_range(denied, 10, 190);
+}
+
+/* ---- The oracle ---- */
+
+static void freed_frame_that_is_cached(void **state)
 {
     (void)state;
     x86_machine();
     fake_task = 7;
     fake_points = 42;
-    cache(1, X86_VA, user_read);
+    cache(1, VA, user_read);
     *entry(4, 4) = 0;
-    mmu_flush_page(0, X86_VA, 0); /* the wrong CPU */
+    mmu_flush_page(0, VA, 1); /* the wrong CPU */
+    fake_points = 50;
     assert_true(SIM_EXPECT_FAIL(mmu_frame_freed(5, 0)));
     assert_string_equal(sim_fail_kind, "stale-tlb");
     assert_non_null(strstr(sim_fail_text, "CPU 1"));
     assert_non_null(strstr(sim_fail_text, "point 42 by an access of task 7"));
     assert_non_null(strstr(sim_fail_text, "history of frame 0x5"));
-    mmu_flush_page(1, X86_VA, 0);
+    mmu_flush_page(1, VA, 1);
     mmu_frame_freed(5, 0);
+    mmu_verify();
+}
+
+/* Runs of frames, huge entries, parts of either. */
+static void freed_runs_and_huge_entries(void **state)
+{
+    (void)state;
+    x86_machine();
+    *entry(3, 3) = 0x400000 | X86_UW | X86_PS;
+    for (unsigned i = 0; i < 512; i++) /* whole or in fragments: all of it is cached */
+        cache(0, HUGE_VA + 0x1000 * i, user_read);
+    *entry(3, 3) = 0;
+    for (unsigned order = 0; order <= 9; order++)
+        assert_true(SIM_EXPECT_FAIL(mmu_frame_freed(0x400, order)));
+    mmu_frame_freed(0x3ff, 0);
+    mmu_frame_freed(0x600, 9);
+    mmu_flush_page(0, HUGE_VA, 1);
+    mmu_frame_freed(0x400, 9);
+    mmu_verify();
+}
+
+static void freed_table_that_is_cached(void **state)
+{
+    (void)state;
+    x86_machine();
+    for (unsigned i = 0; i < 100; i++)
+        mmu_speculate(1, VA);
+    for (unsigned table = 2; table <= 4; table++) {
+        assert_true(SIM_EXPECT_FAIL(mmu_table_freed(table)));
+        assert_string_equal(sim_fail_kind, "stale-walk-cache");
+    }
+    mmu_table_freed(5);
     assert_true(SIM_EXPECT_FAIL(mmu_table_freed(1)));
     assert_string_equal(sim_fail_kind, "stale-root");
+    mmu_flush_asid(1, 1);
+    for (unsigned table = 2; table <= 4; table++)
+        mmu_table_freed(table);
+    for (unsigned cpu = 0; cpu < 2; cpu++)
+        mmu_load_root(cpu, 0x7000, 1, false);
+    mmu_table_freed(1);
+    mmu_frame_freed(1, 0);
+    assert_true(SIM_EXPECT_FAIL(mmu_load_root(0, 0x1000, 1, false)));
+    assert_string_equal(sim_fail_kind, "stale-root");
+    assert_true(SIM_EXPECT_FAIL(mmu_load_root(0, 0x1008, 1, false)));
+    assert_string_equal(sim_fail_kind, "bad-root");
+    assert_true(SIM_EXPECT_FAIL(mmu_load_root(0, (uint64_t)FRAMES * 4096, 1, false)));
+    assert_string_equal(sim_fail_kind, "bad-root");
+}
+
+/* The tables themselves lead to what is free. */
+static void walks_to_freed_frames(void **state)
+{
+    (void)state;
+    x86_machine();
+    mmu_frame_freed(5, 0);
+    assert_true(SIM_EXPECT_FAIL(touch(0, VA, user_read)));
+    assert_string_equal(sim_fail_kind, "freed-frame");
+    assert_true(SIM_EXPECT_FAIL(mmu_speculate(0, VA)));
+    mmu_frame_allocated(5, 0);
+    assert_int_equal(touch(0, VA, user_read), MMU_OK);
+    mmu_flush_all(0);
+    mmu_frame_freed(4, 0);
+    assert_true(SIM_EXPECT_FAIL(touch(0, VA, user_read)));
+    assert_string_equal(sim_fail_kind, "freed-table");
+}
+
+/* A lazy CPU may keep what it promised not to use; not the tables, and not for longer. */
+static void lazy_cpus(void **state)
+{
+    (void)state;
+    x86_machine();
+    cache(0, VA, user_read);
+    mmu_set_lazy(0, true);
+    *entry(4, 4) = 0;
+    mmu_frame_freed(5, 0);
+    assert_true(SIM_EXPECT_FAIL(touch(0, VA, user_read)));
+    assert_string_equal(sim_fail_kind, "stale-tlb");
+    assert_true(SIM_EXPECT_FAIL(mmu_set_lazy(0, false)));
+    assert_string_equal(sim_fail_kind, "stale-tlb");
+    mmu_set_lazy(0, true);
+    mmu_flush_asid(0, 1);
+    mmu_set_lazy(0, false);
+    *entry(4, 4) = 0x6000 | X86_UW;
+    for (unsigned i = 0; i < 100; i++)
+        mmu_speculate(0, VA);
+    mmu_set_lazy(0, true);
+    assert_true(SIM_EXPECT_FAIL(mmu_table_freed(4)));
+    assert_string_equal(sim_fail_kind, "stale-walk-cache");
+}
+
+/* What another id left behind is found when it is used again. */
+static void entries_of_other_ids(void **state)
+{
+    (void)state;
+    do {
+        x86_machine();
+        cache(0, VA, user_read);
+        *entry(4, 4) = 0;
+        mmu_load_root(0, 0x7000, 2, false);
+        mmu_frame_freed(5, 0);
+        mmu_load_root(0, 0x1000, 1, true);
+    } while (!SIM_EXPECT_FAIL(mmu_check_cpu(0))); /* a load may have dropped it */
+    assert_string_equal(sim_fail_kind, "stale-tlb");
+    assert_true(SIM_EXPECT_FAIL(touch(0, VA, user_read)));
+    mmu_flush_asid(0, 1);
+    mmu_check_cpu(0);
+    assert_int_equal(touch(0, VA, user_read), MMU_ABSENT);
+}
+
+/* The direct map's entries outlive the frames; nobody else's do. */
+static void lasting_mappings(void **state)
+{
+    struct mmu_config c = {.machine = machine_of(WALK_X86_4),
+                           .cpus = 1,
+                           .frames = FRAMES,
+                           .lasting_low = HUGE_VA,
+                           .lasting_high = HUGE_VA + 0x4fff};
+
+    (void)state;
+    mmu_reset(&c);
+    *entry(1, 1) = 0x2000 | X86_UW;
+    *entry(2, 2) = 0x3000 | X86_UW;
+    *entry(3, 3) = 0x4000 | X86_UW;
+    *entry(4, 4) = 0x5000 | X86_UW;
+    *entry(4, 5) = 0x6000 | X86_UW;
+    mmu_load_root(0, 0x1000, 1, false);
+    cache(0, VA, user_read);
+    cache(0, VA + 0x1000, user_read);
+    mmu_frame_freed(5, 0);
+    assert_int_equal(touch(0, VA, user_read), MMU_OK);
+    assert_true(SIM_EXPECT_FAIL(mmu_frame_freed(6, 0)));
     mmu_verify();
+}
+
+static void reports_tell_all(void **state)
+{
+    (void)state;
+    x86_machine();
+    cache(0, VA, user_read);
+    for (unsigned i = 0; i < 10; i++)
+        mmu_load_root(0, 0x1000, i + 1, true);
+    assert_true(SIM_EXPECT_FAIL({
+        mmu_report_cpu(0);
+        sim_fail("end", "of the report");
+    }));
+    assert_non_null(strstr(sim_fail_text, "last 8 of 11 flushes"));
+    assert_non_null(strstr(sim_fail_text, "loaded root, keeping 0x1000 asid 10"));
+    assert_null(strstr(sim_fail_text, "asid 2\n"));
 }
 
 static int finish(void **state)
@@ -409,16 +548,28 @@ static int finish(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(x86_walk_reads_each_level),
-        cmocka_unit_test(x86_permissions_of_all_levels),
-        cmocka_unit_test(x86_reserved_bits),
-        cmocka_unit_test(x86_canonical_addresses),
-        cmocka_unit_test(x86_leaves),
-        cmocka_unit_test(x86_five_levels),
-        cmocka_unit_test(x86_accessed_and_dirty),
-        cmocka_unit_test(tlb_keeps_until_flushed),
-        cmocka_unit_test(tlb_writes_set_dirty_once),
-        cmocka_unit_test(oracle_finds_what_outlives),
+        cmocka_unit_test(entries_stay_until_flushed),
+        cmocka_unit_test(flushes_drop_what_they_must),
+        cmocka_unit_test(flushes_mostly_keep_the_rest),
+        cmocka_unit_test(ids_and_global_entries),
+        cmocka_unit_test(writes_set_dirty_once),
+        cmocka_unit_test(spurious_faults_happen_once),
+        cmocka_unit_test(huge_pages_and_fragments),
+        cmocka_unit_test(several_entries_for_one_address),
+        cmocka_unit_test(speculation_fills_and_asks_nobody),
+        cmocka_unit_test(accesses_speculate_nearby),
+        cmocka_unit_test(entries_may_go_at_any_time),
+        cmocka_unit_test(capacity_is_bounded),
+        cmocka_unit_test(cached_tables_are_walked),
+        cmocka_unit_test(cached_tables_keep_permissions),
+        cmocka_unit_test(freed_frame_that_is_cached),
+        cmocka_unit_test(freed_runs_and_huge_entries),
+        cmocka_unit_test(freed_table_that_is_cached),
+        cmocka_unit_test(walks_to_freed_frames),
+        cmocka_unit_test(lazy_cpus),
+        cmocka_unit_test(entries_of_other_ids),
+        cmocka_unit_test(lasting_mappings),
+        cmocka_unit_test(reports_tell_all),
     };
 
     test_seed("sim_mmu_test");
