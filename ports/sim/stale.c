@@ -106,7 +106,7 @@ void mmu_report_cpu(unsigned cpu)
 {
     struct mmu_cpu *c = &mmu.cpu[cpu];
 
-    for (unsigned i = 0; i < mmu.config.tlb_entries; i++)
+    for (unsigned i = 0; i < c->tlb_used; i++)
         if (c->tlb[i].valid)
             note_entry(c, &c->tlb[i]);
     for (unsigned i = 0; i < mmu.config.walk_entries; i++)
@@ -187,7 +187,7 @@ static void find_entries(uint64_t from, uint64_t to)
     for (unsigned cpu = 0; cpu < mmu.config.cpus; cpu++) {
         struct mmu_cpu *c = &mmu.cpu[cpu];
 
-        for (unsigned i = 0; i < mmu.config.tlb_entries; i++) {
+        for (unsigned i = 0; i < c->tlb_used; i++) {
             struct tlb_entry *e = &c->tlb[i];
 
             if (!overlaps(e, from, to) || e->stale)
@@ -268,7 +268,7 @@ void mmu_check_cpu(unsigned cpu)
 {
     struct mmu_cpu *c = &mmu.cpu[cpu];
 
-    for (unsigned i = 0; i < mmu.config.tlb_entries; i++) {
+    for (unsigned i = 0; i < c->tlb_used; i++) {
         struct tlb_entry *e = &c->tlb[i];
 
         if (e->valid && e->stale && usable(c, e->asid, e->global, e->va))
@@ -307,7 +307,7 @@ void mmu_verify(void)
     for (unsigned cpu = 0; cpu < mmu.config.cpus; cpu++) {
         const struct mmu_cpu *c = &mmu.cpu[cpu];
 
-        for (unsigned i = 0; i < mmu.config.tlb_entries; i++) {
+        for (unsigned i = 0; i < c->tlb_used; i++) {
             const struct tlb_entry *e = &c->tlb[i];
 
             if (!e->valid)

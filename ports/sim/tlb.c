@@ -35,7 +35,7 @@ struct tlb_entry *tlb_find(struct mmu_cpu *c, uint64_t va)
     struct tlb_entry *found = NULL;
     unsigned n = 0;
 
-    for (unsigned i = 0; i < mmu.config.tlb_entries; i++) {
+    for (unsigned i = 0; i < c->tlb_used; i++) {
         if (!translates(c, &c->tlb[i], va))
             continue;
         n++;
@@ -47,7 +47,7 @@ struct tlb_entry *tlb_find(struct mmu_cpu *c, uint64_t va)
 
 void tlb_drop_address(struct mmu_cpu *c, uint64_t va)
 {
-    for (unsigned i = 0; i < mmu.config.tlb_entries; i++)
+    for (unsigned i = 0; i < c->tlb_used; i++)
         if (translates(c, &c->tlb[i], va))
             entry_drop(&c->tlb[i]);
     for (unsigned i = 0; i < mmu.config.walk_entries; i++) {
@@ -79,10 +79,19 @@ static struct origin origin_of(const struct walk *w, const struct walk_read *r)
 /* Some place: an empty one if there is any, else a random one. */
 static unsigned tlb_place(struct mmu_cpu *c)
 {
-    for (unsigned i = 0; i < mmu.config.tlb_entries; i++)
+    for (unsigned i = 0; i < c->tlb_used; i++)
         if (!c->tlb[i].valid)
             return i;
+    if (c->tlb_used < mmu.config.tlb_entries)
+        return c->tlb_used++;
     return (unsigned)sim_below(SIM_RANDOM_TLB, mmu.config.tlb_entries);
+}
+
+/* After many entries went: look no further than the last that is left. */
+static void tlb_shrink(struct mmu_cpu *c)
+{
+    while (c->tlb_used && !c->tlb[c->tlb_used - 1].valid)
+        c->tlb_used--;
 }
 
 void tlb_fill(struct mmu_cpu *c, const struct walk *w)
@@ -93,7 +102,7 @@ void tlb_fill(struct mmu_cpu *c, const struct walk *w)
 
     if (sim_one_in(SIM_RANDOM_TLB, 16))
         return; /* kept for this one access only */
-    for (unsigned i = 0; i < mmu.config.tlb_entries && !e; i++)
+    for (unsigned i = 0; i < c->tlb_used && !e; i++)
         if (translates(c, &c->tlb[i], va) && c->tlb[i].shift == shift)
             e = &c->tlb[i]; /* the newer of the same */
     if (!e)
@@ -188,17 +197,19 @@ static void remember(struct mmu_cpu *c, enum flush_kind kind, uint64_t what, uns
 
 static void drop_all(struct mmu_cpu *c)
 {
-    for (unsigned i = 0; i < mmu.config.tlb_entries; i++)
+    for (unsigned i = 0; i < c->tlb_used; i++)
         entry_drop(&c->tlb[i]);
+    tlb_shrink(c);
     for (unsigned i = 0; i < mmu.config.walk_entries; i++)
         walk_drop(&c->walks[i]);
 }
 
 static void drop_asid(struct mmu_cpu *c, unsigned asid)
 {
-    for (unsigned i = 0; i < mmu.config.tlb_entries; i++)
+    for (unsigned i = 0; i < c->tlb_used; i++)
         if (!c->tlb[i].global && c->tlb[i].asid == asid)
             entry_drop(&c->tlb[i]);
+    tlb_shrink(c);
     for (unsigned i = 0; i < mmu.config.walk_entries; i++)
         if (c->walks[i].asid == asid)
             walk_drop(&c->walks[i]);
@@ -252,12 +263,13 @@ void mmu_flush_page(unsigned cpu, uint64_t va, unsigned asid)
     struct mmu_cpu *c = &mmu.cpu[cpu];
 
     remember(c, FLUSHED_PAGE, va, asid);
-    for (unsigned i = 0; i < mmu.config.tlb_entries; i++) {
+    for (unsigned i = 0; i < c->tlb_used; i++) {
         struct tlb_entry *e = &c->tlb[i];
 
         if ((e->global || e->asid == asid) && !((e->va ^ va) >> e->leaf_shift))
             entry_drop(e);
     }
+    tlb_shrink(c);
     for (unsigned i = 0; i < mmu.config.walk_entries; i++)
         if (walk_goes_with_page(&c->walks[i], va, asid))
             walk_drop(&c->walks[i]);

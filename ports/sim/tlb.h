@@ -60,6 +60,7 @@ struct mmu_cpu {
     bool lazy;
     unsigned number;
     struct tlb_entry *tlb;
+    unsigned tlb_used; /* no entry from here on is valid */
     struct walk_entry *walks;
     uint64_t flushes;
     struct flush flush[FLUSH_HISTORY]; /* a ring: the last is at flushes - 1 */
