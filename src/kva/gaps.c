@@ -135,7 +135,7 @@ static struct qi_gap_node *leftmost_with(struct qi_gap_node *n, uint64_t need)
 /* The first node at or below n, then after n, in order, with a gap of need bytes in front. */
 static struct qi_gap_node *first_gap(struct qi_gap_node *n, uint64_t need)
 {
-    if (!n || n->max_gap < need)
+    if (n->max_gap < need)
         return NULL;
     for (;;) {
         n = leftmost_with(n, need);

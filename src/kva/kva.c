@@ -336,7 +336,7 @@ static struct qi_area *area_at(struct qi_window *w, uint64_t start)
     qi_spin_lock(&w->lock);
     n = qi_gaps_lookup(&w->gaps, start);
     qi_spin_unlock(&w->lock);
-    return n && n != &w->gaps.fence ? QI_CONTAINER(n, struct qi_area, node) : NULL;
+    return n ? QI_CONTAINER(n, struct qi_area, node) : NULL; /* the fence contains nothing */
 }
 
 struct qi_area *qi_area_get(struct qi_window *w, uint64_t start, enum qi_kva_kind kind,
