@@ -92,12 +92,11 @@ static void entries_stay_until_flushed(void **state)
 /* Each kind of flush against each kind of entry: must it go?  (If it need not, it may.) */
 static void flushes_drop_what_they_must(void **state)
 {
-    enum { PAGE, OTHER_PAGE, ASID, OTHER_ASID, ALL, LOAD, LOAD_KEEP, FLUSHES };
+    enum { PAGE, OTHER_PAGE, PAGE_OF_OTHER_ASID, ASID, OTHER_ASID, ALL, LOAD, LOAD_KEEP, FLUSHES };
     static const bool drops[FLUSHES][2] = {
         /* not global, global */
-        [PAGE] = {true, true},
-        [ASID] = {true, false},
-        [ALL] = {true, true},
+        [PAGE] = {true, true},  [PAGE_OF_OTHER_ASID] = {false, true},
+        [ASID] = {true, false}, [ALL] = {true, true},
         [LOAD] = {true, false},
     };
 
@@ -112,6 +111,7 @@ static void flushes_drop_what_they_must(void **state)
         switch (flush) {
         case PAGE: mmu_flush_page(0, VA, 1); break;
         case OTHER_PAGE: mmu_flush_page(0, VA + 0x1000, 1); break;
+        case PAGE_OF_OTHER_ASID: mmu_flush_page(0, VA, 2); break;
         case ASID: mmu_flush_asid(0, 1); break;
         case OTHER_ASID: mmu_flush_asid(0, 2); break;
         case ALL: mmu_flush_all(0); break;
@@ -124,29 +124,38 @@ static void flushes_drop_what_they_must(void **state)
     }
 }
 
-/* ... and most often a flush drops nothing else. */
+/* ... and most often a flush drops nothing else: other pages, other ids, global entries. */
 static void flushes_mostly_keep_the_rest(void **state)
 {
-    unsigned kept = 0;
+    unsigned kept = 0, global = 0;
 
     (void)state;
     for (unsigned n = 0; n < 200; n++) {
         x86_machine();
+        *entry(4, 6) = 0x6000 | X86_UW | X86_G;
         cache(0, VA, user_read);
-        *entry(4, 4) = 0;
+        cache(0, VA + 0x2000, user_read);
+        *entry(4, 4) = *entry(4, 6) = 0;
         mmu_flush_page(0, VA + 0x1000, 1);
         mmu_flush_asid(0, 2);
         mmu_load_root(0, 0x1000, 1, true);
         kept += touch(0, VA, user_read) == MMU_OK;
+        mmu_flush_asid(0, 1);
+        mmu_load_root(0, 0x1000, 1, false);
+        global += touch(0, VA + 0x2000, user_read) == MMU_OK;
     }
     assert_in_range(kept, 100, 199); /* about 3 in 4: each of three may drop more */
+    assert_in_range(global, 100, 199);
 }
 
 /* Global entries are for every id, others for their own; an id that comes back finds its entries. */
 static void ids_and_global_entries(void **state)
 {
+    volatile unsigned tries = 0;
+
     (void)state;
     do { /* a load may drop more than it must: until it did not */
+        assert_in_range(tries++, 0, 1000);
         x86_machine();
         *entry(4, 6) = 0x6000 | X86_UW | X86_G;
         cache(0, VA, user_read);
@@ -349,6 +358,46 @@ static void cached_tables_are_walked(void **state)
     assert_in_range(old, 10, 90);
 }
 
+/* TLBI VAE1 drops the tables on its way; SFENCE.VMA with an address drops none. */
+static void cached_tables_of_other_formats(void **state)
+{
+    static const struct {
+        enum walk_format format;
+        uint64_t link, leaf[2]; /* to frame 2, and to the pages in frames 5 and 6 */
+        bool flushed;
+    } rows[] = {
+        {WALK_ARM64, 0x2003, {0x5443, 0x6443}, true},                      /* AF, EL0 too */
+        {WALK_SV39, 2 << 10 | 1, {5 << 10 | 0x53, 6 << 10 | 0x53}, false}, /* A, U, R */
+    };
+
+    unsigned stale_walks = 0;
+
+    (void)state;
+    for (unsigned n = 0; n < 400; n++) {
+        bool old, arm = n % 2 == 0;
+        unsigned depth = arm ? 3 : 2;
+        uint64_t step = arm ? 0x1000 : 1 << 10;
+        struct mmu_reply r;
+
+        reset(rows[n % 2].format, 1);
+        for (unsigned i = 1; i <= depth; i++)
+            *entry(i, 0) = rows[n % 2].link + (i - 1) * step;
+        *entry(depth + 1, 1) = rows[n % 2].leaf[0];
+        *entry(8, 1) = rows[n % 2].leaf[1];
+        mmu_load_root(0, 0x1000, 1, false);
+        for (unsigned i = 0; i < 100; i++)
+            mmu_speculate(0, 0x1000);
+        *entry(depth, 0) = rows[n % 2].link + 6 * step;
+        mmu_flush_page(0, 0x1000, 1);
+        assert_int_equal(mmu_access(0, 0x1000, MMU_READ, true, &r), MMU_OK);
+        old = r.pa == 0x5000;
+        assert_true(old || r.pa == 0x6000);
+        assert_false(old && rows[n % 2].flushed);
+        stale_walks += old;
+    }
+    assert_in_range(stale_walks, 20, 190);
+}
+
 /* What a table took away is cached with it. */
 static void cached_tables_keep_permissions(void **state)
 {
@@ -481,8 +530,11 @@ static void lazy_cpus(void **state)
 /* What another id left behind is found when it is used again. */
 static void entries_of_other_ids(void **state)
 {
+    volatile unsigned tries = 0;
+
     (void)state;
     do {
+        assert_in_range(tries++, 0, 1000);
         x86_machine();
         cache(0, VA, user_read);
         *entry(4, 4) = 0;
@@ -495,6 +547,26 @@ static void entries_of_other_ids(void **state)
     mmu_flush_asid(0, 1);
     mmu_check_cpu(0);
     assert_int_equal(touch(0, VA, user_read), MMU_ABSENT);
+}
+
+static void tables_of_other_ids(void **state)
+{
+    volatile unsigned tries = 0;
+
+    (void)state;
+    do {
+        assert_in_range(tries++, 0, 1000);
+        x86_machine();
+        *entry(4, 4) = 0;
+        for (unsigned i = 0; i < 100; i++)
+            mmu_speculate(0, VA);
+        mmu_load_root(0, 0x7000, 2, false);
+        mmu_table_freed(4);
+        mmu_load_root(0, 0x1000, 1, true);
+    } while (!SIM_EXPECT_FAIL(mmu_check_cpu(0)));
+    assert_string_equal(sim_fail_kind, "stale-walk-cache");
+    mmu_flush_asid(0, 1);
+    mmu_check_cpu(0);
 }
 
 /* The direct map's entries outlive the frames; nobody else's do. */
@@ -519,6 +591,8 @@ static void lasting_mappings(void **state)
     mmu_frame_freed(5, 0);
     assert_int_equal(touch(0, VA, user_read), MMU_OK);
     assert_true(SIM_EXPECT_FAIL(mmu_frame_freed(6, 0)));
+    mmu_flush_all(0);
+    assert_int_equal(touch(0, VA, user_read), MMU_OK);
     mmu_verify();
 }
 
@@ -561,6 +635,7 @@ int main(void)
         cmocka_unit_test(entries_may_go_at_any_time),
         cmocka_unit_test(capacity_is_bounded),
         cmocka_unit_test(cached_tables_are_walked),
+        cmocka_unit_test(cached_tables_of_other_formats),
         cmocka_unit_test(cached_tables_keep_permissions),
         cmocka_unit_test(freed_frame_that_is_cached),
         cmocka_unit_test(freed_runs_and_huge_entries),
@@ -568,6 +643,7 @@ int main(void)
         cmocka_unit_test(walks_to_freed_frames),
         cmocka_unit_test(lazy_cpus),
         cmocka_unit_test(entries_of_other_ids),
+        cmocka_unit_test(tables_of_other_ids),
         cmocka_unit_test(lasting_mappings),
         cmocka_unit_test(reports_tell_all),
     };
