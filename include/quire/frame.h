@@ -88,13 +88,20 @@ static inline unsigned quire_page_zone(const struct quire_page *p)
 {
     return p->flags >> QUIRE_PG_ZONE_SHIFT & 7;
 }
+/* As they are at this moment: others may set and clear what says how the page is used. */
+static inline uint32_t quire_page_flags_now(const struct quire_page *p)
+{
+    return __atomic_load_n(&p->flags, __ATOMIC_RELAXED);
+}
 static inline unsigned quire_page_order(const struct quire_page *p)
 {
-    return p->flags & QUIRE_PG_HEAD ? p->flags >> QUIRE_PG_ORDER_SHIFT & 31 : 0;
+    uint32_t flags = quire_page_flags_now(p);
+
+    return flags & QUIRE_PG_HEAD ? flags >> QUIRE_PG_ORDER_SHIFT & 31 : 0;
 }
 static inline struct quire_page *quire_page_head(struct quire_page *p)
 {
-    return p->flags & QUIRE_PG_TAIL ? p - p->index : p;
+    return quire_page_flags_now(p) & QUIRE_PG_TAIL ? p - p->index : p;
 }
 
 enum quire_zone_type {

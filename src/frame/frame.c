@@ -524,8 +524,9 @@ void quire_page_put(struct quire_page *page)
 
     /* Only a holder can take another reference, so the last holder races with nobody. */
     if (refs != 1) {
-        QI_CHECK(refs && !(p->flags & QUIRE_PG_FREE), "frames: put of pfn %#lx flags %#x refs %u",
-                 (unsigned long)quire_pfn_of_page(p).v, p->flags, refs);
+        QI_CHECK(refs && !(quire_page_flags_now(p) & QUIRE_PG_FREE),
+                 "frames: put of pfn %#lx flags %#x refs %u", (unsigned long)quire_pfn_of_page(p).v,
+                 p->flags, refs);
         if (qi_fetch_sub_acqrel(&p->refs, 1u) != 1)
             return;
         refs = 0;

@@ -30,7 +30,7 @@ static inline bool drop(uintptr_t slot, struct quire_page **out)
 {
     struct quire_page *page = (struct quire_page *)(slot & ~(uintptr_t)QI_GATHER_REF);
 
-    if (QI_UNLIKELY(page->flags & QUIRE_PG_HEAD)) {
+    if (QI_UNLIKELY(quire_page_flags_now(page) & QUIRE_PG_HEAD)) {
         if (!(slot & QI_GATHER_REF))
             qi_fetch_sub_relaxed(&page->maps, 1);
         quire_page_put(page);

@@ -17,7 +17,7 @@ static QI_ALWAYS_INLINE qi_pte new_leaf(const struct qi_vma *v, qi_pte e, qi_pte
         const struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(e));
 
         if (v->flags & QI_VM_SHARED ? qi_pte_dirty(e)
-                                    : (page->flags & QUIRE_PG_ANON) &&
+                                    : (quire_page_flags_now(page) & QUIRE_PG_ANON) &&
                                           qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING)
             return qi_pte_modify(e, writer);
     }

@@ -50,14 +50,14 @@ static void count_leaf(struct quire_vma_info *i, qi_pte e, unsigned level)
 {
     const struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(e));
     uint64_t n = 1ull << (QI_PT_BITS * level);
-    bool dirty = qi_pte_dirty(e) || (page->flags & QUIRE_PG_DIRTY);
+    bool dirty = qi_pte_dirty(e) || (quire_page_flags_now(page) & QUIRE_PG_DIRTY);
     uint32_t maps = qi_load_relaxed(&page->maps);
 
     i->rss += n;
     i->pss_bytes += n * QUIRE_PAGE_SIZE / QI_MAX(maps, 1u);
     if (level)
         i->huge_pages += n;
-    if (page->flags & QUIRE_PG_ANON)
+    if (quire_page_flags_now(page) & QUIRE_PG_ANON)
         i->anon += n;
     if (qi_pte_accessed(e))
         i->referenced += n;

@@ -228,7 +228,7 @@ static bool share_span(const struct qi_span *sp, qi_pte *to, int64_t *shared)
         if (!qi_pte_present(e) || qi_pte_special(e))
             continue;
         page = quire_page_of_pfn(qi_pte_pfn(e));
-        if (!(page->flags & QUIRE_PG_ANON))
+        if (!(quire_page_flags_now(page) & QUIRE_PG_ANON))
             continue; /* the object has it: faulted again when needed */
         if (qi_pte_write(e)) {
             e = qi_pte_wrprotect(qi_pte_wrprotect_at(&sp->ptes[i]));

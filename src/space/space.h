@@ -192,7 +192,7 @@ static inline void qi_rss_add(struct quire_space *s, enum qi_rss kind, int64_t n
 /* What a counted page at one of v's addresses counts as. */
 static inline enum qi_rss qi_rss_kind(const struct qi_vma *v, const struct quire_page *page)
 {
-    if (page->flags & QUIRE_PG_ANON)
+    if (quire_page_flags_now(page) & QUIRE_PG_ANON)
         return QI_RSS_ANON;
     return v->object->kind == QUIRE_OBJECT_SHARED ? QI_RSS_SHARED : QI_RSS_FILE;
 }

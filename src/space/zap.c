@@ -54,10 +54,10 @@ static QI_ALWAYS_INLINE void drop_leaf(struct qi_gather *g, const struct qi_vma 
     page = quire_page_of_pfn(qi_pte_pfn(e));
     t->rss[qi_rss_kind(v, page)] += 1 << (QI_PT_BITS * level);
     t->pages++;
-    if (!(page->flags & QUIRE_PG_ANON))
+    if (!(quire_page_flags_now(page) & QUIRE_PG_ANON))
         note_dirty(page, e);
     if (qi_load_relaxed(&page->counts) == QUIRE_PAGE_ONE_MAPPING)
-        page->maps = 0; /* nobody else knows the page: no atomic needed */
+        qi_store_relaxed(&page->maps, 0u); /* nobody else knows the page */
     else
         qi_fetch_sub_relaxed(&page->maps, 1u);
     qi_gather_page(g, page);
@@ -218,10 +218,10 @@ static QI_ALWAYS_INLINE void drop_now(struct batch *b, struct taken *t, qi_pte e
         return;
     page = quire_page_of_pfn(qi_pte_pfn(e));
     t->pages++;
-    if (!(page->flags & QUIRE_PG_ANON))
+    if (!(quire_page_flags_now(page) & QUIRE_PG_ANON))
         note_dirty(page, e);
     if (qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING)
-        page->maps = 0;
+        qi_store_relaxed(&page->maps, 0u);
     else if ((uint32_t)qi_fetch_sub_acqrel(&page->counts, QUIRE_PAGE_ONE_MAPPING) != 1)
         return;
     else
