@@ -214,6 +214,7 @@ static void finish_switch(void)
     struct sim_task *prev = c->prev;
 
     c->prev = NULL;
+    monitor_fibre_switched();
     if (!prev)
         return;
     monitor_task_leaves(prev->number, cur);
@@ -250,6 +251,7 @@ static void switch_task(struct sim_task *next)
         next->on_cpu = true;
         next->state = SIM_RUNNING;
         next->cpu = cur;
+        monitor_task_enters(next->number, cur);
     }
     activate(next ? next->space : NULL);
     c->preempt--;
@@ -257,8 +259,6 @@ static void switch_task(struct sim_task *next)
     c->task = next;
     c->spins = 0;
     c->fibre = next ? &next->fibre : &c->idle;
-    if (next)
-        monitor_task_enters(next->number, cur);
     sim_fibre_switch(from, c->fibre);
     finish_switch();
 }

@@ -176,6 +176,8 @@ void monitor_task_enters(unsigned task, unsigned cpu)
     monitor_tick(c);
 }
 
+void monitor_fibre_switched(void) { monitor_sync_here(sim_cpu()); }
+
 static struct clock *key_clock(const void *key)
 {
     unsigned i = (unsigned)((uintptr_t)key * 0x9e3779b97f4a7c15u >> 54), tries = 0;

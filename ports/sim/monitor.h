@@ -36,9 +36,12 @@ void monitor_init(const struct monitor_config *c);
 
 /* The running CPU created the task: what came before is ordered before the task's first step. */
 void monitor_task_spawned(unsigned task);
-/* The task is about to run on cpu; it has let go of cpu. */
+/* The task is about to run on cpu, whatever is done for it before its first step; it has let go of
+ * cpu. */
 void monitor_task_enters(unsigned task, unsigned cpu);
 void monitor_task_leaves(unsigned task, unsigned cpu);
+/* The running CPU is on another fibre than before. */
+void monitor_fibre_switched(void);
 /* An event of the library, see QPORT_EVENT; pc: where in the library. */
 void monitor_event(enum sim_event_kind kind, const void *ptr, uint64_t n, const void *pc);
 

@@ -205,8 +205,11 @@ void sim_machine_start(const struct sim_machine *m, const struct sim_watch *w)
                                    .frames = m->memory >> QUIRE_PAGE_SHIFT,
                                    .tlb_entries = w->tlb_entries,
                                    .speculate_one_in = w->speculate};
-    const struct monitor_config watch = {
-        .memory = m->memory, .races = w->races, .frees = true, .stale_one_in = w->weak ? 8 : 0};
+    const struct monitor_config watch = {.memory = m->memory,
+                                         .races = w->races,
+                                         .mixed_races = w->races,
+                                         .frees = true,
+                                         .stale_one_in = w->weak ? 8 : 0};
 
     map_fixed(SIM_DIRECT_BASE, m->memory);
     sim_trace_reset();
