@@ -267,7 +267,6 @@ static void step(void)
 
 /* ---- Tests ---- */
 
-/* proves: TRAP-11 */
 static void cached_is_as_walked_after_flushes(void **state)
 {
     (void)state;
