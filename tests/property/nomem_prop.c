@@ -262,7 +262,7 @@ static void one_life(unsigned calls)
     OK(quire_space_verify(s));
     quire_space_put(s);
     s = NULL;
-    quire_heap_shrink();
+    quire_heap_drain();
     assert_int_equal(quire_free_pages(), frames_before);
 }
 

@@ -26,7 +26,7 @@ static int setup(void **state)
     s = space_new();
     OK(store(s, map_anon(s, PAGE), 1));
     quire_space_put(s);
-    quire_heap_shrink();
+    quire_heap_drain();
     frames_before = quire_free_pages();
     s = space_new();
     return 0;
@@ -40,7 +40,7 @@ static int teardown(void **state)
         quire_space_put(s);
         s = NULL;
     }
-    quire_heap_shrink();
+    quire_heap_drain();
     OK(quire_frame_verify());
     OK(quire_heap_verify());
     assert_int_equal(quire_free_pages(), frames_before);

@@ -31,7 +31,7 @@ static void spaces_that_cannot_be_are_refused(void **state)
         bool root = n == 2; /* first the space itself, then its table */
         uint64_t free_pages;
 
-        quire_heap_shrink();
+        quire_heap_drain();
         free_pages = quire_free_pages();
         (root ? quire_frame_fail_after : quire_heap_fail_after)(1);
         assert_int_equal(
@@ -39,7 +39,7 @@ static void spaces_that_cannot_be_are_refused(void **state)
                    &made),
             QUIRE_NO_MEMORY);
         (root ? quire_frame_fail_after : quire_heap_fail_after)(-1);
-        quire_heap_shrink();
+        quire_heap_drain();
         assert_int_equal(quire_free_pages(), free_pages);
     }
     assert_null(made);
@@ -70,7 +70,7 @@ static void the_layer_comes_up_or_says_no(void **state)
     expect(s, map_anon(s, PAGE), 0);
     quire_space_put(s);
     s = NULL;
-    quire_heap_shrink();
+    quire_heap_drain();
     frames_before = quire_free_pages(); /* caches of layers that came up half stay */
 }
 
