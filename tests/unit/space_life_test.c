@@ -27,22 +27,35 @@ static void spaces_that_cannot_be_are_refused(void **state)
                                                             .end = Q_UVA(bad[i].end)},
                                 &made),
                          QUIRE_INVALID);
-    for (int64_t n = 1; n < 3; n++) {
-        bool root = n == 2; /* first the space itself, then its table */
-        uint64_t free_pages;
-
-        quire_heap_drain();
-        free_pages = quire_free_pages();
-        (root ? quire_frame_fail_after : quire_heap_fail_after)(1);
-        assert_int_equal(
-            create((struct quire_space_config){.start = Q_UVA(0x10000), .end = Q_UVA(1ull << 47)},
-                   &made),
-            QUIRE_NO_MEMORY);
-        (root ? quire_frame_fail_after : quire_heap_fail_after)(-1);
-        quire_heap_drain();
-        assert_int_equal(quire_free_pages(), free_pages);
-    }
     assert_null(made);
+}
+
+/* proves: TRAP-18 */
+static void a_space_is_made_whole_or_not_at_all(void **state)
+{
+    struct quire_space_config c = {.start = Q_UVA(0x10000), .end = Q_UVA(1ull << 47)};
+    struct quire_space *made;
+    uint64_t free_pages;
+
+    (void)state;
+    quire_heap_drain();
+    free_pages = quire_free_pages();
+    for (int layer = 0; layer < 2; layer++) {
+        enum quire_status st = QUIRE_NO_MEMORY;
+        unsigned refused = 0;
+
+        for (int64_t n = 1; st != QUIRE_OK || n < 4; n++) {
+            (layer ? quire_frame_fail_after : quire_heap_fail_after)(n);
+            st = create(c, &made);
+            (layer ? quire_frame_fail_after : quire_heap_fail_after)(-1);
+            refused += st == QUIRE_NO_MEMORY;
+            if (st == QUIRE_OK)
+                quire_space_put(made);
+            quire_heap_drain();
+            assert_int_equal(quire_free_pages(), free_pages);
+        }
+        assert_true(refused > 0);
+    }
 }
 
 /* proves: TRAP-18 */
@@ -440,6 +453,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(spaces_that_cannot_be_are_refused),
+        T(a_space_is_made_whole_or_not_at_all),
         T(the_layer_comes_up_or_says_no),
         T(a_space_may_be_active_lazy_or_neither),
         T(random_places_stay_inside),
