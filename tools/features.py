@@ -2,8 +2,8 @@
 """The feature table: which test proves which row of features.tsv, and whether it passed.
 
 A test names the rows that it proves in a comment with the word "proves:", directly above a test function (C in
-tests/unit, tests/property, tests/fuzz; Python in tests/), or for a guest program and for a
-fuzzer anywhere in its head.  A row is proved if at least one test names it and all tests that name it passed
+tests/unit, tests/property, tests/fuzz; Python in tests/), or for a guest program, a fuzzer and
+a scenario of the simulator anywhere in its head.  A row is proved if at least one test names it and all tests that name it passed
 when they last ran (BUILD/results).  A row whose same_as column names another shares that one's tests.  Words
 like TRAP-4 name the traps of TRAPS below in the same way.
 
@@ -61,6 +61,9 @@ def claims():
             text = open(path, encoding="utf-8").read()
             for m in ANY_PROVES.finditer(text):
                 take(m.group(1), prefix + os.path.basename(path)[:-2], path)
+    for path in sorted(glob.glob(os.path.join(ROOT, "tests", "sim", "*.sim"))):
+        for text in re.findall(r"^# proves:([^\n]*)", open(path, encoding="utf-8").read(), re.M):
+            take(text, os.path.basename(path)[:-4], path)
     for path in sorted(glob.glob(os.path.join(ROOT, "tests", "**", "*.py"), recursive=True)):
         text = open(path, encoding="utf-8").read()
         module = os.path.basename(path)[:-3]

@@ -141,7 +141,7 @@ static enum quire_status copy_read_only(struct qi_vma *v, uint64_t va, qi_pte *s
     qport_copy_page(quire_page_ptr(copy), quire_page_ptr(page));
     copy->flags |= QUIRE_PG_ANON;
     copy->counts = QUIRE_PAGE_ONE_MAPPING;
-    v->has_anon = true;
+    qi_store_relaxed(&v->has_anon, true);
     qi_pte_xchg(slot,
                 qi_pte_mkdirty(qi_pte_leaf(qi_vma_template(v, false), quire_pfn_of_page(copy), 0)));
     qi_tlb_flush_page(&v->space->tlb, va & QUIRE_PAGE_MASK);
@@ -174,7 +174,7 @@ static enum quire_status own_frame(struct quire_space *s, uint64_t va, struct pi
     page = quire_page_of_pfn(qi_pte_pfn(e));
     if (!qi_pte_present(e) || level) {
         status = QUIRE_AGAIN;
-    } else if (qi_pte_special(e) || !(page->flags & QUIRE_PG_ANON) ||
+    } else if (qi_pte_special(e) || !(quire_page_flags_now(page) & QUIRE_PG_ANON) ||
                qi_load_acquire(&page->counts) != QUIRE_PAGE_ONE_MAPPING) {
         status = copy_read_only(v, va, slot, e, p);
     } else {

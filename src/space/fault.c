@@ -74,8 +74,8 @@ static qi_pte anon_leaf(const struct qi_vma *v, struct quire_page *page)
 
 static void note_anon(struct qi_vma *v)
 {
-    if (!v->has_anon)
-        v->has_anon = true;
+    if (!qi_load_relaxed(&v->has_anon)) /* other faults may be doing the same */
+        qi_store_relaxed(&v->has_anon, true);
 }
 
 static enum quire_status anon_new(struct qi_vma *v, qi_pte *slot, qi_pte old)
@@ -134,7 +134,8 @@ static enum quire_status write_private(struct qi_vma *v, uint64_t va, qi_pte *sl
         return status;
     }
     page = quire_page_of_pfn(qi_pte_pfn(old));
-    if ((page->flags & QUIRE_PG_ANON) && qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING) {
+    if ((quire_page_flags_now(page) & QUIRE_PG_ANON) &&
+        qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING) {
         qi_pte now = qi_pte_mkdirty(qi_pte_modify(old, qi_vma_template(v, true)));
 
         if (qi_pte_cas(slot, &old, now))

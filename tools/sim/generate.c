@@ -9,6 +9,7 @@
  * Draws that a wish overrides are made all the same, so that --cpus 8 changes nothing but the CPUs.
  */
 #include "args.h"
+#include "idioms.h"
 
 enum { HOT_SPOTS = 3, MIB = 1 << 20, HUGE_PAGES = 512, LARGEST_RUN = 4000 };
 
@@ -235,7 +236,7 @@ static unsigned draw_size(struct sim_program *p, const struct sim_wishes *w)
 void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes *w)
 {
     struct swarm s;
-    unsigned ops;
+    unsigned ops, idioms;
 
     sim_program_init(p);
     p->seed = seed;
@@ -251,11 +252,15 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
     draw_weights(&s);
     draw_hot_spots(&s);
     ops = draw_size(p, w);
+    idioms = PICK(0, 5, 20, 40);
     draw_schedule(&p->schedule, ops * p->ntasks);
     for (unsigned t = 0; t < p->ntasks; t++) {
         if (s.groups >> SIM_GROUP_SPACE & 1)
             add_mappings(p, t, &s);
         while (p->tasks[t].n < ops)
-            add_drawn(p, t, &s, draw_op(&s));
+            if (chance(idioms))
+                sim_add_idiom(p, t, s.groups, draw_page(&s));
+            else
+                add_drawn(p, t, &s, draw_op(&s));
     }
 }

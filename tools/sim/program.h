@@ -14,6 +14,9 @@
  *     task
  *       mmap at=0 n=16 prot=rw backing=anon
  *       write at=3
+ *       repeat 100                       the operations up to `again` so many times
+ *       read at=3
+ *       again
  *     task
  *       ...
  *     switch cpu=0 point=120 arg=1       decisions, with schedule listed
@@ -95,6 +98,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(munlock, SPACE, 1, A(at, PAGE) A(n, PAGES))                                                 \
     X(write, SPACE, 30, A(at, PAGE))                                                              \
     X(read, SPACE, 30, A(at, PAGE))                                                               \
+    X(peek, SPACE, 12, A(at, PAGE))                                                               \
     X(sweep, SPACE, 2, A(at, PAGE) A(n, PAGES))                                                   \
     X(copy_in, SPACE, 3, A(at, PAGE))                                                             \
     X(copy_out, SPACE, 3, A(at, PAGE))                                                            \

@@ -176,11 +176,14 @@ static void tear_down(void)
     for (unsigned i = 1; i <= world.nworkers; i++) {
         struct worker *w = &world.workers[i];
 
+        sim_doing("the last look at a task's memory");
         space_check_all(w);
         for (unsigned k = 0; k < SIM_SLOTS; k++)
             memory_give_back(&w->slots[k]);
     }
+    sim_doing("the last look at the library");
     verify_all();
+    sim_doing("giving everything back");
     for (unsigned i = 1; i <= world.nworkers; i++)
         space_teardown(&world.workers[i]);
     for (unsigned g = 0; g < SIM_PROGRAM_TASKS; g++)
