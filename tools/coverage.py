@@ -24,7 +24,6 @@ writes no data unless it calls __gcov_dump().
 """
 import collections
 import concurrent.futures
-import glob
 import gzip
 import json
 import os
@@ -41,6 +40,11 @@ OPTIONS = ["-Db_coverage=true", "-Doptimization=0", "-Dc_args=" + str(
      "-Dalways_inline=__unused__"])]
 
 
+def data_files():
+    # not glob: names of objects from above their folder begin with dots
+    return [os.path.join(folder, name) for folder, _, names in os.walk(BUILD) for name in names if name.endswith(".gcda")]
+
+
 def suites():
     tests = json.loads(subprocess.run(["meson", "introspect", "--tests", BUILD], check=True, capture_output=True).stdout)
     present = {suite.split(":")[-1] for test in tests for suite in test["suite"]}
@@ -50,7 +54,7 @@ def suites():
 def build_and_run():
     setup = ["configure", BUILD] if os.path.exists(os.path.join(BUILD, "build.ninja")) else ["setup", BUILD, ROOT]
     subprocess.run(["meson"] + setup + OPTIONS, check=True, stdout=subprocess.DEVNULL)
-    for old in glob.glob(os.path.join(BUILD, "**", "*.gcda"), recursive=True):
+    for old in data_files():
         os.unlink(old)
     chosen = [word for suite in suites() for word in ("--suite", suite)]
     subprocess.run(["meson", "test", "-C", BUILD, "--timeout-multiplier", "4"] + chosen, check=True)
@@ -81,9 +85,7 @@ class Coverage:
                 at, executed = line["line_number"], line["count"] > 0
                 self.lines[name][at] = self.lines[name].get(at, False) or executed
                 self.invented |= {(name, at, i) for i, branch in enumerate(line["branches"]) if branch["throw"]}
-                taken = [branch["count"] > 0 for branch in line["branches"] if not branch["throw"]]
-                if taken:
-                    self.merge(name, at, taken)
+                self.merge(name, at, [branch["count"] > 0 for branch in line["branches"] if not branch["throw"]])
 
     def merge(self, name, at, taken):
         known = self.branches[name].setdefault(at, [False] * len(taken))
@@ -95,8 +97,7 @@ class Coverage:
 
 
 def read():
-    data = glob.glob(os.path.join(BUILD, "**", "*.gcda"), recursive=True)
-    data.sort(key=lambda path: (LIBRARY not in path, path))  # the library first: it gives the shape of a line
+    data = sorted(data_files(), key=lambda path: (LIBRARY not in path, path))  # the library's shapes first
     found = Coverage()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for files in pool.map(gcov, data):
