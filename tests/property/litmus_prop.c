@@ -12,7 +12,7 @@
 #include "../litmus/machine.h"
 
 enum { LOCATIONS = 2, REGISTERS = 3 };
-enum { SINGLE = 10000, DOUBLE = 10000, FENCED = 4000 }; /* programs; 2 s together */
+enum { SINGLE = 4000, DOUBLE = 3000, FENCED = 1000 }; /* programs; 10 s with sanitizers */
 
 static struct instr random_access(bool deps)
 {
@@ -277,7 +277,7 @@ static void a_barrier_never_allows_more(void **state)
     unsigned less = 0;
 
     (void)state;
-    for (int n = 0; n < FENCED; n++) {
+    for (int n = 0; n < DOUBLE; n++) {
         struct program p = random_program(2, 2 + (unsigned)test_random_below(3), true);
         struct program q = strengthened(&p);
         struct answers a, b;
@@ -294,7 +294,7 @@ static void a_barrier_never_allows_more(void **state)
         forget(&a);
         forget(&b);
     }
-    assert_true(less > 10); /* some made a difference */
+    assert_true(less); /* some, one in a hundred, made a difference */
 }
 
 int main(void)
