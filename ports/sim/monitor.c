@@ -15,9 +15,6 @@
  *   M2  The monitor draws random numbers from SIM_RANDOM_WEAK only, and only at atomic loads, which
  *       are the same with every compiler.
  *
- * With clang a copy or clearing of a structure that is not done in line is a call of memcpy or memset
- * and not seen; gcc tells of it.
- *
  * Sources.  The calls: GCC's tsan.cc and sanitizer.def, LLVM's ThreadSanitizer.cpp and
  * tsan_interface.h.
  */
@@ -256,6 +253,25 @@ PLAIN(16)
 
 void __tsan_read_range(void *p, size_t n) { plain(p, n, 0, PC); }
 void __tsan_write_range(void *p, size_t n) { plain(p, n, CELL_WRITE, PC); }
+
+/* quire_port.h sends the calls of the C library's functions here. */
+void *__tsan_memset(void *p, int value, size_t n)
+{
+    plain(p, n, CELL_WRITE, PC);
+    return memset(p, value, n);
+}
+void *__tsan_memcpy(void *to, const void *from, size_t n)
+{
+    plain(from, n, 0, PC);
+    plain(to, n, CELL_WRITE, PC);
+    return memcpy(to, from, n);
+}
+void *__tsan_memmove(void *to, const void *from, size_t n)
+{
+    plain(from, n, 0, PC);
+    plain(to, n, CELL_WRITE, PC);
+    return memmove(to, from, n);
+}
 
 void monitor_reads(const void *p, size_t n) { plain(p, n, 0, PC); }
 void monitor_writes(const void *p, size_t n) { plain(p, n, CELL_WRITE, PC); }

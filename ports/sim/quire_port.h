@@ -14,6 +14,21 @@
 #define QPORT_VMEMMAP_BASE ((uintptr_t)0x200000000000) /* SIM_VMEMMAP_BASE */
 #define QPORT_ASIDS        1
 
+/* In code that the monitor watches, the clearing and copying that is left to the C library is to be seen
+ * too: clang leaves all of it, gcc what it does not do in line. */
+#ifdef __SANITIZE_THREAD__
+#define SIM_WATCHED 1
+#elif defined(__has_feature)
+#define SIM_WATCHED __has_feature(thread_sanitizer)
+#else
+#define SIM_WATCHED 0
+#endif
+#if SIM_WATCHED
+__asm__(".set memset, __tsan_memset\n"
+        ".set memcpy, __tsan_memcpy\n"
+        ".set memmove, __tsan_memmove\n");
+#endif
+
 enum sim_point_kind {
     SIM_POINT_LOAD,
     SIM_POINT_STORE,

@@ -3,11 +3,15 @@
  */
 #include "sim_subject.h"
 
+#include <quire/port.h>
+
 uint64_t subject_words[16], subject_flags[64];
 
 void subject_write(void *p, uint64_t v) { *(uint64_t *)p = v; }
 uint64_t subject_read(const void *p) { return *(const uint64_t *)p; }
 void subject_write_byte(void *p, uint8_t v) { *(uint8_t *)p = v; }
+
+void subject_clear(void *p, size_t n) { __builtin_memset(p, 0, n); }
 
 __attribute__((noinline)) void subject_outer_write(void *p, uint64_t v)
 {

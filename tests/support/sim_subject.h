@@ -5,6 +5,7 @@
 #ifndef SIM_SUBJECT_H
 #define SIM_SUBJECT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 extern uint64_t subject_words[16], subject_flags[64]; /* each flag of use 8 words apart */
@@ -12,6 +13,7 @@ extern uint64_t subject_words[16], subject_flags[64]; /* each flag of use 8 word
 void subject_write(void *p, uint64_t v);
 uint64_t subject_read(const void *p);
 void subject_write_byte(void *p, uint8_t v);
+void subject_clear(void *p, size_t n);
 /* One call deeper, for the backtrace. */
 void subject_outer_write(void *p, uint64_t v);
 
