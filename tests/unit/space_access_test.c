@@ -354,6 +354,9 @@ static void details_count_every_page_as_what_it_is(void **state)
     assert_int_equal(i.private_dirty, 1);
     assert_int_equal(i.pss_bytes, 2 * PAGE); /* one and two halves */
     assert_int_equal(i.huge_pages, 0);
+    OK(quire_space_vma(child, Q_UVA(at), true, &i));
+    assert_int_equal(i.rss, 3);
+    assert_int_equal(i.referenced, 0); /* not by the child */
     quire_space_put(child);
 
     expect(s, text, 0x1000);

@@ -363,7 +363,7 @@ static void residence_is_told_by_page(void **state)
 static void what_was_written_is_stored(void **state)
 {
     struct quire_object *o = file(6);
-    uint64_t at = 0x100000, view = at + PAGE, end = view + 4 * PAGE;
+    uint64_t at = 0x100000, view = at + PAGE, end = view + 4 * PAGE, other, beyond = 0;
 
     (void)state;
     map_fixed(at, PAGE, RW, PRIV);
@@ -378,6 +378,9 @@ static void what_was_written_is_stored(void **state)
     store_status = QUIRE_NO_SPACE;
     assert_int_equal(quire_msync(s, Q_UVA(at), 5 * PAGE, QUIRE_MS_SYNC), QUIRE_NO_SPACE);
     store_status = QUIRE_OK;
+    other = map_object(o, PAGE, QUIRE_READ, QUIRE_MAP_SHARED); /* more views: of other pages, */
+    OK(map_at(s, &beyond, PAGE, RW, QUIRE_MAP_SHARED, o, 4 * PAGE)); /* and behind */
+    expect(s, other, 0x1000);
     /* from a hole, into a hole: what is mapped is stored */
     assert_int_equal(quire_msync(s, Q_UVA(at - PAGE), 8 * PAGE, QUIRE_MS_SYNC), QUIRE_NO_MEMORY);
     assert_int_equal(stores, 3);

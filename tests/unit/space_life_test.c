@@ -172,6 +172,44 @@ static void what_is_not_for_children_stays(void **state)
     quire_space_put(child);
 }
 
+/* proves: TRAP-18 TRAP-8 */
+static void a_fork_without_memory_leaves_no_child(void **state)
+{
+    uint64_t at = map_huge(0x40000000), free_pages;
+    struct quire_space *child;
+    unsigned refused = 0;
+    bool hit = true;
+
+    (void)state;
+    map_fixed(0x100000, PAGE, RW, PRIV);
+    OK(store(s, 0x100000, 7));
+    for (int64_t n = 1; hit; n++) {
+        uint64_t tables = stats(s).tables;
+        enum quire_status st;
+
+        quire_heap_drain();
+        free_pages = quire_free_pages();
+        quire_frame_fail_after(n);
+        st = quire_space_fork(s, &child);
+        hit = !quire_frame_fail_armed();
+        quire_frame_fail_after(-1);
+        if (st == QUIRE_OK) { /* not reached, or the heap could do without */
+            expect(child, at, 1);
+            quire_space_put(child);
+        } else {
+            assert_int_equal(st, QUIRE_NO_MEMORY);
+            refused++;
+        }
+        expect(s, 0x100000, 7);
+        expect(s, at, 1);
+        OK(quire_space_verify(s));
+        quire_heap_drain();
+        /* at most the huge page was split */
+        assert_int_equal(quire_free_pages(), free_pages - (stats(s).tables - tables));
+    }
+    assert_true(refused > 4); /* the root, the table of the split, tables of the child */
+}
+
 /* ---- Stacks ---- */
 
 static uint64_t stack_of(uint64_t at, uint64_t len, unsigned flags)
@@ -418,6 +456,12 @@ static void huge_pages_fault_exit_and_fall_back(void **state)
     assert_int_equal(leaf(s, at + MIB).leaf_shift, 12);
     OK(store(s, at, 1)); /* small pages are there: no huge one over them */
     assert_int_equal(leaf(s, at).leaf_shift, 12);
+    at += 64 * PAGE; /* a mapping that does not begin where a huge page would */
+    map_fixed(at + 2 * MIB, 3 * MIB, RW, PRIV);
+    OK(quire_madvise(s, Q_UVA(at + 2 * MIB), 3 * MIB, 14));
+    OK(store(s, at + 2 * MIB, 1));
+    assert_int_equal(leaf(s, at + 2 * MIB).leaf_shift, 12);
+    at -= 64 * PAGE;
     OK(quire_munmap(s, Q_UVA(at), 2 * MIB));
     map_fixed(at, 2 * MIB, RW, PRIV);
     OK(quire_madvise(s, Q_UVA(at), 2 * MIB, 14));
@@ -458,6 +502,7 @@ int main(void)
         T(a_space_may_be_active_lazy_or_neither),
         T(random_places_stay_inside),
         T(what_is_not_for_children_stays),
+        T(a_fork_without_memory_leaves_no_child),
         T(a_stack_stops_at_what_lies_below),
         T(a_stack_stops_at_the_limits),
         T(a_stack_is_mapped_once_and_grows_to_its_own_limit),

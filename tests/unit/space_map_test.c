@@ -286,7 +286,9 @@ static void a_small_space_is_filled_to_the_last_page(void **state)
 
     (void)state;
     OK(space_of(0x1000, 0x1000 + 24 * MIB, false));
-    assert_int_equal(s->mmap_base, 0x1000 + 4 * MIB); /* the stack keeps five sixths */
+    assert_int_equal(s->mmap_base, 0x1000 + 4 * MIB);              /* the stack keeps five sixths */
+    assert_int_equal(map_where(0, 20 * MIB, 0), 0x1000 + 4 * MIB); /* too large for the rest */
+    OK(quire_munmap(s, Q_UVA(0x1000), 24 * MIB));
     assert_int_equal(map_where(0, 2 * MIB, 0), 2 * MIB);
     OK(quire_munmap(s, Q_UVA(2 * MIB + PAGE), 2 * MIB - PAGE));
     assert_int_equal(map_where(0, 2 * MIB, 0), 2 * MIB + PAGE);

@@ -71,6 +71,23 @@ static void remaps_that_make_no_sense_are_refused(void **state)
     OK(remap(at, 8 * PAGE, 16 * PAGE, 0, 0));
     assert_int_equal(remap(at, 16 * PAGE, 17 * PAGE, 0, 0), QUIRE_NO_MEMORY); /* no room above */
     assert_int_equal(remap(at + 16 * PAGE, PAGE, end, 0, 0), QUIRE_NO_MEMORY);
+    map_fixed(at + 32 * PAGE, PAGE, QUIRE_READ, PRIV); /* nobody counts on what is only read */
+    assert_int_equal(remap(at + 32 * PAGE, PAGE, end, 0, 0), QUIRE_NO_MEMORY);
+}
+
+/* proves: TRAP-17 */
+static void parts_that_were_never_touched_move_too(void **state)
+{
+    uint64_t at = map_fixed(0x40000000, 6 * MIB, RW, PRIV), to = 0x60000000;
+
+    (void)state;
+    OK(store(s, at + 5 * MIB, 5));
+    OK(store(s, at, 1));
+    OK(remap(at, 6 * MIB, 6 * MIB, FIXED, to)); /* of three tables the second is missing */
+    expect(s, to, 1);
+    expect(s, to + 3 * MIB, 0);
+    expect(s, to + 5 * MIB, 5);
+    assert_int_equal(stats(s).rss_anon, 2);
 }
 
 static void limits_hold_for_growth(void **state)
@@ -310,6 +327,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(remaps_that_make_no_sense_are_refused),
+        T(parts_that_were_never_touched_move_too),
         T(limits_hold_for_growth),
         T(what_moves_may_leave_an_empty_place),
         T(objects_are_seen_twice_and_devices_stay),
