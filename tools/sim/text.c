@@ -152,6 +152,8 @@ struct reader {
     struct sim_program *p;
     char *rest; /* of the line */
     size_t ndecisions, room;
+    uint64_t times;     /* repeat; 0: none is open */
+    size_t repeat_from; /* its first operation */
     char *message;
     size_t len;
 };
@@ -343,6 +345,29 @@ static bool read_decision(struct reader *r, unsigned action)
     return true;
 }
 
+/* repeat N ... again: what is between them, N times. */
+static bool read_repeat(struct reader *r, bool begins)
+{
+    struct sim_task_ops *t = &r->p->tasks[r->p->ntasks - 1];
+    char *word = begins ? next_word(r) : NULL;
+    size_t end = t->n;
+
+    if (!r->p->ntasks || begins == (r->times != 0))
+        return wrong(r, "repeat and again come in pairs, inside a task");
+    if (begins) {
+        r->repeat_from = t->n;
+        return number(r, "repeat", word ? word : "", 1, 1000000, &r->times);
+    }
+    for (; r->times > 1; r->times--)
+        for (size_t i = r->repeat_from; i < end; i++) {
+            struct sim_op copy = t->ops[i];
+
+            *sim_program_add(r->p, r->p->ntasks - 1, copy.kind) = copy;
+        }
+    r->times = 0;
+    return true;
+}
+
 static bool read_line(struct reader *r, char *line)
 {
     char *word = strtok_r(line, " \t\r\n", &r->rest), *more;
@@ -359,7 +384,11 @@ static bool read_line(struct reader *r, char *line)
         more = next_word(r);
         return number(r, word, more ? more : "", 0, UINT64_MAX, &r->p->seed);
     }
+    if (!strcmp(word, "repeat") || !strcmp(word, "again"))
+        return read_repeat(r, word[0] == 'r');
     if (!strcmp(word, "task")) {
+        if (r->times)
+            return wrong(r, "a repeat is still open");
         if (r->p->ntasks == SIM_PROGRAM_TASKS)
             return wrong(r, "more than %d tasks", SIM_PROGRAM_TASKS);
         r->p->ntasks++;
@@ -391,6 +420,8 @@ bool sim_program_read(struct sim_program *p, FILE *in, unsigned *line, char *mes
         if (more)
             good = wrong(&r, "'%s' is too much", more);
     }
+    if (good && r.times)
+        good = wrong(&r, "a repeat is still open");
     if (good && !p->ntasks)
         good = wrong(&r, "there is no task");
     if (!good)
