@@ -8,12 +8,15 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { SHOWN = 60 }; /* longer programs are only in their file */
+
 static uint64_t seconds_from_now(uint64_t seconds)
 {
     return sim_clock_ns() + seconds * 1000000000u;
 }
 
-/* Once more, with its report.  A run that is not the same again is a fault of the simulator. */
+/* Once more, with its report.  That it ends otherwise should happen with "hang" only, which the
+ * host's speed decides; else the simulator itself is at fault. */
 static void show(const struct sim_options *o, const struct sim_program *p, struct sim_trial *t,
                  const char *kind)
 {
@@ -22,8 +25,8 @@ static void show(const struct sim_options *o, const struct sim_program *p, struc
     if (!sim_trial_run(t, p, &mode))
         return;
     if (strcmp(t->out->kind, kind))
-        printf("not the same again: this time it ended %s%s; the run is not deterministic\n",
-               t->out->kind[0] ? "in " : "clean", t->out->kind);
+        printf("not the same again: this time it ended %s%s\n", t->out->kind[0] ? "in " : "clean",
+               t->out->kind);
 }
 
 static bool make_folder(const char *path)
@@ -69,7 +72,8 @@ void sim_regression(const struct sim_options *o, const struct sim_program *p, co
     if (p->schedule.strategy == SIM_STRATEGY_LISTED)
         printf(", %zu decisions", p->schedule.list_len);
     printf("\n");
-    sim_program_write(p, stdout);
+    if (sim_program_ops(p) + p->schedule.list_len <= SHOWN)
+        sim_program_write(p, stdout);
     sim_trial_init(&t);
     show(o, p, &t, kind);
     printf("finding: %s: %.*s\n", kind, (int)strcspn(text, "\n"), text);

@@ -11,7 +11,7 @@
 #include "args.h"
 #include "idioms.h"
 
-enum { HOT_SPOTS = 3, MIB = 1 << 20, HUGE_PAGES = 512, LARGEST_RUN = 4000 };
+enum { HOT_SPOTS = 3, MIB = 1 << 20, HUGE_PAGES = 512, LARGEST_RUN = 4000, POINTS_AN_OP = 5000 };
 
 struct swarm {
     unsigned groups;
@@ -45,7 +45,7 @@ static void draw_machine(struct sim_machine *m)
 {
     bool large = chance(10), stalls, interrupts, preempts;
 
-    *m = (struct sim_machine){.max_points = 20000000};
+    *m = (struct sim_machine){0};
     m->cpus = large ? between(9, 64) : between(1, 8);
     if (large && chance(70))
         m->cpus = between(9, 16);
@@ -254,6 +254,9 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
     ops = draw_size(p, w);
     idioms = PICK(0, 5, 20, 40);
     draw_schedule(&p->schedule, ops * p->ntasks);
+    p->machine.max_points = (uint64_t)POINTS_AN_OP * LARGEST_RUN;
+    if (ops * p->ntasks > LARGEST_RUN)
+        p->machine.max_points = (uint64_t)POINTS_AN_OP * ops * p->ntasks;
     for (unsigned t = 0; t < p->ntasks; t++) {
         if (s.groups >> SIM_GROUP_SPACE & 1)
             add_mappings(p, t, &s);

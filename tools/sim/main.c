@@ -7,6 +7,9 @@
 #include <string.h>
 #include <sys/random.h>
 
+/* The times of the help text. */
+enum { CAMPAIGN_SECONDS = 60, SHRINK_SECONDS = 60, RUN_SECONDS = 60 };
+
 static const char help[] =
     "usage: quire sim [options]\n"
     "\n"
@@ -163,7 +166,7 @@ static void parse(struct sim_options *o, int argc, char **argv)
     if (o->replay && o->explore)
         misused("--explore", "and --replay do not go together");
     if (!o->runs && !o->seconds)
-        o->seconds = 60;
+        o->seconds = CAMPAIGN_SECONDS;
 }
 
 void sim_options_program(const struct sim_options *o, uint64_t seed, struct sim_program *p)
@@ -188,6 +191,8 @@ void sim_options_print(const struct sim_options *o, FILE *out)
         }
     if (o->no_weak)
         fprintf(out, " --no-weak");
+    if (o->run_seconds != RUN_SECONDS)
+        fprintf(out, " --run-time %llus", (unsigned long long)o->run_seconds);
 }
 
 static void print_first_line(const struct sim_options *o)
@@ -222,8 +227,8 @@ int main(int argc, char **argv)
 {
     struct sim_options o = {.jobs = 1,
                             .preemptions = 2,
-                            .shrink_seconds = 60,
-                            .run_seconds = 60,
+                            .shrink_seconds = SHRINK_SECONDS,
+                            .run_seconds = RUN_SECONDS,
                             .out = "sim-findings"};
 
     parse(&o, argc, argv);

@@ -13,8 +13,10 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
+#include "../../ports/sim/symbols.h"
 #include "../../ports/sim/trace.h"
 
 enum { NS_PER_S = 1000000000, TICK_NS = 250000000 };
@@ -62,6 +64,43 @@ void sim_trial_init(struct sim_trial *t)
     *t = (struct sim_trial){.out = sim_shared(sizeof *t->out)};
 }
 
+/* ---- The child ---- */
+
+static const void *place_of(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+    return (const void *)context->uc_mcontext.gregs[REG_RIP]; /* NOLINT */
+#elif defined(__aarch64__)
+    return (const void *)context->uc_mcontext.pc;
+#else
+    (void)context;
+    return NULL;
+#endif
+}
+
+/* A crash of the library is a finding like others: with the trace, and the decisions that led to it. */
+static void crashed(int signal_number, siginfo_t *info, void *context)
+{
+    char where[96];
+
+    signal(signal_number, SIG_DFL);
+    sim_fail("crash", "signal %d (%s) at address %p in %s", signal_number, strsignal(signal_number),
+             info->si_addr, sim_symbol(place_of(context), where, sizeof where));
+}
+
+/* On a stack of its own: that of a fibre may be what has run out. */
+static void catch_crashes(void)
+{
+    static char stack[256 * 1024];
+    const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
+    const struct sigaction action = {.sa_sigaction = crashed, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+
+    sigaltstack(&alternate, NULL);
+    for (unsigned i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaction(signals[i], &action, NULL);
+}
+
 static _Noreturn void child(const struct sim_program *p, struct sim_outcome *out,
                             const struct sim_trial_mode *m, pid_t parent)
 {
@@ -77,6 +116,7 @@ static _Noreturn void child(const struct sim_program *p, struct sim_outcome *out
         if (null >= 0)
             dup2(null, STDERR_FILENO);
     }
+    catch_crashes();
     if (m->before)
         m->before();
     if (m->trace)
