@@ -67,6 +67,7 @@ struct sim_task *sim_current(void) { return running ? vcpus[cur].task : NULL; }
 struct sim_task *sim_task(unsigned number) { return number <= ntasks ? tasks[number] : NULL; }
 unsigned sim_task_number(void) { return sim_current() ? sim_current()->number : 0; }
 bool sim_irqs_off(void) { return vcpus[cur].irqs_off; }
+bool sim_preempt_off(void) { return vcpus[cur].preempt; }
 bool sim_in_irq(void) { return vcpus[cur].in_irq; }
 void sim_on_interrupt(void (*handler)(void)) { on_interrupt = handler; }
 

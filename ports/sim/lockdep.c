@@ -277,13 +277,14 @@ void lockdep_might_sleep(void)
 {
     const struct holder *cpu = &cpu_holds[sim_cpu()];
 
-    if (!cpu->n && !sim_in_irq() && !sim_irqs_off())
+    if (!cpu->n && !sim_in_irq() && !sim_irqs_off() && !sim_preempt_off())
         return;
     note_held(cpu);
     sim_fail("sleep-in-atomic", "a sleep %s",
-             cpu->n         ? "with a spin lock held"
-             : sim_in_irq() ? "in an interrupt handler"
-                            : "with interrupts off");
+             cpu->n           ? "with a spin lock held"
+             : sim_in_irq()   ? "in an interrupt handler"
+             : sim_irqs_off() ? "with interrupts off"
+                              : "with preemption off");
 }
 
 void lockdep_task_ends(void)

@@ -4,7 +4,7 @@
  * Found, each as a finding of that name: lock-order (two classes taken in both orders, or a cycle
  * of more), lock-recursion (a class inside itself, where that is not documented), irq-unsafe (a
  * spin lock that an interrupt handler takes, taken with interrupts on), sleep-in-atomic (a sleep
- * with a spin lock held), lock-not-held (an unlock of what is not held), lock-leak (a task ends
+ * with a spin lock held, or preemption or interrupts off), lock-not-held (an unlock of what is not held), lock-leak (a task ends
  * with a lock).
  */
 #ifndef SIM_LOCKDEP_H

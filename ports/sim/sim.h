@@ -54,6 +54,7 @@ unsigned sim_cpus(void);        /* how many there are */
 unsigned sim_task_number(void); /* the task that runs, 1..; 0: the idle loop, or before the start */
 uint64_t sim_points(void);      /* scheduling points so far */
 bool sim_irqs_off(void);        /* the CPU that runs has its interrupts off */
+bool sim_preempt_off(void);     /* its task must not leave it */
 bool sim_in_irq(void);          /* it is in an interrupt handler */
 
 /* ---- Findings ---- */

@@ -15,7 +15,7 @@
 static jmp_buf *sim_fail_jump;
 static char sim_fail_kind[64], sim_fail_text[65536];
 static unsigned fake_cpu, fake_task, fake_cpus = SIM_MAX_CPUS;
-static bool fake_irqs_off, fake_in_irq;
+static bool fake_irqs_off, fake_preempt_off, fake_in_irq;
 static uint64_t fake_points;
 
 #define SIM_EXPECT_FAIL(stmt)      \
@@ -82,6 +82,7 @@ unsigned sim_cpus(void) { return fake_cpus; }
 unsigned sim_task_number(void) { return fake_task; }
 uint64_t sim_points(void) { return fake_points; }
 bool sim_irqs_off(void) { return fake_irqs_off; }
+bool sim_preempt_off(void) { return fake_preempt_off; }
 bool sim_in_irq(void) { return fake_in_irq; }
 
 #endif

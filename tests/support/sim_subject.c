@@ -13,6 +13,13 @@ void subject_write_byte(void *p, uint8_t v) { *(uint8_t *)p = v; }
 
 void subject_clear(void *p, size_t n) { __builtin_memset(p, 0, n); }
 
+void poison(void *p) { *(uint8_t *)p = 0x6b; }
+void copy_bytes(void *to, const void *from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        ((uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+}
+
 __attribute__((noinline)) void subject_outer_write(void *p, uint64_t v)
 {
     subject_write(p, v);

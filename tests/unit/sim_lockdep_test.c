@@ -14,7 +14,7 @@ static const char *const names[] = {"a", "b", "c", "d", "a", "b"}; /* classes of
 static void fresh(void)
 {
     fake_cpu = fake_task = 0;
-    fake_irqs_off = fake_in_irq = false;
+    fake_irqs_off = fake_preempt_off = fake_in_irq = false;
     lockdep_reset();
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
         lockdep_event(SIM_EVENT_LOCK_INIT, &locks[i], (uintptr_t)names[i], (void *)fresh);
@@ -143,6 +143,10 @@ static void test_sleeping(void **state)
     fake_cpu = 1;
     fake_task = 2;
     lockdep_might_sleep();
+    fake_preempt_off = true;
+    assert_true(SIM_EXPECT_FAIL(lockdep_might_sleep()));
+    assert_finding("sleep-in-atomic", "preemption off");
+    fake_preempt_off = false;
     fake_irqs_off = true;
     assert_true(SIM_EXPECT_FAIL(lockdep_might_sleep()));
     fake_in_irq = true;

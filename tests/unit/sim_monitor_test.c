@@ -268,6 +268,27 @@ static void test_freed_frames_and_objects_are_watched(void **state)
     ON(0, subject_write(object + 2, 1));
 }
 
+static void test_who_may_what_others_may_not(void **state)
+{
+    uint64_t *object = memory_at(20 * 4096 + 64), *data = memory_at(30 * 4096);
+    uint64_t here = 1;
+
+    (void)state;
+    fresh(true, 0);
+    EVENT(0, OBJECT_ALLOC, object, 24);
+    EVENT(0, OBJECT_FREE, object, 24);
+    ON(0, poison(object));
+    /* two programs may race, but not with the library */
+    ON(0, copy_bytes(data, &here, 8));
+    ON(1, copy_bytes(data, &here, 8));
+    assert_true(SIM_EXPECT_FAIL(ON(2, subject_read(data))));
+    assert_finding("race", "copy_bytes");
+    /* and nowhere but in frames */
+    fresh(true, 0);
+    ON(0, copy_bytes(words, &here, 8));
+    assert_true(SIM_EXPECT_FAIL(ON(1, copy_bytes(words, &here, 8))));
+}
+
 static void test_a_use_that_nothing_orders_against_the_free_races(void **state)
 {
     uint64_t *frame = memory_at(8 * 4096);
@@ -308,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_plain_against_atomic_has_its_switch),
         cmocka_unit_test(test_the_machine_orders),
         cmocka_unit_test(test_freed_frames_and_objects_are_watched),
+        cmocka_unit_test(test_who_may_what_others_may_not),
         cmocka_unit_test(test_a_use_that_nothing_orders_against_the_free_races),
     };
 
