@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """Which lines and branches of the library the tests execute, by layer: coverage.py [--brief].
 
-Runs the unit and property tests, and those of the suite sim if there is one, in build-coverage, and reads with gcov what
-they did.  Prints lines and branch outcomes by layer, then what is missing: file, line, which outcome, the source.
+Runs the unit and property tests, and those of the suite sim if there is one, in build-coverage, with SEED=1 unless the
+environment says another, and reads with gcov what they did.  Prints what is missing (file, line, which outcome, the
+source), then lines and branch outcomes by layer.
 
 How branches are kept true to the source (gcc):
 
@@ -16,7 +17,8 @@ How branches are kept true to the source (gcc):
 An outcome is one way out of a condition: two for an operand of if, while, ?:, && and ||, one for each target of a switch
 (its default included, written or not).  Inline functions of headers are compiled into many objects; an outcome counts as
 taken if any copy took it.  Copies are merged by file, line and index of the outcome.  The library for hosted programs says
-how many outcomes a line has; a copy of another shape (compiled with other options) is left out, and counted.
+how many outcomes a line of its functions has, if any; a copy of another shape (the simulated library has assertions and
+events) is left out, and counted.
 
 Nothing is excluded but what the compiler invents: outcomes that gcov marks as exceptions.  The failing side of QI_CHECK
 counts as any other: reports of misuse are behaviour, which tests provoke.  A program that leaves by _exit() or is killed
@@ -52,12 +54,14 @@ def suites():
 
 
 def build_and_run():
+    """False if a test failed; what it executed counts nevertheless."""
     setup = ["configure", BUILD] if os.path.exists(os.path.join(BUILD, "build.ninja")) else ["setup", BUILD, ROOT]
     subprocess.run(["meson"] + setup + OPTIONS, check=True, stdout=subprocess.DEVNULL)
     for old in data_files():
         os.unlink(old)
     chosen = [word for suite in suites() for word in ("--suite", suite)]
-    subprocess.run(["meson", "test", "-C", BUILD, "--timeout-multiplier", "4"] + chosen, check=True)
+    command = ["meson", "test", "-C", BUILD, "--timeout-multiplier", "4"] + chosen
+    return not subprocess.run(command, env={"SEED": "1", **os.environ}).returncode
 
 
 def gcov(path):
@@ -72,17 +76,23 @@ class Coverage:
     def __init__(self):
         self.lines = collections.defaultdict(dict)     # {file: {line: was it executed}}
         self.branches = collections.defaultdict(dict)  # {file: {line: [was this outcome taken]}}
+        self.functions = collections.defaultdict(set)  # {file: {(first line, last line)}} of the library
         self.invented = set()
         self.misshapen = set()
 
-    def add(self, files):
+    def add(self, files, library):
         for file in files:
             name = os.path.relpath(os.path.join(BUILD, file["file"]), ROOT)
             if not name.startswith("src/"):
                 continue
+            if library:
+                self.functions[name] |= {(f["start_line"], f["end_line"]) for f in file["functions"]}
             # a line is listed once for each function that it is part of
             for line in file["lines"]:
                 at, executed = line["line_number"], line["count"] > 0
+                if not library and at not in self.lines[name] and any(a <= at <= b for a, b in self.functions[name]):
+                    self.misshapen.add((name, at))
+                    continue
                 self.lines[name][at] = self.lines[name].get(at, False) or executed
                 self.invented |= {(name, at, i) for i, branch in enumerate(line["branches"]) if branch["throw"]}
                 self.merge(name, at, [branch["count"] > 0 for branch in line["branches"] if not branch["throw"]])
@@ -100,8 +110,8 @@ def read():
     data = sorted(data_files(), key=lambda path: (LIBRARY not in path, path))  # the library's shapes first
     found = Coverage()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        for files in pool.map(gcov, data):
-            found.add(files)
+        for path, files in zip(data, pool.map(gcov, data)):
+            found.add(files, LIBRARY in path)
     return found
 
 
@@ -149,13 +159,15 @@ def missing(found):
 
 
 def main():
-    build_and_run()
+    passed = build_and_run()
     found = read()
     if "--brief" not in sys.argv:
         missing(found)
         print()
     table(found)
-    return 0
+    if not passed:
+        print("a test failed: see above")
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":
