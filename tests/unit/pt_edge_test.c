@@ -26,7 +26,6 @@ static enum quire_status boot(q_pa root, uint64_t va, uint64_t pa, uint64_t len,
 
 /* ---- Ranges ---- */
 
-/* proves: VE-54 */
 static void ranges_that_no_table_holds_are_refused(void **state)
 {
     q_pa root = new_root();

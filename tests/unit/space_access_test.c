@@ -185,7 +185,6 @@ static void force_splits_a_huge_page(void **state)
 
 /* ---- Pages ---- */
 
-/* proves: LX-20 */
 static void a_page_is_held_for_whoever_asks(void **state)
 {
     uint64_t at = map_fixed(0x100000, 2 * PAGE, RW, PRIV), value = 3;

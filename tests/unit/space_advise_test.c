@@ -266,7 +266,6 @@ static void a_hole_is_punched_through_a_mapping(void **state)
 
 /* ---- mlock ---- */
 
-/* proves: VM-09 */
 static void locking_stays_below_its_limit(void **state)
 {
     uint64_t at = map_fixed(0x100000, 8 * PAGE, RW, PRIV);

@@ -109,7 +109,6 @@ static void a_space_may_be_active_lazy_or_neither(void **state)
     expect(s, map_anon(s, PAGE), 0); /* usable still */
 }
 
-/* proves: VE-18 */
 static void random_places_stay_inside(void **state)
 {
     uint64_t base[8], brk[8], stack[8], same = 0;
@@ -146,7 +145,7 @@ static void random_places_stay_inside(void **state)
 
 /* ---- Fork ---- */
 
-/* proves: AS-27 */
+/* proves: TRAP-8 */
 static void what_is_not_for_children_stays(void **state)
 {
     uint64_t keep = map_fixed(0x100000, 2 * PAGE, RW, PRIV);
@@ -225,7 +224,7 @@ static void set_limits(uint64_t as, uint64_t stack, uint64_t memlock)
     quire_space_set_limits(s, &c);
 }
 
-/* proves: VM-09 */
+/* proves: VE-30 */
 static void a_stack_stops_at_what_lies_below(void **state)
 {
     const uint64_t guard = QI_STACK_GUARD;
@@ -334,7 +333,6 @@ static enum quire_status keep(void *cookie, uint64_t index, const void *page)
 static const struct quire_pager pager = {.fill = fill};
 static const struct quire_pager disk = {.fill = fill, .store = keep};
 
-/* proves: VM-26 */
 static void the_slower_of_two_faults_gives_way(void **state)
 {
     struct quire_object *o;

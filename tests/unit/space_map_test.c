@@ -202,7 +202,6 @@ static void limits_of_memory_hold(void **state)
     OK(quire_mprotect(s, Q_UVA(at), 2 * PAGE, 7)); /* data already */
 }
 
-/* proves: VM-10 */
 static void the_number_of_mappings_has_a_limit(void **state)
 {
     const unsigned single = QUIRE_MAX_VMAS - 1;
@@ -317,7 +316,6 @@ static uint64_t highest(const bool *taken, uint64_t pages, uint64_t align, uint6
     return 0;
 }
 
-/* proves: AS-14 */
 static void gaps_are_those_of_a_search_by_page(void **state)
 {
     (void)state;
@@ -400,7 +398,6 @@ static void the_break_stays_without_memory(void **state)
     assert_int_equal(quire_brk(s, Q_UVA(start + 3 * MIB)).v, start + 3 * MIB);
 }
 
-/* proves: VM-09 */
 static void a_locked_heap_is_there_at_once(void **state)
 {
     const uint64_t start = 0x600000;

@@ -207,7 +207,6 @@ static void unstack(unsigned round)
     OK(quire_munmap(s, Q_UVA(at - 31 * PAGE), 32 * PAGE));
 }
 
-/* proves: VM-09 */
 static void a_stack_that_two_extend_grows_once(void **state)
 {
     (void)state;
@@ -273,7 +272,6 @@ static void view_again(unsigned round)
     refill(round);
 }
 
-/* proves: VM-25 */
 static void pages_leave_an_object_beside_its_users(void **state)
 {
     (void)state;

@@ -75,7 +75,6 @@ static void remaps_that_make_no_sense_are_refused(void **state)
     assert_int_equal(remap(at + 32 * PAGE, PAGE, end, 0, 0), QUIRE_NO_MEMORY);
 }
 
-/* proves: TRAP-17 */
 static void parts_that_were_never_touched_move_too(void **state)
 {
     uint64_t at = map_fixed(0x40000000, 6 * MIB, RW, PRIV), to = 0x60000000;

@@ -73,7 +73,6 @@ static qi_pte *slot_of(uint64_t va)
         OK(quire_space_verify(s));            \
     } while (0)
 
-/* proves: TRAP-10 */
 static void leaves_with_more_rights_than_their_mapping(void **state)
 {
     qi_pte *open = slot_of(OPEN), *small = slot_of(SMALL);
@@ -179,7 +178,6 @@ static void a_huge_page_that_is_shared_is_named(void **state)
     OK(quire_munmap(s, Q_UVA(HUGE), MIB));
 }
 
-/* proves: TRAP-3 */
 static void a_space_that_is_active_does_not_die(void **state)
 {
     struct quire_space *other = space_new();
