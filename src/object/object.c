@@ -135,7 +135,7 @@ static void drop_pages(struct quire_object *o, uint64_t from, uint64_t to)
 
         page = entry_page(entry);
         qi_fetch_and_relaxed(&page->flags, ~(QUIRE_PG_OBJECT | QUIRE_PG_DIRTY | QUIRE_PG_UPTODATE));
-        page->owner = 0;
+        qi_store_relaxed(&page->owner, 0ull); /* who unmaps it meanwhile, looks (note_dirty) */
         qi_fetch_sub_relaxed(total_of(o), 1ull);
         quire_page_put(page);
     }

@@ -158,10 +158,10 @@ static void zap_object_pages(struct qi_gather *g, struct qi_vma *v, uint64_t sta
     for (uint64_t at = start; qi_pt_next_span(v->space->tlb.root, &at, end, &sp);) {
         qi_gather_range(g, sp.va, sp.end - sp.va);
         for (unsigned i = 0; i < sp.n; i++) {
-            qi_pte e = qi_pte_load(&sp.ptes[i]);
+            qi_pte e = qi_pte_load_link(&sp.ptes[i]); /* a fault may just have made the page */
 
-            if (!qi_pte_present(e) || qi_pte_special(e) ||
-                (quire_page_of_pfn(qi_pte_pfn(e))->flags & QUIRE_PG_ANON))
+            if (!qi_pte_present(e) ||
+                (quire_page_flags_now(quire_page_of_pfn(qi_pte_pfn(e))) & QUIRE_PG_ANON))
                 continue;
             /* a write fault may put a copy here meanwhile: then it stays */
             if (qi_pte_cas(&sp.ptes[i], &e, QI_PTE(0)))
