@@ -28,6 +28,25 @@
 static const char *const of_programs[] = {"quire_space_read", "quire_space_write", "copy_bytes",
                                           "qport_copy_page", NULL};
 
+/*
+ * Views that are of no one moment: counters of one writer, who must not pay for their readers, and
+ * the state of blocks.  Nothing but what is shown depends on them.
+ */
+static const char *const shows_state[] = {
+    "quire_zone_stats", "count_traffic", "quire_zoneinfo", "quire_page_flags", "quire_block_info",
+    "zone_of_frame",    "classify",      "frame_present",  "head_now",         NULL};
+
+/*
+ * These read the counters, lists and struct pages of a machine that goes on, and say what they saw:
+ * a number that is a little old, or that does not fit the next one, is what they promise
+ * (quire/stats.h).  To count by atomics for their sake would slow down who allocates.  What they
+ * write, and what is written to what they decide by, is judged as ever.
+ */
+static const char *const of_reports[] = {
+    "quire_free_pages", "cached_pages",    "census",           "count_traffic",  "quire_zone_stats",
+    "zone_of_frame",    "quire_pfn_valid", "quire_page_flags", "classify",       "frame_present",
+    "quire_block_info", "quire_buddyinfo", "say_stacks",       "quire_zoneinfo", NULL};
+
 static inline cell make_cell(const struct cpu *c, unsigned bytes, cell type, uintptr_t pc)
 {
     return (cell)c->now << 36 | (cell)c->number << 30 | (cell)bytes << 22 | type |
@@ -64,8 +83,14 @@ report(const struct region *r, uintptr_t a, uint64_t bytes, cell type, uintptr_t
 
     if (mixed ? !monitor_config.mixed_races : !monitor_config.races)
         return;
+    if ((!(type & CELL_WRITE) && monitor_in_function(pc, of_reports)) ||
+        (!(old & CELL_WRITE) && monitor_in_function(pc_of(old), of_reports)))
+        return;
     if (r == &monitor_regions[REGION_DIRECT] && monitor_in_function(pc, of_programs) &&
         monitor_in_function(pc_of(old), of_programs))
+        return;
+    if ((!(type & CELL_WRITE) && monitor_in_function(pc, shows_state)) ||
+        (!(old & CELL_WRITE) && monitor_in_function(pc_of(old), shows_state)))
         return;
     monitor_pause();
     monitor_note_here("this access:", a, bytes, type, pc);

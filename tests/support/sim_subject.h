@@ -16,6 +16,7 @@ void subject_write_byte(void *p, uint8_t v);
 void subject_clear(void *p, size_t n);
 /* Named like functions of the library that may do what others may not. */
 void poison(void *p);
+uint64_t census(const void *p);
 void copy_bytes(void *to, const void *from, size_t n);
 /* One call deeper, for the backtrace. */
 void subject_outer_write(void *p, uint64_t v);

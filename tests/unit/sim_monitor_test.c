@@ -287,6 +287,11 @@ static void test_who_may_what_others_may_not(void **state)
     fresh(true, 0);
     ON(0, copy_bytes(words, &here, 8));
     assert_true(SIM_EXPECT_FAIL(ON(1, copy_bytes(words, &here, 8))));
+    /* a report reads what others are writing */
+    fresh(true, 0);
+    ON(0, subject_write(&words[0], 1));
+    ON(1, census(&words[0]));
+    ON(0, subject_write(&words[0], 2));
 }
 
 static void test_a_use_that_nothing_orders_against_the_free_races(void **state)
