@@ -183,9 +183,12 @@ static void a_fork_without_memory_leaves_no_child(void **state)
     map_fixed(0x100000, PAGE, RW, PRIV);
     OK(store(s, 0x100000, 7));
     for (int64_t n = 1; hit; n++) {
-        uint64_t tables = stats(s).tables;
         enum quire_status st;
+        uint64_t tables;
 
+        OK(quire_munmap(s, Q_UVA(at), 2 * MIB)); /* split by the fork before, perhaps */
+        map_huge(at);
+        tables = stats(s).tables;
         quire_heap_drain();
         free_pages = quire_free_pages();
         quire_frame_fail_after(n);
