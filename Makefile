@@ -66,7 +66,7 @@ coverage: setup-test
 
 quire-sim: setup-build $(BUILD)/build.ninja
 	@[ -e $(BUILD)/tools/sim/quire-sim ] || echo 'Building the simulator (once; half a minute)' >&2
-	@$(NINJA) --quiet tools/sim/quire-sim
+	@said=$$($(NINJA) tools/sim/quire-sim 2>&1) || { echo "$$said" >&2; exit 1; }
 
 sim: quire-sim
 	@$(BUILD)/tools/sim/quire-sim --cpus 8 --jobs $$(nproc) --time $(SIM_TIME) $(if $(SEED),--seed $(SEED))
