@@ -61,10 +61,9 @@ static void census(struct qi_zone *z, uint64_t *count)
     }
 }
 
+/* Adds what went through the stacks, whose counters may change meanwhile. */
 static void count_traffic(const struct qi_zone *z, struct quire_zone_stats *out)
 {
-    out->allocs = z->allocs;
-    out->frees = z->frees;
     for (unsigned c = 0; c < qi_ncpus; c++)
         for (unsigned o = 0; o < QI_STACK_ORDERS; o++)
             for (unsigned t = 0; t < QI_STACK_TYPES; t++) {
@@ -80,6 +79,7 @@ static void count_traffic(const struct qi_zone *z, struct quire_zone_stats *out)
 enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
 {
     struct qi_zone *z = &qi_zones[i];
+    unsigned long irq;
 
     if (i >= qi_nzones)
         return QUIRE_NOT_FOUND;
@@ -97,8 +97,14 @@ enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
         .wmark_low = z->wmark[1],
         .wmark_high = z->wmark[2],
         .fails = qi_load_relaxed(&z->fails),
-        .lock_acquisitions = z->locked,
     };
+    irq = qport_irq_save();
+    qi_zone_lock(z);
+    out->allocs = z->allocs;
+    out->frees = z->frees;
+    out->lock_acquisitions = z->locked;
+    qi_zone_unlock(z);
+    qport_irq_restore(irq);
     count_traffic(z, out);
     census(z, out->free_blocks);
     return QUIRE_OK;
@@ -134,6 +140,14 @@ bool quire_pfn_valid(q_pfn pfn)
     return zone_of_frame(pfn.v, &b) != NULL;
 }
 
+/* The head of a tail that may just become something else: its index is then not to be believed. */
+static const struct quire_page *head_now(const struct quire_page *p)
+{
+    uint32_t index = qi_load_relaxed(&p->index);
+
+    return index >> QUIRE_MAX_ORDER ? p : p - index;
+}
+
 uint32_t quire_page_flags(q_pfn pfn)
 {
     struct qi_block *b;
@@ -148,7 +162,7 @@ uint32_t quire_page_flags(q_pfn pfn)
         return z->place | QUIRE_PG_FREE;
     /* a free block that kept its form is made of free frames */
     if (flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL) &&
-        qi_load_relaxed(&quire_page_head(p)->flags) & QUIRE_PG_FREE)
+        qi_load_relaxed(&head_now(p)->flags) & QUIRE_PG_FREE)
         return z->place | QUIRE_PG_FREE;
     return flags;
 }
@@ -161,7 +175,7 @@ static void classify(struct quire_block_info *out, const struct qi_zone *z,
     uint32_t i = qi_block_of(z, pfn);
     /* a tail is what its head is */
     uint32_t what = raw & QUIRE_PG_TAIL
-                        ? qi_load_relaxed(&quire_page_head(quire_page_of_pfn(Q_PFN(pfn)))->flags)
+                        ? qi_load_relaxed(&head_now(quire_page_of_pfn(Q_PFN(pfn)))->flags)
                         : flags;
 
     if (flags & QUIRE_PG_RESERVED)
@@ -198,7 +212,7 @@ static bool frame_present(uint64_t pfn, const struct qi_zone **z, const struct q
     if (!*z)
         return false;
     /* a hole is RESERVED without a holder */
-    return p->refs || !(p->flags & QUIRE_PG_RESERVED);
+    return qi_load_relaxed(&p->refs) || !(quire_page_flags_now(p) & QUIRE_PG_RESERVED);
 }
 
 enum quire_status quire_block_info(uint64_t n, struct quire_block_info *out)
@@ -271,7 +285,7 @@ static void say_stacks(struct text *t, const struct qi_zone *z)
             for (unsigned k = 0; k < QI_STACK_TYPES; k++) {
                 const struct qi_stack *s = qi_stack_of(&qi_frame_cpus[c], z->place, o, k);
 
-                count += (uint64_t)s->count << o;
+                count += (uint64_t)qi_load_relaxed(&s->count) << o;
                 high += (uint64_t)s->want << o;
             }
         say(t,

@@ -166,6 +166,35 @@ void file_punch(struct worker *w, struct file *f, unsigned index, unsigned n)
     zeroed(w, f, index, index + n);
 }
 
+void file_copy(struct worker *w, struct file *f, unsigned index, bool write)
+{
+    unsigned which = (unsigned)worker_random(w) & 1;
+    uint64_t *word = &file_words(f, index, w)[which], value;
+    struct quire_page *page;
+    enum quire_status st;
+
+    if (index >= f->size)
+        return;
+    st = quire_object_page(f->o, index, &page);
+    if (st == QUIRE_NO_MEMORY)
+        must_be_short(w, "a page of a file");
+    else if (st != QUIRE_OK && (st != QUIRE_IO || world.io_failures == w->io_started))
+        sim_fail("status", "page %u of a file: %s", index, quire_status_name(st));
+    if (st != QUIRE_OK)
+        return;
+    memcpy(&value, (char *)quire_page_ptr(page) + word_offset(w->number, which), 8);
+    if (value != *word)
+        sim_fail("content", "page %u of a file has %#llx, where %#llx was written", index,
+                 (unsigned long long)value, (unsigned long long)*word);
+    if (write) {
+        *word = worker_value(w);
+        memcpy((char *)quire_page_ptr(page) + word_offset(w->number, which), word, 8);
+        monitor_hw_write((char *)quire_page_ptr(page) + word_offset(w->number, which), 8);
+        quire_object_dirty(f->o, page);
+    }
+    quire_page_put(page);
+}
+
 /* ---- The end ---- */
 
 void file_check(struct file *f)

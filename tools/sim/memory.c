@@ -94,6 +94,17 @@ static void check_place(const struct quire_page *page, quire_gfp gfp, unsigned o
                  page->maps, (unsigned long long)page->owner);
 }
 
+static void hold_frames(struct worker *w, struct held *h, struct quire_page *page, unsigned order)
+{
+    h->kind = HELD_FRAMES;
+    h->n = order;
+    h->refs = 1;
+    h->p[0] = page;
+    h->pattern = new_pattern(w);
+    for (unsigned i = 0; i < 1u << order; i++)
+        fill_page(page + i, h->pattern + i);
+}
+
 static void frame_alloc(struct worker *w, struct held *h, unsigned order, quire_gfp gfp)
 {
     struct quire_page *page = quire_page_alloc(order, gfp, QUIRE_NODE_ANY);
@@ -104,16 +115,9 @@ static void frame_alloc(struct worker *w, struct held *h, unsigned order, quire_
         return;
     }
     check_place(page, gfp, order);
-    h->kind = HELD_FRAMES;
-    h->n = order;
-    h->refs = 1;
-    h->p[0] = page;
-    h->pattern = new_pattern(w);
-    for (unsigned i = 0; i < 1u << order; i++) {
-        if (gfp & QUIRE_GFP_ZERO)
-            check_zero(quire_page_ptr(page + i), PAGE, "a zeroed frame");
-        fill_page(page + i, h->pattern + i);
-    }
+    for (unsigned i = 0; gfp & QUIRE_GFP_ZERO && i < 1u << order; i++)
+        check_zero(quire_page_ptr(page + i), PAGE, "a zeroed frame");
+    hold_frames(w, h, page, order);
 }
 
 static void frame_bulk(struct worker *w, struct held *h, unsigned n, quire_gfp gfp)
@@ -183,6 +187,24 @@ static void frame_share(struct held *h)
     h->refs++;
 }
 
+/* From one node only, or of one zone. */
+static void frame_node(struct worker *w, struct held *h, unsigned order, unsigned node)
+{
+    struct quire_page *page;
+    bool dma = node & 4;
+
+    node %= quire_nodes();
+    page = dma ? quire_page_alloc_zone(QUIRE_ZONE_DMA, order, QUIRE_GFP_KERNEL, node)
+               : quire_page_alloc(order, QUIRE_GFP_KERNEL | QUIRE_GFP_THISNODE, node);
+    if (!page)
+        return; /* one node, or zone, may well be full */
+    if (quire_page_node(page) != node || (dma && quire_page_zone(page) != QUIRE_ZONE_DMA))
+        sim_fail("content", "a frame of node %u, zone %u, where node %u was asked for",
+                 quire_page_node(page), quire_page_zone(page), node);
+    check_place(page, dma ? QUIRE_GFP_DMA : QUIRE_GFP_KERNEL, order);
+    hold_frames(w, h, page, order);
+}
+
 /* ---- Heap ---- */
 
 static size_t cache_size(unsigned cache) { return cache_kinds[cache].size; }
@@ -236,6 +258,23 @@ static void do_kmalloc(struct worker *w, struct held *h, unsigned bytes, quire_g
         sim_fail("content", "kmalloc(%u) has %zu bytes", bytes, quire_ksize(p));
     if (gfp & QUIRE_GFP_ZERO)
         check_zero(p, bytes, "zeroed kmalloc");
+    h->kind = HELD_KMALLOC;
+    h->n = bytes;
+    h->p[0] = p;
+    h->pattern = new_pattern(w);
+    fill(p, bytes, h->pattern);
+}
+
+static void kmalloc_node(struct worker *w, struct held *h, unsigned bytes, unsigned node)
+{
+    void *p =
+        quire_kmalloc_node(bytes, QUIRE_GFP_KERNEL | QUIRE_GFP_THISNODE, node % quire_nodes());
+
+    if (!p)
+        return; /* one node may well be full */
+    if (quire_page_node(quire_page_of_ptr(p)) != node % quire_nodes())
+        sim_fail("content", "kmalloc_node gives memory of node %u for node %u",
+                 quire_page_node(quire_page_of_ptr(p)), node % quire_nodes());
     h->kind = HELD_KMALLOC;
     h->n = bytes;
     h->p[0] = p;
@@ -343,6 +382,66 @@ static void vtouch(struct worker *w, struct held *h, unsigned at)
     touch(va, SIM_ACCESS_WRITE, &h->words[page], true);
 }
 
+static void do_kvmalloc(struct worker *w, struct held *h, unsigned bytes)
+{
+    void *p = quire_kvmalloc(bytes, QUIRE_GFP_KERNEL);
+    uint64_t value = worker_value(w), got;
+
+    if (!p) {
+        must_be_short(w, "kvmalloc");
+        return;
+    }
+    h->kind = HELD_KV;
+    h->p[0] = p;
+    if ((uintptr_t)p < SIM_AREAS_START)
+        return; /* of the heap: not mapped in the kernel's table */
+    touch((uintptr_t)p, SIM_ACCESS_WRITE, &value, true);
+    touch((uintptr_t)p, SIM_ACCESS_READ, &got, true);
+    if (got != value)
+        sim_fail("content", "kvmalloc at %p reads %#llx", p, (unsigned long long)got);
+}
+
+/* The held frames once more, at a kernel address. */
+static void do_vmap(struct worker *w, struct held *h)
+{
+    enum quire_status st;
+    uint64_t got;
+    q_kva at;
+
+    if (h->kind != HELD_PAGES)
+        return;
+    st = quire_vmap((struct quire_page *const *)h->p, h->n, QUIRE_READ | QUIRE_WRITE, &at);
+    if (st != QUIRE_OK) {
+        must_be_short(w, "vmap");
+        return;
+    }
+    for (unsigned i = 0; i < h->n; i += 7) {
+        touch(at.v + i * PAGE, SIM_ACCESS_READ, &got, true);
+        if (got != h->pattern + i)
+            sim_fail("content", "vmap: page %u reads %#llx", i, (unsigned long long)got);
+    }
+    quire_vunmap(at);
+}
+
+/* Registers of a device: somewhere in the first MiB, which is no usable memory. */
+static void do_ioremap(struct worker *w, unsigned at, unsigned bytes)
+{
+    uint64_t value = worker_value(w), got;
+    enum quire_status st;
+    q_kva va;
+
+    at = (at * 8 + w->number * 16384) % (900 << 10);
+    st = quire_ioremap(Q_PA(at & ~7u), bytes + 8, QUIRE_UNCACHED, &va);
+    if (st != QUIRE_OK) {
+        must_be_short(w, "ioremap");
+        return;
+    }
+    touch(va.v, SIM_ACCESS_WRITE, &value, true);
+    touch(va.v, SIM_ACCESS_READ, &got, true);
+    (void)got; /* other tasks have the same device */
+    quire_iounmap(va);
+}
+
 static void do_kstack(struct worker *w, struct held *h)
 {
     q_kva top;
@@ -380,6 +479,7 @@ void memory_give_back(struct held *h)
         quire_kfree(mine.p[0]);
         break;
     case HELD_AREA: quire_vfree(mine.p[0]); break;
+    case HELD_KV: quire_kvfree(mine.p[0]); break;
     case HELD_STACK: quire_stack_free(Q_KVA((uintptr_t)mine.p[0])); break;
     }
 }
@@ -473,6 +573,11 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
         if (h->kind == HELD_FRAMES || h->kind == HELD_PAGES)
             frame_share(h);
         return true;
+    case SIM_OP_frame_node:
+        if (free_slot)
+            frame_node(w, h, op->arg[1] % 5, op->arg[2]);
+        return true;
+    case SIM_OP_views: look_at_views(); return true;
     case SIM_OP_frame_split: frame_split(h); return true;
     case SIM_OP_frame_free:
         if (h->kind == HELD_FRAMES || h->kind == HELD_PAGES)
@@ -506,6 +611,10 @@ static bool do_heap_op(struct worker *w, const struct sim_op *op, struct held *h
     case SIM_OP_kmalloc:
         if (free_slot)
             do_kmalloc(w, h, op->arg[1], gfp_of(op->arg[2]));
+        return true;
+    case SIM_OP_kmalloc_node:
+        if (free_slot)
+            kmalloc_node(w, h, op->arg[1], op->arg[2]);
         return true;
     case SIM_OP_krealloc: do_krealloc(w, h, op->arg[1]); return true;
     case SIM_OP_object_free:
@@ -541,9 +650,15 @@ bool do_memory_op(struct worker *w, const struct sim_op *op)
             do_vmalloc(w, h, op->arg[1]);
         return true;
     case SIM_OP_vfree:
-        if (h->kind == HELD_AREA)
+        if (h->kind == HELD_AREA || h->kind == HELD_KV)
             memory_give_back(h);
         return true;
+    case SIM_OP_kvmalloc:
+        if (free_slot)
+            do_kvmalloc(w, h, op->arg[1]);
+        return true;
+    case SIM_OP_vmap: do_vmap(w, h); return true;
+    case SIM_OP_ioremap: do_ioremap(w, op->arg[0], op->arg[1]); return true;
     case SIM_OP_vtouch: vtouch(w, h, op->arg[1]); return true;
     case SIM_OP_kstack: do_kstack(w, h); return true;
     case SIM_OP_vpurge: quire_kva_purge(); return true;

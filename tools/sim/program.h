@@ -76,17 +76,23 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(frame_share, FRAMES, 3, A(slot, SLOT))                                                      \
     X(frame_split, FRAMES, 2, A(slot, SLOT))                                                      \
     X(frame_send, FRAMES, 3, A(slot, SLOT) A(box, BOX))                                           \
+    X(frame_node, FRAMES, 2, A(slot, SLOT) A(order, ORDER) A(node, BOX))                          \
+    X(views, FRAMES, 1, )                                                                         \
     X(object_alloc, HEAP, 12, A(slot, SLOT) A(cache, CACHE) A(gfp, GFP))                          \
     X(object_free, HEAP, 12, A(slot, SLOT))                                                       \
     X(object_bulk, HEAP, 3, A(slot, SLOT) A(cache, CACHE) A(n, COUNT))                            \
     X(kmalloc, HEAP, 8, A(slot, SLOT) A(bytes, BYTES) A(gfp, GFP))                                \
     X(krealloc, HEAP, 3, A(slot, SLOT) A(bytes, BYTES))                                           \
+    X(kmalloc_node, HEAP, 2, A(slot, SLOT) A(bytes, BYTES) A(node, BOX))                          \
     X(object_send, HEAP, 5, A(slot, SLOT) A(box, BOX))                                            \
     X(heap_shrink, HEAP, 1, )                                                                     \
     X(cache_cycle, HEAP, 1, A(bytes, BYTES) A(n, COUNT))                                          \
     X(vmalloc, KVA, 6, A(slot, SLOT) A(bytes, BYTES))                                             \
     X(vfree, KVA, 6, A(slot, SLOT))                                                               \
     X(vtouch, KVA, 10, A(slot, SLOT) A(at, BYTES))                                                \
+    X(kvmalloc, KVA, 2, A(slot, SLOT) A(bytes, BYTES))                                            \
+    X(vmap, KVA, 2, A(slot, SLOT))                                                                \
+    X(ioremap, KVA, 1, A(at, BYTES) A(bytes, BYTES))                                              \
     X(kstack, KVA, 2, A(slot, SLOT))                                                              \
     X(vpurge, KVA, 1, )                                                                           \
     X(mmap, SPACE, 10, A(at, PAGE) A(n, PAGES) A(prot, PROT) A(backing, BACKING) A(flags, FLAGS)) \
@@ -103,14 +109,20 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(copy_in, SPACE, 3, A(at, PAGE))                                                             \
     X(copy_out, SPACE, 3, A(at, PAGE))                                                            \
     X(brk, SPACE, 2, A(n, PAGES))                                                                 \
+    X(mincore, SPACE, 2, A(at, PAGE) A(n, PAGES))                                                 \
+    X(pin, SPACE, 3, A(at, PAGE))                                                                 \
+    X(futex_key, SPACE, 1, A(at, PAGE))                                                           \
     X(query, SPACE, 1, A(at, PAGE))                                                               \
     X(msync, OBJECT, 2, A(at, PAGE) A(n, PAGES))                                                  \
     X(truncate, OBJECT, 2, A(n, PAGES))                                                           \
     X(punch, OBJECT, 1, A(at, PAGE) A(n, PAGES))                                                  \
+    X(file_read, OBJECT, 4, A(at, PAGE))                                                          \
+    X(file_write, OBJECT, 4, A(at, PAGE))                                                         \
     X(fork, FORK, 3, A(child, CHILD))                                                             \
     X(enter, FORK, 6, A(child, CHILD))                                                            \
     X(leave, FORK, 3, )                                                                           \
     X(end, FORK, 3, A(child, CHILD))                                                              \
+    X(clear, FORK, 1, )                                                                           \
     X(huge, HUGE, 4, A(at, PAGE))                                                                 \
     X(hog, MEMORY_PRESSURE, 1, )                                                                  \
     X(unhog, MEMORY_PRESSURE, 4, )                                                                \

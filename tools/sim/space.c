@@ -619,6 +619,67 @@ static void do_brk(struct worker *w, unsigned pages)
     m->brk_pages = pages;
 }
 
+static void do_mincore(struct worker *w, const struct sim_op *op)
+{
+    uint8_t resident[SIM_REGION_PAGES * 3];
+    unsigned first, n;
+    enum quire_status st;
+
+    range(op, &first, &n);
+    if (!n)
+        return;
+    st = quire_mincore(w->now->s, Q_UVA(va_of(w, first)), n * PAGE, resident);
+    if (st != (any(w, first, n, is_hole) ? QUIRE_NO_MEMORY : QUIRE_OK))
+        wrong(w, "mincore", first, st, any(w, first, n, is_hole) ? "NO_MEMORY" : "OK");
+    for (unsigned i = 0; st == QUIRE_OK && i < n; i++) {
+        const struct mpage *p = &w->now->pages[first + i];
+
+        if (!(resident[i] & 1) && p->own && !p->maybe && (p->word[0] || p->word[1]))
+            wrong(w, "mincore", first + i, st, "a page with content");
+    }
+}
+
+/* The page, held as a device holds it. */
+static void do_pin(struct worker *w, unsigned page)
+{
+    enum quire_status want = expected(w, &w->now->pages[page], QUIRE_READ);
+    struct quire_page *got;
+    uint64_t value;
+
+    if (!judge(w, page, quire_space_page(w->now->s, Q_UVA(va_of(w, page)), QUIRE_READ, &got), want,
+               "pin"))
+        return;
+    sim_point(SIM_POINT_ACCESS, NULL);
+    memcpy(&value, (char *)quire_page_ptr(got) + word_offset(w->number, 0), 8);
+    compare(w, page, 0, value, "pin");
+    quire_page_put(got);
+}
+
+/* Equal keys for equal memory, and only for that. */
+static void do_futex_key(struct worker *w, unsigned page)
+{
+    struct quire_futex_key a, b, next;
+    uint64_t va = va_of(w, page);
+    const struct mpage *p = &w->now->pages[page];
+    enum quire_status st[3];
+
+    if (p->backing == NOTHING || beyond(w, p))
+        return;
+    st[0] = quire_space_futex_key(w->now->s, Q_UVA(va), false, &a);
+    st[1] = quire_space_futex_key(w->now->s, Q_UVA(va), false, &b);
+    st[2] = quire_space_futex_key(w->now->s, Q_UVA(va + 4), false, &next);
+    if (st[0] == QUIRE_OK && st[1] == QUIRE_OK && (a.a != b.a || a.b != b.b))
+        wrong(w, "futex key", page, st[0], "the same key twice");
+    if (st[0] == QUIRE_OK && st[2] == QUIRE_OK && a.a == next.a && a.b == next.b)
+        wrong(w, "futex key", page, st[0], "another key for another word");
+    if (st[0] == QUIRE_OK && a.object)
+        quire_object_put(a.object);
+    if (st[1] == QUIRE_OK && b.object)
+        quire_object_put(b.object);
+    if (st[2] == QUIRE_OK && next.object)
+        quire_object_put(next.object);
+}
+
 /* ---- Files ---- */
 
 static void do_msync(struct worker *w, const struct sim_op *op)
@@ -689,6 +750,17 @@ static void end_child(struct worker *w, struct mspace *child)
     *child = (struct mspace){0};
 }
 
+/* exec(2) begins like this. */
+static void do_clear(struct worker *w)
+{
+    if (!w->now->alone || w->now == &w->home)
+        return;
+    quire_space_clear(w->now->s);
+    memset(w->now->pages, 0, world.region * sizeof w->now->pages[0]);
+    w->now->brk_pages = 0;
+    quire_brk_init(w->now->s, Q_UVA(BREAK));
+}
+
 static void enter(struct worker *w, struct mspace *m)
 {
     if (!m->s)
@@ -706,7 +778,16 @@ static bool do_family_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_enter: enter(w, &w->child[op->arg[0] % SIM_CHILDREN]); return true;
     case SIM_OP_leave: enter(w, &w->home); return true;
     case SIM_OP_end: end_child(w, &w->child[op->arg[0] % SIM_CHILDREN]); return true;
+    case SIM_OP_clear: do_clear(w); return true;
     case SIM_OP_msync: do_msync(w, op); return true;
+    case SIM_OP_file_read:
+    case SIM_OP_file_write:
+        file_copy(w,
+                  op->arg[0] & 1   ? w->file
+                  : op->arg[0] & 2 ? &world.common
+                                   : &world.shared,
+                  op->arg[0] % OBJECT_PAGES, op->kind == SIM_OP_file_write);
+        return true;
     case SIM_OP_truncate: file_truncate(w, w->file, op->arg[0] % (OBJECT_PAGES + 1)); return true;
     case SIM_OP_punch: file_punch(w, w->file, op->arg[0] % OBJECT_PAGES, op->arg[1]); return true;
     default: return false;
@@ -734,6 +815,9 @@ bool do_space_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_copy_out: do_copy(w, op); return true;
     case SIM_OP_brk: do_brk(w, op->arg[0]); return true;
     case SIM_OP_query: do_query(w); return true;
+    case SIM_OP_mincore: do_mincore(w, op); return true;
+    case SIM_OP_pin: do_pin(w, page); return true;
+    case SIM_OP_futex_key: do_futex_key(w, page); return true;
     default: return do_family_op(w, op);
     }
 }
@@ -765,7 +849,10 @@ void space_setup(struct worker *w)
 /* Everything that the model knows of, also what the program may not read. */
 static void check_whole(struct worker *w, struct mspace *m)
 {
-    enum quire_status st = quire_space_verify(m->s);
+    enum quire_status st;
+
+    sim_doing("the last look at a space");
+    st = quire_space_verify(m->s);
 
     if (st != QUIRE_OK)
         sim_fail("verify", "space: %s", sim_last_error());

@@ -7,6 +7,7 @@
  *             a pattern, which must be there when he gives it back
  *   space.c   address spaces: for each page of a worker's region, what is mapped, how, and the words in
  *             it
+ *   views.c   what the library tells of itself
  *   files.c   shared memory and files behind a device that is slow and fails
  *
  * A worker is a task with a list of operations.  Workers of a group share an address space; each has
@@ -37,7 +38,8 @@ enum held_kind {
     HELD_OBJECTS,
     HELD_KMALLOC,
     HELD_AREA,
-    HELD_STACK
+    HELD_STACK,
+    HELD_KV
 };
 
 /* What a slot or a box holds. */
@@ -132,6 +134,9 @@ bool value_of(uint64_t value, const struct worker *w);
 void must_be_short(struct worker *w, const char *what);
 bool may_be_short(const struct worker *w);
 
+/* Look at everything that can be looked at while others work (views.c). */
+void look_at_views(void);
+
 /* Each gives true if the operation was its. */
 bool do_memory_op(struct worker *w, const struct sim_op *op);
 bool do_space_op(struct worker *w, const struct sim_op *op);
@@ -149,6 +154,8 @@ void file_init(struct file *f, bool pager);
 uint64_t *file_words(struct file *f, unsigned index, const struct worker *w);
 void file_truncate(struct worker *w, struct file *f, unsigned pages);
 void file_punch(struct worker *w, struct file *f, unsigned index, unsigned n);
+/* Read, or write, a word of a page as read(2) and write(2) do: through the cache. */
+void file_copy(struct worker *w, struct file *f, unsigned index, bool write);
 /* Sync it, retrying what the device failed, and compare the device with the words. */
 void file_check(struct file *f);
 
