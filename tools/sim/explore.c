@@ -153,7 +153,7 @@ int sim_explore(const struct sim_options *o)
     if (found) {
         strcpy(kind, e.t.out->kind);
         strcpy(text, e.t.out->text);
-        sim_regression(o, &p, kind, text);
+        sim_regression(o, &p, p.seed, kind, text);
     }
     printf("explored %llu schedules, points %llu, seconds %.1f: %s\n", (unsigned long long)e.runs,
            (unsigned long long)e.points, (double)(sim_clock_ns() - began) / 1e9,

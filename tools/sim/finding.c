@@ -58,13 +58,13 @@ static bool write_file(const struct sim_program *p, const char *path, const char
     return true;
 }
 
-void sim_regression(const struct sim_options *o, const struct sim_program *p, const char *kind,
-                    const char *text)
+void sim_regression(const struct sim_options *o, const struct sim_program *p, uint64_t seed,
+                    const char *kind, const char *text)
 {
     char path[4096];
     struct sim_trial t;
 
-    snprintf(path, sizeof path, "%s/%s-%llu.sim", o->out, kind, (unsigned long long)p->seed);
+    snprintf(path, sizeof path, "%s/%s-%llu.sim", o->out, kind, (unsigned long long)seed);
     if (!make_folder(o->out) || !write_file(p, path, kind, text))
         return;
     printf("shrunk: %zu operations of %u tasks on %u CPUs", sim_program_ops(p), p->ntasks,
@@ -84,6 +84,7 @@ void sim_regression(const struct sim_options *o, const struct sim_program *p, co
 void sim_finding(const struct sim_options *o, struct sim_program *p, struct sim_trial *t)
 {
     char kind[sizeof t->out->kind], text[sizeof t->out->text];
+    uint64_t seed = p->seed; /* shrinking may change it */
 
     strcpy(kind, t->out->kind);
     strcpy(text, t->out->text);
@@ -96,5 +97,5 @@ void sim_finding(const struct sim_options *o, struct sim_program *p, struct sim_
         return;
     sim_shrink(p, t, seconds_from_now(o->shrink_seconds));
     if (!sim_interrupted())
-        sim_regression(o, p, kind, t->out->kind[0] ? t->out->text : text);
+        sim_regression(o, p, seed, kind, t->out->kind[0] ? t->out->text : text);
 }

@@ -85,8 +85,9 @@ void sim_shrink(struct sim_program *p, struct sim_trial *t, uint64_t until);
 
 /* Tell of the finding of p in t (report, repetition), shrink it, write the regression file. */
 void sim_finding(const struct sim_options *o, struct sim_program *p, struct sim_trial *t);
-/* Write p as a regression file of that finding and run it once more with a report. */
-void sim_regression(const struct sim_options *o, const struct sim_program *p, const char *kind,
-                    const char *text);
+/* Write p as a regression file of that finding, which the run of this seed had first, and run it
+ * once more with a report. */
+void sim_regression(const struct sim_options *o, const struct sim_program *p, uint64_t seed,
+                    const char *kind, const char *text);
 
 #endif

@@ -8,7 +8,7 @@
  *   2. tasks; whatever can be switched off: faults, slow devices, weak loads, memory, CPUs
  *   3. operations, first in large parts
  *   4. the schedule becomes the list of the decisions that were made; decisions are left out
- *   5. operations again, under the short list
+ *   5. operations again, under the short list, and their arguments
  *
  * Without an operation everything after it is scheduled anew, and the finding may be missed by
  * bad luck; so while the schedule is drawn each candidate has several tries, with successive seeds.
@@ -276,6 +276,24 @@ static void shrink_ops(struct shrinker *s, unsigned share)
     }
 }
 
+/* Arguments that do not matter become the usual ones, so that those that do stand out. */
+static void shrink_args(struct shrinker *s)
+{
+    for (unsigned t = 0; t < s->best->ntasks; t++)
+        for (size_t i = 0; i < s->best->tasks[t].n; i++)
+            for (unsigned a = 0; a < SIM_OP_ARGS && !is_over(s); a++) {
+                const struct sim_op *op = &s->best->tasks[t].ops[i];
+                uint32_t usual = sim_arg_range[sim_op_info[op->kind].arg_kinds[a]].usual;
+                struct sim_program p;
+
+                if (a >= sim_op_info[op->kind].nargs || op->arg[a] == usual)
+                    continue;
+                sim_program_copy(&p, s->best);
+                p.tasks[t].ops[i].arg[a] = usual;
+                try(s, &p);
+            }
+}
+
 /* ---- The schedule ---- */
 
 /* From drawn to listed: the decisions of one more run of the best. */
@@ -313,6 +331,7 @@ static void shrink_listed(struct shrinker *s)
 {
     shrink_list(s, &decisions, 0, 1);
     shrink_ops(s, ALL);
+    shrink_args(s);
     shrink_cpus(s);
     shrink_switches(s);
     shrink_list(s, &decisions, 0, 1);
