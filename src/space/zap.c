@@ -149,6 +149,20 @@ enum quire_status qi_huge_split_range(struct quire_space *s, uint64_t start, uin
 
 /* ---- Truncation: from an object to the spaces that map it ---- */
 
+/*
+ * The leaf e maps o's own page of index.  The tree tells, not the page's flags: a private copy may be freed and
+ * allocated anew beside us, and be back in the leaf; a page of the tree stays what it is.
+ */
+static bool maps_own(struct quire_object *o, uint64_t index, qi_pte e)
+{
+    struct quire_page *page = quire_object_peek(o, index);
+    bool own = page && qi_pte_pfn(e).v == quire_pfn_of_page(page).v;
+
+    if (page)
+        quire_page_put(page);
+    return own;
+}
+
 /* Take the object's own pages of [start, end) out of v; private copies stay. */
 static void zap_object_pages(struct qi_gather *g, struct qi_vma *v, uint64_t start, uint64_t end)
 {
@@ -158,10 +172,10 @@ static void zap_object_pages(struct qi_gather *g, struct qi_vma *v, uint64_t sta
     for (uint64_t at = start; qi_pt_next_span(v->space->tlb.root, &at, end, &sp);) {
         qi_gather_range(g, sp.va, sp.end - sp.va);
         for (unsigned i = 0; i < sp.n; i++) {
-            qi_pte e = qi_pte_load_link(&sp.ptes[i]); /* a fault may just have made the page */
+            uint64_t index = qi_vma_pgoff(v, sp.va + ((uint64_t)i << QUIRE_PAGE_SHIFT));
+            qi_pte e = qi_pte_load(&sp.ptes[i]);
 
-            if (!qi_pte_present(e) ||
-                (quire_page_flags_now(quire_page_of_pfn(qi_pte_pfn(e))) & QUIRE_PG_ANON))
+            if (!qi_pte_present(e) || !maps_own(v->object, index, e))
                 continue;
             /* a write fault may put a copy here meanwhile: then it stays */
             if (qi_pte_cas(&sp.ptes[i], &e, QI_PTE(0)))
