@@ -59,8 +59,8 @@ const struct sim_arg_range sim_arg_range[SIM_ARG_EVENT + 1] = {
     [SIM_ARG_EVENT] = {0, SIM_EVENTS - 1, 0, NULL},
 };
 
-const char *const sim_group_names[SIM_GROUPS] = {"frames", "heap", "kva",      "space",  "object",
-                                                 "fork",   "huge", "pressure", "control"};
+const char *const sim_group_names[SIM_GROUPS] = {
+    "frames", "heap", "kva", "space", "object", "fork", "huge", "pressure", "failures", "control"};
 
 unsigned sim_groups_parse(const char *names)
 {

@@ -11,7 +11,14 @@
 #include "args.h"
 #include "idioms.h"
 
-enum { HOT_SPOTS = 3, MIB = 1 << 20, HUGE_PAGES = 512, LARGEST_RUN = 4000, POINTS_AN_OP = 5000 };
+enum {
+    HOT_SPOTS = 3,
+    MIB = 1 << 20,
+    HUGE_PAGES = 512,
+    LARGEST_RUN = 4000,
+    POINTS_AN_OP = 10000,
+    COSTLY_SHARE = 64
+};
 
 struct swarm {
     unsigned groups;
@@ -100,9 +107,9 @@ static unsigned draw_groups(void)
 {
     const unsigned need_space =
         1u << SIM_GROUP_OBJECT | 1u << SIM_GROUP_FORK | 1u << SIM_GROUP_HUGE;
-    unsigned groups = 1u << below(SIM_GROUP_CONTROL);
+    unsigned groups = 1u << below(SIM_GROUP_FAILURES);
 
-    for (unsigned g = 0; g < SIM_GROUP_CONTROL; g++)
+    for (unsigned g = 0; g < SIM_GROUP_FAILURES; g++)
         if (chance(45))
             groups |= 1u << g;
     if (groups & need_space)
@@ -110,21 +117,34 @@ static unsigned draw_groups(void)
     return groups;
 }
 
-static void draw_weights(struct swarm *s)
+/* An operation that looks at each page of the machine is as long as a thousand others: keep it rare,
+ * also where few others were drawn. */
+static void limit_costly(struct swarm *s)
+{
+    unsigned others = s->total - s->weight[SIM_OP_views];
+
+    if (s->weight[SIM_OP_views] > others / COSTLY_SHARE)
+        s->weight[SIM_OP_views] = others / COSTLY_SHARE;
+    s->total = others + s->weight[SIM_OP_views];
+}
+
+static void weigh(struct swarm *s, bool drawn)
 {
     s->total = 0;
     for (unsigned k = 0; k < SIM_OP_KINDS; k++) {
-        unsigned scale = PICK(0, 1, 2, 4, 4, 4, 8, 16);
+        unsigned scale = drawn ? PICK(0, 16, 32, 64, 64, 64, 128, 256) : 64;
 
         s->weight[k] = s->groups >> sim_op_info[k].group & 1 ? sim_op_info[k].weight * scale : 0;
         s->total += s->weight[k];
     }
-    if (s->total)
-        return;
-    for (unsigned k = 0; k < SIM_OP_KINDS; k++) { /* all of them had bad luck */
-        s->weight[k] = s->groups >> sim_op_info[k].group & 1 ? sim_op_info[k].weight : 0;
-        s->total += s->weight[k];
-    }
+    limit_costly(s);
+}
+
+static void draw_weights(struct swarm *s)
+{
+    weigh(s, true);
+    if (!s->total)
+        weigh(s, false); /* all of them had bad luck */
 }
 
 static enum sim_op_kind draw_op(const struct swarm *s)
@@ -233,6 +253,13 @@ static unsigned draw_size(struct sim_program *p, const struct sim_wishes *w)
     return w->ops ? w->ops : ops;
 }
 
+/* The library wants nobody else to allocate while it makes an allocation fail. */
+static void want_failures(struct sim_program *p, struct swarm *s)
+{
+    s->groups |= 1u << SIM_GROUP_FAILURES;
+    p->machine.interrupt_every = 0;
+}
+
 void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes *w)
 {
     struct swarm s;
@@ -248,10 +275,16 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
     s.groups = draw_groups();
     if (w->groups)
         s.groups = w->groups;
+    if (w->groups ? w->groups >> SIM_GROUP_FAILURES & 1 : chance(8))
+        want_failures(p, &s);
+    else
+        s.groups &= ~(1u << SIM_GROUP_FAILURES);
     p->switches.groups = s.groups;
     draw_weights(&s);
     draw_hot_spots(&s);
     ops = draw_size(p, w);
+    if (s.groups >> SIM_GROUP_FAILURES & 1)
+        p->ntasks = 1;
     idioms = PICK(0, 5, 20, 40);
     draw_schedule(&p->schedule, ops * p->ntasks);
     p->machine.max_points = (uint64_t)POINTS_AN_OP * LARGEST_RUN;

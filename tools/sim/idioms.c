@@ -98,6 +98,10 @@ static const struct idiom idioms[] = {
     /* everything once while there is no memory */
     IDIOM(MEMORY_PRESSURE, OP(hog, 0), OP(frame_alloc, SLOT, 0, 0), OP(kmalloc, SLOT2, 500, 0),
           OP(frame_free, SLOT), OP(object_free, SLOT2), OP(unhog, 0)),
+    IDIOM(MEMORY_PRESSURE, MAP(120, 0), OP(fill, AT(0), 120), OP(hog, 0), OP(munmap, AT(0), 120),
+          OP(unhog, 0)),
+    IDIOM(MEMORY_PRESSURE, MAP(120, 0), OP(fill, AT(0), 120), OP(hog, 0),
+          OP(madvise, AT(0), 120, 4), OP(unhog, 0), OP(read, AT(60))),
     IDIOM(MEMORY_PRESSURE, MAP(40, 0), OP(write, AT(1)), OP(hog, 0), OP(write, AT(20)),
           OP(mprotect, AT(5), 4, READ), OP(fork, CHILD), OP(munmap, AT(9), 3),
           OP(mremap, AT(20), 4, FAR), OP(unhog, 0), OP(end, CHILD)),

@@ -42,7 +42,8 @@ enum sim_group {
     SIM_GROUP_FORK,
     SIM_GROUP_HUGE,
     SIM_GROUP_MEMORY_PRESSURE,
-    SIM_GROUP_CONTROL, /* never drawn: for scenarios */
+    SIM_GROUP_FAILURES, /* one allocation fails; only programs of one task */
+    SIM_GROUP_CONTROL,  /* never drawn: for scenarios */
     SIM_GROUPS
 };
 
@@ -105,6 +106,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(write, SPACE, 30, A(at, PAGE))                                                              \
     X(read, SPACE, 30, A(at, PAGE))                                                               \
     X(peek, SPACE, 12, A(at, PAGE))                                                               \
+    X(fill, SPACE, 2, A(at, PAGE) A(n, PAGES))                                                    \
     X(sweep, SPACE, 2, A(at, PAGE) A(n, PAGES))                                                   \
     X(copy_in, SPACE, 3, A(at, PAGE))                                                             \
     X(copy_out, SPACE, 3, A(at, PAGE))                                                            \
@@ -126,8 +128,8 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(huge, HUGE, 4, A(at, PAGE))                                                                 \
     X(hog, MEMORY_PRESSURE, 1, )                                                                  \
     X(unhog, MEMORY_PRESSURE, 4, )                                                                \
-    X(fail_frame, CONTROL, 0, A(n, COUNT))                                                        \
-    X(fail_heap, CONTROL, 0, A(n, COUNT))                                                         \
+    X(fail_frame, FAILURES, 20, A(n, COUNT))                                                      \
+    X(fail_heap, FAILURES, 20, A(n, COUNT))                                                       \
     X(signal, CONTROL, 0, A(event, EVENT))                                                        \
     X(await, CONTROL, 0, A(event, EVENT))                                                         \
     X(sleep, CONTROL, 0, A(ns, NS))                                                               \

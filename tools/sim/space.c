@@ -401,7 +401,9 @@ static void speculate(struct worker *w)
     const struct worker *o;
 
     if (once_in && sim_one_in(SIM_RANDOM_TLB, once_in) && (o = neighbour(w)))
-        mmu_speculate(sim_cpu(), va_of(o, (unsigned)sim_below(SIM_RANDOM_TLB, world.region)));
+        mmu_speculate(sim_cpu(), va_of(o, sim_one_in(SIM_RANDOM_TLB, 2)
+                                              ? o->last_page
+                                              : (unsigned)sim_below(SIM_RANDOM_TLB, world.region)));
 }
 
 static enum quire_status reach(struct worker *w, uint64_t va, enum sim_access kind, uint64_t *value)
@@ -468,6 +470,8 @@ static void do_peek(struct worker *w, unsigned page)
 
     if (!o)
         return;
+    if (worker_random(w) & 1)
+        page = o->last_page; /* where it works now */
     va = va_of(o, page) + word_offset(o->number, which);
     st = reach(w, va, SIM_ACCESS_READ, &got);
     if (st == QUIRE_OK && got && !value_of(got, o) && got >> 48 != 0x1111)
@@ -539,6 +543,15 @@ static void do_copy(struct worker *w, const struct sim_op *op)
     }
 }
 
+static void do_fill(struct worker *w, const struct sim_op *op)
+{
+    unsigned first, n;
+
+    range(op, &first, &n);
+    for (unsigned i = first; i < first + n && i < first + 120; i++)
+        do_write(w, i);
+}
+
 static void do_sweep(struct worker *w, const struct sim_op *op)
 {
     unsigned first, n;
@@ -593,30 +606,51 @@ static void do_query(struct worker *w)
     must_be_hole(w, view.next, world.region);
 }
 
-/* The break moves only in spaces that a worker has alone. */
+/* The word of a page below the break must be what was written there, or zero in a new page. */
+static void check_brk_page(struct worker *w, uint64_t page)
+{
+    uint64_t got;
+    enum quire_status st = reach(w, BREAK + page * PAGE, SIM_ACCESS_READ, &got);
+
+    if (st == QUIRE_NO_MEMORY)
+        must_be_short(w, "memory of brk");
+    else if (st != QUIRE_OK)
+        sim_fail("status", "page %llu below the break: %s", (unsigned long long)page,
+                 quire_status_name(st));
+    else if (got != w->now->brk_words[page])
+        sim_fail("content", "page %llu below the break reads %#llx, where %#llx was written",
+                 (unsigned long long)page, (unsigned long long)got,
+                 (unsigned long long)w->now->brk_words[page]);
+}
+
+/* The break moves only in spaces that a worker has alone, and not always to the end of a page. */
 static void do_brk(struct worker *w, unsigned pages)
 {
+    static const unsigned odd[] = {0, 0, 8, 2048, 4088};
     struct mspace *m = w->now;
-    uint64_t want = BREAK + pages * PAGE, got, value = worker_value(w);
+    uint64_t bytes = pages * PAGE + odd[worker_random(w) % 5], value = worker_value(w), got;
+    uint64_t before = (m->brk_bytes + PAGE - 1) / PAGE, last = (bytes + PAGE - 1) / PAGE;
 
     if (!m->alone)
         return;
-    got = quire_brk(m->s, Q_UVA(want)).v;
-    if (got != want) {
+    if (!m->brk_words)
+        m->brk_words = calloc(SIM_REGION_PAGES + 2, sizeof *m->brk_words);
+    got = quire_brk(m->s, Q_UVA(BREAK + bytes)).v;
+    if (got != BREAK + bytes) {
         must_be_short(w, "brk");
         return;
     }
-    if (pages > m->brk_pages) {
-        enum quire_status st = reach(w, want - 8, SIM_ACCESS_READ, &got);
-
-        if (st == QUIRE_OK && got)
-            sim_fail("content", "new memory of brk reads %#llx", (unsigned long long)got);
-        if (st != QUIRE_OK || reach(w, want - 8, SIM_ACCESS_WRITE, &value) != QUIRE_OK)
-            must_be_short(w, "memory of brk");
-    } else if (pages < m->brk_pages && reach(w, want, SIM_ACCESS_READ, &got) != QUIRE_SEGV_MAPERR) {
+    m->brk_bytes = bytes;
+    for (uint64_t i = last; i < before; i++)
+        m->brk_words[i] = 0;
+    if (last)
+        check_brk_page(w, last - 1);
+    if (last > before)
+        check_brk_page(w, before);
+    if (last < before && reach(w, BREAK + last * PAGE, SIM_ACCESS_READ, &got) != QUIRE_SEGV_MAPERR)
         sim_fail("status", "memory beyond the break can be read");
-    }
-    m->brk_pages = pages;
+    if (last && reach(w, BREAK + (last - 1) * PAGE, SIM_ACCESS_WRITE, &value) == QUIRE_OK)
+        m->brk_words[last - 1] = value;
 }
 
 static void do_mincore(struct worker *w, const struct sim_op *op)
@@ -712,7 +746,13 @@ static void do_fork(struct worker *w, struct mspace *child)
         return;
     }
     child->alone = true;
-    child->brk_pages = w->now->brk_pages;
+    child->brk_bytes = w->now->brk_bytes;
+    if (w->now->brk_words) {
+        size_t n = (SIM_REGION_PAGES + 2) * sizeof *child->brk_words;
+
+        child->brk_words = malloc(n);
+        memcpy(child->brk_words, w->now->brk_words, n);
+    }
     child->pages = malloc(world.region * sizeof *child->pages);
     memcpy(child->pages, w->now->pages, world.region * sizeof *child->pages);
     for (unsigned i = 0; i < world.region; i++)
@@ -747,6 +787,7 @@ static void end_child(struct worker *w, struct mspace *child)
     check_strangers(w, child);
     quire_space_put(child->s);
     free(child->pages);
+    free(child->brk_words);
     *child = (struct mspace){0};
 }
 
@@ -757,7 +798,9 @@ static void do_clear(struct worker *w)
         return;
     quire_space_clear(w->now->s);
     memset(w->now->pages, 0, world.region * sizeof w->now->pages[0]);
-    w->now->brk_pages = 0;
+    w->now->brk_bytes = 0;
+    free(w->now->brk_words);
+    w->now->brk_words = NULL;
     quire_brk_init(w->now->s, Q_UVA(BREAK));
 }
 
@@ -798,6 +841,7 @@ bool do_space_op(struct worker *w, const struct sim_op *op)
 {
     unsigned page = op->arg[0] * world.scale % world.region;
 
+    w->last_page = page;
     switch (op->kind) {
     case SIM_OP_mmap: do_mmap(w, op); return true;
     case SIM_OP_munmap: do_munmap(w, op); return true;
@@ -811,6 +855,7 @@ bool do_space_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_read: do_read(w, page); return true;
     case SIM_OP_peek: do_peek(w, page); return true;
     case SIM_OP_sweep: do_sweep(w, op); return true;
+    case SIM_OP_fill: do_fill(w, op); return true;
     case SIM_OP_copy_in:
     case SIM_OP_copy_out: do_copy(w, op); return true;
     case SIM_OP_brk: do_brk(w, op->arg[0]); return true;
@@ -890,4 +935,5 @@ void space_teardown(struct worker *w)
     for (unsigned k = 0; k < SIM_CHILDREN; k++)
         end_child(w, &w->child[k]);
     free(w->home_pages);
+    free(w->home.brk_words);
 }

@@ -59,8 +59,11 @@ void look_at_views(void)
     struct quire_tlb_stats t;
     uint64_t files, shared;
 
+    sim_doing("looking at the texts");
     look_at_texts();
+    sim_doing("looking at the zones");
     look_at_zones();
+    sim_doing("looking at the blocks");
     look_at_blocks();
     for (unsigned i = 0; quire_cache_stats(i, &c) == QUIRE_OK; i++)
         if (c.slot_size < c.object_size || !c.objects_per_slab)

@@ -70,8 +70,9 @@ struct mpage {
 struct mspace {
     struct quire_space *s;
     struct mpage *pages; /* of the worker's region; NULL: the group's own, each worker has his */
-    uint64_t brk_pages;
-    bool alone; /* no other worker uses it */
+    uint64_t brk_bytes;  /* the break lies so far above its start */
+    uint64_t *brk_words; /* the first of each page below it */
+    bool alone;          /* no other worker uses it */
 };
 
 /* ---- Objects: files.c ---- */
@@ -101,7 +102,8 @@ struct worker {
     struct mspace home, child[SIM_CHILDREN];
     struct mspace *now;
     struct mpage *home_pages;
-    struct file *file; /* its own */
+    unsigned last_page; /* that it touched */
+    struct file *file;  /* its own */
     char doing[160];
 };
 
