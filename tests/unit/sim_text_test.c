@@ -161,7 +161,7 @@ static void generator(void **state)
         same_program(&p, &q);
         in_range(&p);
         assert_in_range(p.machine.cpus, 1, SIM_MAX_CPUS);
-        assert_in_range(p.ntasks, 2, SIM_PROGRAM_TASKS);
+        assert_in_range(p.ntasks, 1, SIM_PROGRAM_TASKS);
         assert_true(!w.cpus || p.machine.cpus == w.cpus);
         assert_true(!w.groups || p.switches.groups == w.groups);
         assert_true(!w.ops || p.tasks[0].n >= w.ops);

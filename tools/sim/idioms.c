@@ -120,7 +120,11 @@ void sim_add_idiom(struct sim_program *p, unsigned task, unsigned groups, uint32
     if (!(groups >> idiom->group & 1))
         return;
     for (unsigned i = 0; i < idiom->n; i++) {
-        struct sim_op *op = sim_program_add(p, task, idiom->ops[i].kind);
+        struct sim_op *op;
+
+        if (!(groups >> sim_op_info[idiom->ops[i].kind].group & 1))
+            continue; /* the run does without */
+        op = sim_program_add(p, task, idiom->ops[i].kind);
 
         for (unsigned a = 0; a < SIM_OP_ARGS; a++) {
             uint32_t arg = idiom->ops[i].arg[a];
@@ -131,7 +135,7 @@ void sim_add_idiom(struct sim_program *p, unsigned task, unsigned groups, uint32
             case 3: arg = child; break;
             case 4: arg = (slot + (arg & 1)) % SIM_SLOTS; break;
             case 5: arg = box; break;
-            case 6: arg = below(11); break;
+            case 6: arg = below(QUIRE_MAX_ORDER + 1); break;
             default: break;
             }
             op->arg[a] = arg >= SIM_REGION_PAGES && idiom->ops[i].arg[a] >> 16 == 1
