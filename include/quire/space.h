@@ -87,7 +87,6 @@ enum quire_status quire_munmap(struct quire_space *s, q_uva addr, uint64_t len);
 enum quire_status quire_mprotect(struct quire_space *s, q_uva addr, uint64_t len, unsigned prot);
 /* NO_MEMORY with FIXED, or to a smaller size: the target's old mapping, or the tail, may be gone (as in
  * Linux); the pages that were to move are where they were. */
-/* As mremap(2), also in this: NO_MEMORY with FIXED may leave the target unmapped; the source is whole. */
 enum quire_status quire_mremap(struct quire_space *s, q_uva old, uint64_t old_len, uint64_t new_len,
                                unsigned flags, q_uva new_addr, q_uva *out);
 enum quire_status quire_madvise(struct quire_space *s, q_uva addr, uint64_t len, int advice);
