@@ -35,7 +35,7 @@
 #include "strategy.h"
 #include "trace.h"
 
-enum { STEP_NS = 20, SPIN_TRIES = 6, GRACES = 20, STARVED = 4000000 };
+enum { STEP_NS = 20, SPIN_TRIES = 6, GRACES = 20, STARVED = 12000000 };
 
 struct vcpu {
     struct sim_fibre idle, *fibre;

@@ -194,7 +194,7 @@ static uint32_t draw_arg(const struct swarm *s, enum sim_arg kind)
     const struct sim_arg_range *r = &sim_arg_range[kind];
 
     switch (kind) {
-    case SIM_ARG_ORDER: return chance(80) ? below(4) : below(11);
+    case SIM_ARG_ORDER: return chance(80) ? below(4) : below(QUIRE_MAX_ORDER + 1);
     case SIM_ARG_COUNT: return mostly_small(64);
     case SIM_ARG_BYTES: return mostly_small(32768);
     case SIM_ARG_PAGE: return draw_page(s);

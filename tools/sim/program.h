@@ -52,7 +52,7 @@ enum sim_arg {
     SIM_ARG_NONE,
     SIM_ARG_SLOT,    /* 0..15: a place of this task */
     SIM_ARG_BOX,     /* 0..7: a place that all tasks share */
-    SIM_ARG_ORDER,   /* 0..10, small ones more often */
+    SIM_ARG_ORDER,   /* 0..QUIRE_MAX_ORDER, small ones more often */
     SIM_ARG_GFP,     /* kernel atomic movable zero dma dma32 */
     SIM_ARG_COUNT,   /* 1..64 */
     SIM_ARG_CACHE,   /* 0..3 */
