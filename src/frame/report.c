@@ -140,10 +140,11 @@ bool quire_pfn_valid(q_pfn pfn)
     return zone_of_frame(pfn.v, &b) != NULL;
 }
 
-/* The head of a tail that may just become something else: its index is then not to be believed. */
-static const struct quire_page *head_now(const struct quire_page *p)
+/* The head of a page with these flags; itself unless it is a tail, for the index of others is their
+ * user's.  One that may just become something else has an index that is not to be believed. */
+static const struct quire_page *head_now(const struct quire_page *p, uint32_t flags)
 {
-    uint32_t index = qi_load_relaxed(&p->index);
+    uint32_t index = flags & QUIRE_PG_TAIL ? qi_load_relaxed(&p->index) : 0;
 
     return index >> QUIRE_MAX_ORDER ? p : p - index;
 }
@@ -162,7 +163,7 @@ uint32_t quire_page_flags(q_pfn pfn)
         return z->place | QUIRE_PG_FREE;
     /* a free block that kept its form is made of free frames */
     if (flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL) &&
-        qi_load_relaxed(&head_now(p)->flags) & QUIRE_PG_FREE)
+        qi_load_relaxed(&head_now(p, flags)->flags) & QUIRE_PG_FREE)
         return z->place | QUIRE_PG_FREE;
     return flags;
 }
@@ -175,7 +176,7 @@ static void classify(struct quire_block_info *out, const struct qi_zone *z,
     uint32_t i = qi_block_of(z, pfn);
     /* a tail is what its head is */
     uint32_t what = raw & QUIRE_PG_TAIL
-                        ? qi_load_relaxed(&head_now(quire_page_of_pfn(Q_PFN(pfn)))->flags)
+                        ? qi_load_relaxed(&head_now(quire_page_of_pfn(Q_PFN(pfn)), raw)->flags)
                         : flags;
 
     if (flags & QUIRE_PG_RESERVED)

@@ -114,12 +114,43 @@ static void frames_belong_to_one_zone(void **state)
     assert_true(quire_zoneinfo(NULL, 0) > 500);
 }
 
+/* What the user of a block keeps in its head's index leads nowhere; what a tail says is believed only as
+ * far as a block can reach. */
+static void only_tails_lead_to_heads(void **state)
+{
+    struct quire_page *before, *p;
+    struct quire_block_info b;
+
+    (void)state;
+    machine(16 * MIB, 16 * MIB);
+    before = get(5);
+    p = get(5);
+    assert_ptr_equal(p, before + 32);
+    quire_page_free(before, 5);
+    p->index = 32; /* as of a page in an object; 32 frames down is something free */
+    p->flags |= QUIRE_PG_OBJECT;
+    assert_int_equal(quire_page_flags(quire_pfn_of_page(p)) & 0xffff,
+                     QUIRE_PG_HEAD | QUIRE_PG_OBJECT);
+    assert_int_equal(quire_page_flags(quire_pfn_of_page(p + 31)) & 0xffff, QUIRE_PG_TAIL);
+    assert_int_equal(quire_block_info(quire_pfn_of_page(p).v / 512, &b), QUIRE_OK);
+    assert_int_equal(b.file, 32);
+    /* a tail that is just becoming something else */
+    p[31].index = UINT32_MAX;
+    assert_int_equal(quire_page_flags(quire_pfn_of_page(p + 31)) & 0xffff, QUIRE_PG_TAIL);
+    assert_int_equal(quire_block_info(quire_pfn_of_page(p).v / 512, &b), QUIRE_OK);
+    assert_int_equal(b.file + b.other, 32);
+    p[31].index = 31;
+    quire_page_free(p, 5);
+    healthy();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pageblocks_add_up),
         cmocka_unit_test(texts_for_proc),
         cmocka_unit_test(frames_belong_to_one_zone),
+        cmocka_unit_test(only_tails_lead_to_heads),
     };
 
     test_seed("frame_report_test");
