@@ -206,8 +206,8 @@ static bool stack_fill(struct qi_stack *s, uint64_t may)
     if (s->order)
         for (unsigned k = 0; k < n; k++) {
             qi_pages_compound(z, s->pages[k], s->order);
-            s->pages[k]->flags = s->flags | QUIRE_PG_FREE;
-            s->pages[k]->counts = 0;
+            qi_store_relaxed(&s->pages[k]->flags, s->flags | QUIRE_PG_FREE);
+            qi_store_relaxed(&s->pages[k]->counts, (uint64_t)0);
         }
     s->net += pages_of(s, n);
     qi_store_relaxed(&s->count, n);
