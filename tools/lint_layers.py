@@ -21,8 +21,10 @@ ALLOWED = {
     "include/quire": {"include/quire", "port"},
     "ports/hosted": {"include/quire", "libc"},
     "ports/bare": {"include/quire"},
+    "ports/sim": {"include/quire", "port", "libc"},
+    "tools/sim": {"include/quire", "port", "ports/sim", "libc"},
     "kernel": {"include/quire", "ports/bare", "kernel"},
-    "tests": {"include/quire", "port", "src", "ports/hosted", "kernel", "tests", "libc"},
+    "tests": {"include/quire", "port", "src", "ports/hosted", "ports/sim", "tools/sim", "kernel", "tests", "libc"},
     "tests/minimal_port": {"include/quire", "port", "libc"},
     "tests/guest": {"libc", "tests/guest"},
     "bench": {"include/quire", "ports/hosted", "bench", "libc"},
@@ -38,7 +40,8 @@ SEARCH = {
     "src": ["include"],
     "ports": ["include", "ports/hosted"],
     "kernel": ["include", "kernel/include", "kernel", "ports/bare"],
-    "tests": ["include", "ports/hosted", "tests/support", "src"],
+    "tests": ["include", "ports/hosted", "tests/support", "src", "ports/sim"],
+    "tools": ["include", "ports/sim"],
     "bench": ["include", "ports/hosted", "bench"],
 }
 KERNEL_QUOTES = ["kernel/include", "kernel"]  # tests see the kernel's headers only in quotes

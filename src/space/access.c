@@ -255,7 +255,8 @@ enum quire_status quire_space_page(struct quire_space *s, q_uva addr, unsigned a
         status = pin_frame(s, addr.v, access, false, &pin);
         if (status != QUIRE_OK)
             return status;
-        if (!pin.counted || !(quire_page_of_pfn(pin.pfn)->flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL)))
+        if (!pin.counted ||
+            !(quire_page_flags_now(quire_page_of_pfn(pin.pfn)) & (QUIRE_PG_HEAD | QUIRE_PG_TAIL)))
             break;
         /* a reference into a huge page would keep it from being split: make it small first */
         unpin(&pin);

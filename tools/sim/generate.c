@@ -23,7 +23,7 @@ enum {
 struct swarm {
     unsigned groups;
     unsigned weight[SIM_OP_KINDS], total;
-    uint32_t hot[HOT_SPOTS];
+    uint32_t hot[HOT_SPOTS], last;
 };
 
 static unsigned below(unsigned n) { return (unsigned)sim_below(SIM_RANDOM_PROGRAM, n); }
@@ -170,14 +170,17 @@ static void draw_hot_spots(struct swarm *s)
     }
 }
 
-static uint32_t draw_page(const struct swarm *s)
+static uint32_t draw_page(struct swarm *s)
 {
     int at = (int)s->hot[below(HOT_SPOTS)] - 4;
 
     at += (int)below(8);
+    if (chance(20)) /* the same once more */
+        return s->last;
     if (chance(10))
-        return below(SIM_REGION_PAGES);
-    return at < 0 ? 0 : at >= SIM_REGION_PAGES ? SIM_REGION_PAGES - 1 : (uint32_t)at;
+        at = (int)below(SIM_REGION_PAGES);
+    s->last = at < 0 ? 0 : at >= SIM_REGION_PAGES ? SIM_REGION_PAGES - 1 : (uint32_t)at;
+    return s->last;
 }
 
 static uint32_t draw_word(const struct sim_word *words)
@@ -189,7 +192,7 @@ static uint32_t draw_word(const struct sim_word *words)
     return words[below(n)].value;
 }
 
-static uint32_t draw_arg(const struct swarm *s, enum sim_arg kind)
+static uint32_t draw_arg(struct swarm *s, enum sim_arg kind)
 {
     const struct sim_arg_range *r = &sim_arg_range[kind];
 
@@ -210,7 +213,7 @@ static uint32_t draw_arg(const struct swarm *s, enum sim_arg kind)
     }
 }
 
-static struct sim_op *add_drawn(struct sim_program *p, unsigned task, const struct swarm *s,
+static struct sim_op *add_drawn(struct sim_program *p, unsigned task, struct swarm *s,
                                 enum sim_op_kind kind)
 {
     struct sim_op *op = sim_program_add(p, task, kind);
@@ -221,7 +224,7 @@ static struct sim_op *add_drawn(struct sim_program *p, unsigned task, const stru
 }
 
 /* Something to work on at the hot spots; else most accesses of a short program hit nothing. */
-static void add_mappings(struct sim_program *p, unsigned task, const struct swarm *s)
+static void add_mappings(struct sim_program *p, unsigned task, struct swarm *s)
 {
     bool huge = s->groups >> SIM_GROUP_HUGE & 1;
 
@@ -282,6 +285,7 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
     p->switches.groups = s.groups;
     draw_weights(&s);
     draw_hot_spots(&s);
+    s.last = s.hot[0];
     ops = draw_size(p, w);
     if (s.groups >> SIM_GROUP_FAILURES & 1)
         p->ntasks = 1;

@@ -107,6 +107,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(read, SPACE, 30, A(at, PAGE))                                                               \
     X(peek, SPACE, 12, A(at, PAGE))                                                               \
     X(fill, SPACE, 2, A(at, PAGE) A(n, PAGES))                                                    \
+    X(duel, SPACE, 8, A(at, PAGE) A(kind, BOX))                                                   \
     X(sweep, SPACE, 2, A(at, PAGE) A(n, PAGES))                                                   \
     X(copy_in, SPACE, 3, A(at, PAGE))                                                             \
     X(copy_out, SPACE, 3, A(at, PAGE))                                                            \

@@ -461,17 +461,21 @@ static void wrote(struct worker *w, unsigned page, unsigned which, uint64_t valu
 
 /* Look into the region of a neighbour, who goes on meanwhile: whatever is there, it is something
  * that he has written, or nothing. */
+static void peek_at(struct worker *w, const struct worker *o, unsigned page);
 static void do_peek(struct worker *w, unsigned page)
 {
     const struct worker *o = neighbour(w);
+
+    if (o) /* every other time where it works now */
+        peek_at(w, o, worker_random(w) & 1 ? o->last_page : page);
+}
+
+static void peek_at(struct worker *w, const struct worker *o, unsigned page)
+{
     unsigned which = (unsigned)worker_random(w) & 1;
     enum quire_status st;
     uint64_t got, va;
 
-    if (!o)
-        return;
-    if (worker_random(w) & 1)
-        page = o->last_page; /* where it works now */
     va = va_of(o, page) + word_offset(o->number, which);
     st = reach(w, va, SIM_ACCESS_READ, &got);
     if (st == QUIRE_OK && got && !value_of(got, o) && got >> 48 != 0x1111)
@@ -541,6 +545,110 @@ static void do_copy(struct worker *w, const struct sim_op *op)
         if (judge(w, page, st, expected(w, p, QUIRE_READ), "copy out"))
             compare(w, page, which, value, "copy out");
     }
+}
+
+/* Look at one page of o, as do_peek() does. */
+static void peek_at(struct worker *w, const struct worker *o, unsigned page);
+
+/*
+ * Two neighbours meet, so that what they do next falls together: one works on a page, the other looks
+ * at it all the while.  Who finds nobody waits a little.
+ */
+static const struct {
+    struct sim_op op[6];
+    unsigned n;
+} duels[] = {
+#define PAGE_HERE 0
+    /* the first touch of a page */
+    {{{SIM_OP_mmap, {PAGE_HERE, 1, 0, 0, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_madvise, {PAGE_HERE, 1, DONTNEED}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_read, {PAGE_HERE}}},
+     5},
+    /* a copy on write, and the end of the page that it was copied from */
+    {{{SIM_OP_mmap, {PAGE_HERE, 1, 0, 0, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_fork, {0}},
+      {SIM_OP_read, {PAGE_HERE}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_end, {0}}},
+     6},
+    /* a mapping that goes and comes */
+    {{{SIM_OP_mmap, {PAGE_HERE, 2, 0, 0, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_munmap, {PAGE_HERE, 2}},
+      {SIM_OP_mmap, {PAGE_HERE, 2, 0, 0, 1}},
+      {SIM_OP_write, {PAGE_HERE}}},
+     5},
+    /* rights that go and come */
+    {{{SIM_OP_mmap, {PAGE_HERE, 3, 0, 0, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_mprotect, {PAGE_HERE, 3, 3}},
+      {SIM_OP_mprotect, {PAGE_HERE, 3, 0}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_read, {PAGE_HERE}}},
+     6},
+    /* a file that gets shorter and longer under its mapping */
+    {{{SIM_OP_mmap, {PAGE_HERE, 8, 0, 2, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_truncate, {0}},
+      {SIM_OP_truncate, {OBJECT_PAGES}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_read, {PAGE_HERE}}},
+     6},
+    /* a private page of a file */
+    {{{SIM_OP_mmap, {PAGE_HERE, 4, 0, 3, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_madvise, {PAGE_HERE, 4, DONTNEED}},
+      {SIM_OP_read, {PAGE_HERE}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_read, {PAGE_HERE}}},
+     6},
+    /* pages that move away */
+    {{{SIM_OP_mmap, {PAGE_HERE, 4, 0, 0, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_mremap, {PAGE_HERE, 4, 380}},
+      {SIM_OP_mmap, {PAGE_HERE, 4, 0, 0, 1}},
+      {SIM_OP_write, {PAGE_HERE}}},
+     5},
+};
+
+static void fight(struct worker *w, uint32_t at, unsigned kind)
+{
+    kind %= sizeof duels / sizeof duels[0];
+    for (unsigned i = 0; i < duels[kind].n; i++) {
+        struct sim_op op = duels[kind].op[i];
+
+        if (op.kind != SIM_OP_fork && op.kind != SIM_OP_end && op.kind != SIM_OP_truncate)
+            op.arg[0] = at;
+        do_space_op(w, &op);
+        w->last_page = at * world.scale % world.region;
+    }
+}
+
+static void do_duel(struct worker *w, uint32_t at, unsigned kind)
+{
+    unsigned first = 1 + w->group * WORKERS_A_GROUP;
+
+    if (w->now != &w->home)
+        return;
+    for (unsigned n = first; n < first + WORKERS_A_GROUP && n <= world.nworkers; n++) {
+        struct worker *o = &world.workers[n];
+
+        if (o == w || !o->duel_waits)
+            continue;
+        o->duel_waits = false;
+        for (unsigned i = 0; i < 12; i++)
+            peek_at(w, o, o->last_page);
+        return;
+    }
+    w->duel_waits = true;
+    for (unsigned i = 0; i < 20 && w->duel_waits; i++)
+        sim_sleep(3000);
+    if (!w->duel_waits)
+        fight(w, at, kind);
+    w->duel_waits = false;
 }
 
 static void do_fill(struct worker *w, const struct sim_op *op)
@@ -856,6 +964,7 @@ bool do_space_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_peek: do_peek(w, page); return true;
     case SIM_OP_sweep: do_sweep(w, op); return true;
     case SIM_OP_fill: do_fill(w, op); return true;
+    case SIM_OP_duel: do_duel(w, op->arg[0], op->arg[1]); return true;
     case SIM_OP_copy_in:
     case SIM_OP_copy_out: do_copy(w, op); return true;
     case SIM_OP_brk: do_brk(w, op->arg[0]); return true;

@@ -103,6 +103,7 @@ struct worker {
     struct mspace *now;
     struct mpage *home_pages;
     unsigned last_page; /* that it touched */
+    bool duel_waits;    /* for a neighbour to look at that page */
     struct file *file;  /* its own */
     char doing[160];
 };
