@@ -46,7 +46,7 @@ static bool leaf_ready(struct pin *p, uint64_t va, unsigned access)
 {
     unsigned level;
     qi_pte *slot = qi_pt_lookup(p->space->tlb.root, va, &level);
-    qi_pte e = slot ? qi_pte_load(slot) : QI_PTE(0);
+    qi_pte e = slot ? qi_pte_load_link(slot) : QI_PTE(0);
 
     /* a leaf without access still maps its frame: a forced read may use it */
     if (!qi_pte_present(e) || (access == QUIRE_WRITE && !qi_pte_write(e)))
@@ -170,7 +170,7 @@ static enum quire_status own_frame(struct quire_space *s, uint64_t va, struct pi
         return QUIRE_SEGV_ACCERR;
     pin_lock(p, v);
     slot = qi_pt_lookup(s->tlb.root, va, &level);
-    e = slot ? qi_pte_load(slot) : QI_PTE(0);
+    e = slot ? qi_pte_load_link(slot) : QI_PTE(0);
     page = quire_page_of_pfn(qi_pte_pfn(e));
     if (!qi_pte_present(e) || level) {
         status = QUIRE_AGAIN;

@@ -358,7 +358,7 @@ enum quire_status qi_fault_page(struct qi_vma *v, uint64_t va, unsigned access)
     status = qi_pt_lookup_alloc(v->space->tlb.root, va, &slot, &level);
     if (QI_UNLIKELY(status != QUIRE_OK))
         return status;
-    e = qi_pte_load(slot);
+    e = qi_pte_load_link(slot);
     if (qi_pte_none(e)) /* of level 0: what is huge is not none */
         return empty_slot(v, va, slot, access);
     return present_slot(v, va, slot, e, access);
@@ -457,7 +457,7 @@ enum quire_status qi_populate(struct quire_space *s, uint64_t start, uint64_t en
         for (stop = QI_MIN(end, v->end); start < stop; start += QUIRE_PAGE_SIZE) {
             unsigned level;
             qi_pte *slot = qi_pt_lookup(s->tlb.root, start, &level);
-            qi_pte e = slot ? qi_pte_load(slot) : QI_PTE(0);
+            qi_pte e = slot ? qi_pte_load_link(slot) : QI_PTE(0);
             enum quire_status status;
 
             if (qi_pte_valid(e) && (access == QUIRE_READ || qi_pte_write(e)))

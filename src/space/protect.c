@@ -40,7 +40,7 @@ static bool protect_leaves(struct qi_vma *v, uint64_t start, uint64_t end)
 
     for (uint64_t at = start; qi_pt_next_span(v->space->tlb.root, &at, end, &sp);)
         for (unsigned i = 0; i < sp.n; i++) {
-            qi_pte e = qi_pte_load(&sp.ptes[i]), n;
+            qi_pte e = qi_pte_load_link(&sp.ptes[i]), n;
 
             if (!qi_pte_present(e))
                 continue;
@@ -140,7 +140,7 @@ static bool clean_leaf(const struct qi_vma *v, uint64_t va, const struct quire_p
 
     if (!slot)
         return false;
-    e = qi_pte_load(slot);
+    e = qi_pte_load_link(slot);
     do {
         /* a private mapping may have a copy here */
         if (!qi_pte_present(e) || qi_pte_pfn(e).v != quire_pfn_of_page(page).v ||

@@ -73,7 +73,7 @@ static void count_pages(const struct qi_vma *v, struct quire_vma_info *i)
 
     for (uint64_t at = v->start; qi_pt_next_span(v->space->tlb.root, &at, v->end, &sp);)
         for (unsigned k = 0; k < sp.n; k++) {
-            qi_pte e = qi_pte_load(&sp.ptes[k]);
+            qi_pte e = qi_pte_load_link(&sp.ptes[k]);
 
             if (qi_pte_present(e) && !qi_pte_special(e))
                 count_leaf(i, e, sp.level);
@@ -206,7 +206,7 @@ static bool vma_leaves_ok(const struct qi_vma *v, int64_t rss[QI_RSS_KINDS], uin
 
     for (uint64_t at = v->start; qi_pt_next_span(v->space->tlb.root, &at, v->end, &sp);)
         for (unsigned k = 0; k < sp.n; k++) {
-            qi_pte e = qi_pte_load(&sp.ptes[k]);
+            qi_pte e = qi_pte_load_link(&sp.ptes[k]);
 
             if (qi_pte_none(e))
                 continue;

@@ -222,7 +222,7 @@ static bool share_span(const struct qi_span *sp, qi_pte *to, int64_t *shared)
     bool flush = false;
 
     for (unsigned i = 0; i < sp->n; i++) {
-        qi_pte e = qi_pte_load(&sp->ptes[i]);
+        qi_pte e = qi_pte_load_link(&sp->ptes[i]);
         struct quire_page *page;
 
         if (!qi_pte_present(e) || qi_pte_special(e))

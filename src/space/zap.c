@@ -96,7 +96,7 @@ void qi_zap(struct qi_gather *g, struct qi_vma *v, uint64_t start, uint64_t end)
 static enum quire_status huge_split(struct quire_space *s, qi_pte *slot, uint64_t va)
 {
     struct quire_page *table, *page;
-    qi_pte e = qi_pte_load(slot);
+    qi_pte e = qi_pte_load_link(slot);
     bool split;
 
     page = quire_page_of_pfn(qi_pte_pfn(e));
@@ -173,7 +173,7 @@ static void zap_object_pages(struct qi_gather *g, struct qi_vma *v, uint64_t sta
         qi_gather_range(g, sp.va, sp.end - sp.va);
         for (unsigned i = 0; i < sp.n; i++) {
             uint64_t index = qi_vma_pgoff(v, sp.va + ((uint64_t)i << QUIRE_PAGE_SHIFT));
-            qi_pte e = qi_pte_load(&sp.ptes[i]);
+            qi_pte e = qi_pte_load_link(&sp.ptes[i]);
 
             if (!qi_pte_present(e) || !maps_own(v->object, index, e))
                 continue;
