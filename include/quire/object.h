@@ -49,7 +49,8 @@ void quire_object_set_cookie(struct quire_object *o, void *cookie, const struct 
 uint64_t quire_object_size(const struct quire_object *o); /* bytes */
 /*
  * Grow or truncate.  Pages wholly beyond the new end leave the cache and every space that maps
- * them; the tail of the last page is zeroed.
+ * them; the tail of the last page is zeroed.  Waits for a sync: no store of what is gone is under way
+ * afterwards.
  */
 enum quire_status quire_object_set_size(struct quire_object *o, uint64_t size);
 /* Free the pages that lie wholly in [start, start + len), zero the parts at the edges; size stays
@@ -66,7 +67,9 @@ enum quire_status quire_object_page(struct quire_object *o, uint64_t index,
 struct quire_page *quire_object_peek(struct quire_object *o, uint64_t index);
 /* The page's content is newer than the backing store. */
 void quire_object_dirty(struct quire_object *o, struct quire_page *page);
-/* Store dirty pages of [start, start + len) through the pager (fsync, msync). */
+/* Store dirty pages of [start, start + len) through the pager (fsync, msync).  OK: whatever was written
+ * before the call has been stored, also by a sync that was under way; one at a time an object.
+ * An error of the pager: the pages that it refused are dirty still, the others are stored. */
 enum quire_status quire_object_sync(struct quire_object *o, uint64_t start, uint64_t len);
 /* Pages in the cache. */
 uint64_t quire_object_resident(const struct quire_object *o);

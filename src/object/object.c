@@ -30,7 +30,8 @@
 
 #include <quire/heap.h>
 
-static const struct qi_lock_class tree_class = {"object tree"}, map_class = {"object mappings"};
+static const struct qi_lock_class tree_class = {"object tree"}, map_class = {"object mappings"},
+                                  sync_class = {"object sync"};
 static struct quire_cache *object_cache;
 static uint64_t total_pages[2]; /* atomic; by kind: shared, file */
 
@@ -68,6 +69,7 @@ static enum quire_status create(enum quire_object_kind kind, uint64_t size,
     o->kind = kind;
     o->size = size;
     qi_rwsem_init(&o->map_lock, &map_class);
+    qi_rwsem_init(&o->sync_lock, &sync_class);
     qi_list_init(&o->vmas);
     qi_spin_init(&o->tree_lock, &tree_class);
     *out = o;
@@ -314,15 +316,11 @@ static bool take_dirty(struct quire_object *o, uint64_t index, struct quire_page
     return dirty;
 }
 
-enum quire_status quire_object_sync(struct quire_object *o, uint64_t start, uint64_t len)
+/* Store what is dirty among the pages from index to the one that contains byte end. */
+static enum quire_status store_dirty(struct quire_object *o, uint64_t index, uint64_t end)
 {
-    uint64_t index = start >> QUIRE_PAGE_SHIFT, end;
     enum quire_status result = QUIRE_OK;
 
-    if (qi_add_overflows(start, len, &end))
-        end = ~0ull;
-    if (!o->pager || !o->pager->store)
-        return QUIRE_OK; /* the cache is the only home: nothing to store */
     for (;; index++) {
         struct quire_page *page;
         enum quire_status s;
@@ -345,6 +343,21 @@ enum quire_status quire_object_sync(struct quire_object *o, uint64_t start, uint
         if (index << QUIRE_PAGE_SHIFT >= end)
             return result;
     }
+}
+
+enum quire_status quire_object_sync(struct quire_object *o, uint64_t start, uint64_t len)
+{
+    enum quire_status status;
+    uint64_t end;
+
+    if (qi_add_overflows(start, len, &end))
+        end = ~0ull;
+    if (!o->pager || !o->pager->store)
+        return QUIRE_OK; /* the cache is the only home: nothing to store */
+    qi_rwsem_write_lock(&o->sync_lock);
+    status = store_dirty(o, start >> QUIRE_PAGE_SHIFT, end);
+    qi_rwsem_write_unlock(&o->sync_lock);
+    return status;
 }
 
 /* Zero bytes [from, to) of the page at index if it is present; both within the page. */
@@ -380,6 +393,7 @@ enum quire_status quire_object_set_size(struct quire_object *o, uint64_t size)
         return QUIRE_INVALID;
     if (size > (uint64_t)UINT32_MAX << QUIRE_PAGE_SHIFT)
         return QUIRE_OVERFLOW;
+    qi_rwsem_write_lock(&o->sync_lock);
     qi_rwsem_write_lock(&o->map_lock);
     old = o->size;
     qi_store_relaxed(&o->size, size);
@@ -390,6 +404,7 @@ enum quire_status quire_object_set_size(struct quire_object *o, uint64_t size)
             zero_part(o, size >> QUIRE_PAGE_SHIFT, (unsigned)edge, (unsigned)QUIRE_PAGE_SIZE);
     }
     qi_rwsem_write_unlock(&o->map_lock);
+    qi_rwsem_write_unlock(&o->sync_lock);
     return QUIRE_OK;
 }
 
@@ -403,6 +418,7 @@ enum quire_status quire_object_punch(struct quire_object *o, uint64_t start, uin
         return QUIRE_OVERFLOW;
     first = qi_align_up(start, QUIRE_PAGE_SIZE) >> QUIRE_PAGE_SHIFT;
     last = end >> QUIRE_PAGE_SHIFT;
+    qi_rwsem_write_lock(&o->sync_lock);
     qi_rwsem_write_lock(&o->map_lock);
     remove_range(o, first, last, false);
     if (first > last) {
@@ -414,6 +430,7 @@ enum quire_status quire_object_punch(struct quire_object *o, uint64_t start, uin
             zero_part(o, last, 0, end & ~QUIRE_PAGE_MASK);
     }
     qi_rwsem_write_unlock(&o->map_lock);
+    qi_rwsem_write_unlock(&o->sync_lock);
     return QUIRE_OK;
 }
 

@@ -21,9 +21,14 @@ struct quire_object {
      *   read   a fault holds it from its check of size until the leaf is installed
      *   write  truncation holds it while it removes pages and leaves; a vma is linked and unlinked
      *          under it, and a space frees the tables below a vma only after unlinking it
-     * Order: space lock, map_lock, tree_lock.
+     * Order: space lock, sync_lock, map_lock, tree_lock.
      */
     struct qi_rwsem map_lock;
+    /*
+     * One sync, truncation or hole at a time: who finds a page clean may say so only when the device
+     * has it, and no store of a page that is gone may still be under way.  The pager sleeps under it.
+     */
+    struct qi_rwsem sync_lock;
     struct qi_list vmas; /* of struct qi_vma.object_link; under map_lock */
     uint64_t size;       /* bytes; written under map_lock (write), read anywhere */
 
