@@ -195,6 +195,18 @@ void file_copy(struct worker *w, struct file *f, unsigned index, bool write)
     quire_page_put(page);
 }
 
+void file_on_device(struct worker *w, struct file *f, unsigned index)
+{
+    for (unsigned k = 0; k < 2; k++) {
+        uint64_t got, *word = &file_words(f, index, w)[k];
+
+        memcpy(&got, f->device + index * PAGE + word_offset(w->number, k), 8);
+        if (got != *word)
+            sim_fail("content", "page %u of a file was synced: the device has %#llx, not %#llx",
+                     index, (unsigned long long)got, (unsigned long long)*word);
+    }
+}
+
 /* ---- The end ---- */
 
 void file_check(struct file *f)

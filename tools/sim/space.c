@@ -835,6 +835,12 @@ static void do_msync(struct worker *w, const struct sim_op *op)
         return;
     if (n && st != (any(w, first, n, is_hole) ? QUIRE_NO_MEMORY : QUIRE_OK))
         wrong(w, "msync", first, st, any(w, first, n, is_hole) ? "NO_MEMORY" : "OK");
+    for (unsigned i = first; st == QUIRE_OK && i < first + n; i++) {
+        const struct mpage *p = &w->now->pages[i];
+
+        if (p->backing == FILE_SHARED && !beyond(w, p))
+            file_on_device(w, file_of(w, p), p->index);
+    }
 }
 
 /* ---- Fork ---- */

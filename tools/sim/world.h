@@ -159,6 +159,8 @@ void file_truncate(struct worker *w, struct file *f, unsigned pages);
 void file_punch(struct worker *w, struct file *f, unsigned index, unsigned n);
 /* Read, or write, a word of a page as read(2) and write(2) do: through the cache. */
 void file_copy(struct worker *w, struct file *f, unsigned index, bool write);
+/* The worker's words in that page have reached the device: a sync has said so. */
+void file_on_device(struct worker *w, struct file *f, unsigned index);
 /* Sync it, retrying what the device failed, and compare the device with the words. */
 void file_check(struct file *f);
 
