@@ -6,6 +6,7 @@
 #include "core/printk.h"
 #include "core/rseq.h"
 #include "signal.h"
+#include "virtio/pci.h"
 #include <quire/kva.h>
 #include <quire/pt.h>
 
@@ -308,6 +309,11 @@ static void interrupt(unsigned vec, struct regs *r)
     case VEC_IRQ_BASE + 4:
         apic_eoi();
         serial_interrupt();
+        break;
+    case VEC_IRQ_BASE + 5 ... VEC_IRQ_BASE + 15:
+        /* by level: quiet at the device first */
+        pci_interrupt(vec - VEC_IRQ_BASE);
+        apic_eoi();
         break;
     case VEC_SPURIOUS: break;
     default:

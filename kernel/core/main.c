@@ -9,6 +9,7 @@
 #include "sched.h"
 #include "task.h"
 #include "bare.h"
+#include "virtio/virtio.h"
 #include <quire/heap.h>
 #include <quire/kva.h>
 #include <quire/space.h>
@@ -117,6 +118,7 @@ static void init_main(void *arg)
     (void)arg;
     fs_init();
     load_initramfs();
+    virtio_init();
     err = process_become_init();
     if (err)
         kpanic("process 1: error %d", -err);

@@ -12,6 +12,7 @@
 #include "arch/cpu.h"
 #include "signal.h"
 #include "task.h"
+#include "virtio/balloon.h"
 
 #include <quire/heap.h>
 #include <quire/kva.h>
@@ -145,7 +146,7 @@ bool oom_kill(void)
     struct choice c = {0};
 
     kmutex_lock(&oom_lock);
-    if (!give_back_caches() && !still_dying()) {
+    if (!give_back_caches() && !balloon_deflate_on_oom() && !still_dying()) {
         process_for_each(weigh, &c);
         if (!c.worst && !c.dying)
             kpanic("out of memory and no process to kill: %lu of %lu pages free",

@@ -3,6 +3,7 @@
  */
 #include "../proc/proc.h"
 #include "procipc.h"
+#include "virtio/balloon.h"
 #include <quire/space.h>
 #include <quire/stats.h>
 
@@ -46,6 +47,7 @@ static int show_meminfo(struct text *t, u64 key)
     text_printf(t, "Slab:           %8lu kB\nSReclaimable:   %8lu kB\nSUnreclaim:     %8lu kB\n",
                 KIB(u.slab), 0ul, KIB(u.slab));
     text_printf(t, "PageTables:     %8lu kB\n", KIB(u.table));
+    text_printf(t, "Balloon:        %8lu kB\n", KIB(balloon_pages()));
     text_printf(t, "CommitLimit:    %8lu kB\nCommitted_AS:   %8lu kB\n", KIB(total),
                 KIB(u.anon + shared));
     text_printf(t, "VmallocTotal:   34359738367 kB\nVmallocUsed:    %8lu kB\n", KIB(u.kva));

@@ -33,6 +33,8 @@ shrinks what fails to a file that repeats it; quire sim --help lists its options
   --log                 show the kernel's log on standard error while it runs
   --append WORDS        add to the kernel's command line
   --icount              count instructions: one processor, time is the number of instructions
+  --balloon             give the machine a memory balloon (QEMU's virtio-balloon-pci, named "balloon")
+  --qmp SOCKET          let QEMU's monitor (QMP) listen at this UNIX socket, to drive the balloon with
   --kernel FILE         boot another kernel image
 
 At a terminal the program has one too; Control-] twice ends the machine.
@@ -45,8 +47,8 @@ class Options:
     def __init__(self):
         self.mem, self.cpus, self.nodes = "512M", None, 1
         self.files, self.programs, self.env, self.append = [], [], {}, []
-        self.timeout = self.output = self.kernel = None
-        self.report = self.log = self.icount = False
+        self.timeout = self.output = self.kernel = self.qmp = None
+        self.report = self.log = self.icount = self.balloon = False
         self.command = []
 
 
@@ -101,9 +103,11 @@ def parse(words):
             o.append += value(option).split()
         elif option == "--kernel":
             o.kernel = value(option)
+        elif option == "--qmp":
+            o.qmp = value(option)
         elif option in ("-o", "--output"):
             o.output = value(option)
-        elif option in ("--report", "--log", "--icount") and not equals:
+        elif option in ("--report", "--log", "--icount", "--balloon") and not equals:
             setattr(o, option[2:], True)
         else:
             raise QuireError("unknown option %s; quire help lists them" % word, 2)
@@ -171,6 +175,7 @@ def make_machine(root, o):
     m.append = o.append
     m.cwd = os.getcwd()
     m.timeout, m.report, m.verbose, m.icount = o.timeout, o.report, o.log, o.icount
+    m.balloon, m.qmp = o.balloon, o.qmp
     return m
 
 

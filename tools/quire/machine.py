@@ -51,7 +51,8 @@ class Machine:
         self.kernel, self.image, self.program, self.args = kernel, image, program, list(args)
         self.memory, self.cpus, self.nodes = 512 << 20, 2, 1
         self.env, self.append = {}, []
-        self.icount = self.report = self.verbose = False
+        self.icount = self.report = self.verbose = self.balloon = False
+        self.qmp = None  # path of a UNIX socket for QEMU's monitor
         self.timeout = None
         self.cwd = None
         self.stdin, self.stdout, self.stderr = 0, 1, 2  # None: nothing in; kept in self.output
@@ -103,6 +104,10 @@ class Machine:
             args += ["-accel", "tcg,thread=multi"]
         if self.nodes > 1:
             args += self.numa_args()
+        if self.balloon:
+            args += ["-device", "virtio-balloon-pci,id=balloon,deflate-on-oom=on,free-page-reporting=on"]
+        if self.qmp:
+            args += ["-qmp", "unix:%s,server=on,wait=off" % self.qmp.replace(",", ",,")]
         args += ["-chardev", "socket,id=com,fd=%d" % fds["com"], "-serial", "chardev:com"]
         for name, port in (("out", OUT_PORT), ("err", ERR_PORT), ("log", LOG_PORT)):
             if name in fds:

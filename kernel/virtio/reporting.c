@@ -1,0 +1,124 @@
+/*
+ * virtio/reporting.c - free page reporting (VIRTIO 1.2, section 5.5.6.7).
+ *
+ * The host is told of free blocks of 2 MiB, whose frames it may use until we touch them again.  A
+ * block must not come into use while the host takes it away; the frame allocator has no way to
+ * hold a free block, so it is allocated, reported, and freed.  The allocator hands out first what came
+ * back last: to see all free blocks a pass has to keep those that it has reported until its end.
+ * It leaves an eighth of memory, and the low watermarks, to everybody else meanwhile; that part is
+ * not reported.  If memory runs out nevertheless, what is held is freed (reporting_release).
+ *
+ * Which free blocks were reported before and not used since is not known: a pass reports them again,
+ * which costs the host a look at an empty range.  So there is a pass only if at least a block's worth of
+ * frames has been freed since the last one, and one in REPORTING_PERIOD_NS at most.
+ */
+#include "reporting.h"
+#include "lock.h"
+#include "task.h"
+
+#define ORDER  9
+#define FRAMES (1ull << ORDER)
+#define BLOCKS 32 /* a request, as Linux (PAGE_REPORTING_CAPACITY) */
+#define SHARE  8  /* of memory: stays free during a pass */
+#define NONE   0xffffffffu
+
+static struct {
+    struct kspin lock;
+    u32 first;    /* blocks held, by their struct pages' next */
+    bool stopped; /* atomic; released: the pass ends */
+} held = {.first = NONE};
+
+static u64 frees_seen; /* the thread's */
+
+struct zones {
+    u64 frees, low;
+};
+
+static struct zones look(void)
+{
+    struct quire_zone_stats z;
+    struct zones sum = {0};
+
+    for (unsigned i = 0; quire_zone_stats(i, &z) == QUIRE_OK; i++) {
+        sum.frees += z.frees;
+        sum.low += z.wmark_low;
+    }
+    return sum;
+}
+
+static unsigned take(unsigned max, u64 keep, struct quire_page *blocks[BLOCKS],
+                     struct virtq_buf bufs[BLOCKS])
+{
+    unsigned n = 0;
+
+    while (n < max && quire_free_pages() >= keep + FRAMES) {
+        blocks[n] = quire_page_alloc(ORDER, QUIRE_GFP_MOVABLE | QUIRE_GFP_NORETRY, QUIRE_NODE_ANY);
+        if (!blocks[n])
+            break;
+        bufs[n].pa = quire_pa_of_page(blocks[n]);
+        bufs[n++].len = FRAMES * 4096;
+    }
+    return n;
+}
+
+/* False: memory was wanted meanwhile. */
+static bool keep_until_end(unsigned n, struct quire_page *blocks[BLOCKS])
+{
+    unsigned long flags = kspin_lock(&held.lock);
+    bool go_on = !__atomic_load_n(&held.stopped, __ATOMIC_RELAXED);
+
+    for (unsigned i = 0; i < n; i++) {
+        blocks[i]->next = held.first;
+        held.first = (u32)quire_pfn_of_page(blocks[i]).v;
+    }
+    kspin_unlock(&held.lock, flags);
+    return go_on;
+}
+
+static struct quire_page *pop(void)
+{
+    unsigned long flags = kspin_lock(&held.lock);
+    struct quire_page *p = held.first == NONE ? NULL : quire_page_of_pfn(Q_PFN(held.first));
+
+    if (p)
+        held.first = p->next;
+    kspin_unlock(&held.lock, flags);
+    return p;
+}
+
+static bool free_held(void)
+{
+    struct quire_page *p;
+    bool some = false;
+
+    for (; (p = pop()); some = true)
+        quire_page_free(p, ORDER);
+    return some;
+}
+
+bool reporting_release(void)
+{
+    __atomic_store_n(&held.stopped, true, __ATOMIC_RELAXED);
+    return free_held();
+}
+
+void reporting_pass(struct virtq *q)
+{
+    struct zones z = look();
+    struct quire_page *blocks[BLOCKS];
+    struct virtq_buf bufs[BLOCKS];
+    u64 keep = quire_managed_pages() / SHARE + z.low;
+    unsigned n;
+
+    if (z.frees < frees_seen + FRAMES)
+        return;
+    __atomic_store_n(&held.stopped, false, __ATOMIC_RELAXED);
+    while ((n = take(K_MIN((unsigned)q->size, (unsigned)BLOCKS), keep, blocks, bufs))) {
+        virtq_send(q, bufs, n, VIRTQ_DEVICE_WRITES);
+        if (!keep_until_end(n, blocks))
+            break;
+        cond_resched();
+    }
+    free_held();
+    frees_seen = look().frees;
+}

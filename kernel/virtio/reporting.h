@@ -1,0 +1,19 @@
+/*
+ * virtio/reporting.h - free page reporting, a part of the balloon.
+ */
+#ifndef VIRTIO_REPORTING_H
+#define VIRTIO_REPORTING_H
+
+#include "virtio.h"
+
+/* How often one pass over free memory may begin, as Linux (mm/page_reporting.c). */
+#define REPORTING_PERIOD_NS 2000000000ull
+
+/* Tell the host which memory is free, if some has become so since the last time.  q: the reporting
+ * queue.  The caller serialises. */
+void reporting_pass(struct virtq *q);
+
+/* Free what a pass holds; true if it held something.  Any task, also beside a pass. */
+bool reporting_release(void);
+
+#endif
