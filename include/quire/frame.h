@@ -82,11 +82,11 @@ static inline struct quire_page *quire_page_of_ptr(const void *ptr)
 }
 static inline unsigned quire_page_node(const struct quire_page *p)
 {
-    return p->flags >> QUIRE_PG_NODE_SHIFT;
+    return __atomic_load_n(&p->flags, __ATOMIC_RELAXED) >> QUIRE_PG_NODE_SHIFT;
 }
 static inline unsigned quire_page_zone(const struct quire_page *p)
 {
-    return p->flags >> QUIRE_PG_ZONE_SHIFT & 7;
+    return __atomic_load_n(&p->flags, __ATOMIC_RELAXED) >> QUIRE_PG_ZONE_SHIFT & 7;
 }
 /* As they are at this moment: others may set and clear what says how the page is used. */
 static inline uint32_t quire_page_flags_now(const struct quire_page *p)
@@ -180,12 +180,30 @@ void quire_page_split(struct quire_page *page);
 struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned order, quire_gfp gfp,
                                          unsigned node);
 
+/*
+ * The hardware says that the frame is bad: it is never handed out again, and no longer managed.
+ *
+ *   OK       a free frame is withheld: its flags are POISON and RESERVED.  One that is in use is marked
+ *            POISON; its holder goes on, and when its block is freed the frame is withheld and the
+ *            rest goes back.
+ *   BUSY     another CPU has the free frame in its own list, or in its hands.  It is withheld when it
+ *            comes from there to the zone or to an allocation; if that CPU was just handing it
+ *            out, the mark may be lost.  Ask again, until the answer is another one.
+ *   EXISTS   it is poisoned already.
+ *   INVALID  no such frame, or it is reserved.
+ *
+ * Any context, beside whatever other CPUs do.  Whoever poisons a frame that he does not hold, in the
+ * instant in which its holder frees it, may lose the mark: quire_page_flags() tells.
+ */
+enum quire_status quire_frame_poison(q_pfn pfn);
+
 struct quire_zone_stats {
     const char *name; /* "DMA32" */
     unsigned node;
     enum quire_zone_type type;
     q_pfn start, end;                          /* spanned */
     uint64_t present, managed;                 /* frames */
+    uint64_t poisoned;                         /* withheld because they are bad */
     uint64_t free;                             /* in blocks, per-CPU lists not counted */
     uint64_t cached;                           /* in per-CPU lists */
     uint64_t free_blocks[QUIRE_MAX_ORDER + 1]; /* maximal aligned free blocks by order */
@@ -210,6 +228,7 @@ struct quire_block_info {
     enum quire_zone_type zone;
     enum quire_migrate_type type;
     uint16_t free, cached, reserved, slab, table, kva, anon, file, huge, other, absent;
+    uint16_t poisoned; /* bad frames, withheld or still held */
 };
 /* The n-th pageblock from frame 0; NOT_FOUND at the end of the highest zone.  O(512). */
 enum quire_status quire_block_info(uint64_t n, struct quire_block_info *out);

@@ -34,7 +34,7 @@ static const char *const of_programs[] = {"quire_space_read", "quire_space_write
  */
 static const char *const shows_state[] = {
     "quire_zone_stats", "count_traffic", "quire_zoneinfo", "quire_page_flags", "quire_block_info",
-    "zone_of_frame",    "classify",      "frame_present",  "head_now",         NULL};
+    "qi_zone_of_frame", "classify",      "frame_present",  "head_now",         NULL};
 
 /*
  * These read the counters, lists and struct pages of a machine that goes on, and say what they saw:
@@ -44,7 +44,7 @@ static const char *const shows_state[] = {
  */
 static const char *const of_reports[] = {
     "quire_free_pages", "cached_pages",    "census",           "count_traffic",  "quire_zone_stats",
-    "zone_of_frame",    "quire_pfn_valid", "quire_page_flags", "classify",       "frame_present",
+    "qi_zone_of_frame", "quire_pfn_valid", "quire_page_flags", "classify",       "frame_present",
     "quire_block_info", "quire_buddyinfo", "say_stacks",       "quire_zoneinfo", NULL};
 
 static inline cell make_cell(const struct cpu *c, unsigned bytes, cell type, uintptr_t pc)

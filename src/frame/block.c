@@ -179,15 +179,11 @@ void qi_zone_add_part(struct qi_zone *z, uint32_t i)
     part_link(z, i);
 }
 
-/* A whole block of the type, under the bitmap from now on; it is on its list. */
-static uint32_t part_from_whole(struct qi_zone *z, unsigned type)
+/* A whole block that was taken out, under the bitmap from now on; it is on its list. */
+static void under_bitmap(struct qi_zone *z, uint32_t i, unsigned type)
 {
-    uint32_t i = big_take(z, QI_BLOCK_ORDER);
-    struct qi_block *b;
+    struct qi_block *b = &z->blocks[i];
 
-    if (i == QI_NONE)
-        return i;
-    b = &z->blocks[i];
     if (b->pages != QI_PAGES_LOOSE) {
         qi_pages_loose_free(z, quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i))), QI_BLOCK_ORDER);
         b->pages = QI_PAGES_LOOSE;
@@ -199,7 +195,74 @@ static uint32_t part_from_whole(struct qi_zone *z, unsigned type)
     b->order = QI_BITS_MAX_ORDER;
     b->free = QI_BLOCK_FRAMES; /* for a moment: the caller takes at least one frame */
     part_link(z, i);
+}
+
+static uint32_t part_from_whole(struct qi_zone *z, unsigned type)
+{
+    uint32_t i = big_take(z, QI_BLOCK_ORDER);
+
+    if (i != QI_NONE)
+        under_bitmap(z, i, type);
     return i;
+}
+
+/* The head of the run of whole blocks that block i is in; QI_NONE: in none that is free. */
+static uint32_t run_head(const struct qi_zone *z, uint32_t i)
+{
+    uint64_t n = z->first_block + i;
+
+    for (unsigned o = QI_BLOCK_ORDER; o <= QUIRE_MAX_ORDER; o++) {
+        uint64_t head = n & ~((1ull << (o - QI_BLOCK_ORDER)) - 1);
+        const struct qi_block *b;
+
+        if (head < z->first_block)
+            break;
+        b = &z->blocks[head - z->first_block];
+        if (b->state != QI_BLOCK_BODY)
+            return b->state == QI_BLOCK_WHOLE && b->order >= o ? (uint32_t)(head - z->first_block)
+                                                               : QI_NONE;
+    }
+    return QI_NONE;
+}
+
+bool qi_zone_isolate(struct qi_zone *z, uint32_t i)
+{
+    uint32_t at = run_head(z, i);
+    unsigned order;
+
+    if (at == QI_NONE)
+        return false;
+    order = z->blocks[at].order;
+    big_unlink(z, at);
+    while (order > QI_BLOCK_ORDER) { /* the half without it goes back */
+        uint32_t half;
+
+        order--;
+        half = at + (1u << (order - QI_BLOCK_ORDER));
+        z->blocks[half].state = QI_BLOCK_BODY;
+        big_link(z, i < half ? half : at, order);
+        at = i < half ? at : half;
+    }
+    z->blocks[i].state = QI_BLOCK_BODY;
+    return true;
+}
+
+void qi_zone_break(struct qi_zone *z, uint32_t i)
+{
+    if (qi_zone_isolate(z, i))
+        under_bitmap(z, i, z->blocks[i].type);
+}
+
+bool qi_zone_take_frame(struct qi_zone *z, uint64_t pfn)
+{
+    uint32_t i = qi_block_of(z, pfn);
+    uint64_t *word = &z->bits[i][pfn / 64 % QI_BLOCK_WORDS], bit = 1ull << pfn % 64;
+
+    if (z->blocks[i].state != QI_BLOCK_PART || !(*word & bit))
+        return false;
+    *word &= ~bit;
+    part_taken(z, i, 1);
+    return true;
 }
 
 /* In which order the blocks of the other types are broken into. */

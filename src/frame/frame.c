@@ -48,6 +48,7 @@
  *       are free at the same order.
  *   F4  a block with something free is on the one list that F1's values name, no other block is.
  *   F5  what a stack holds is FREE, in no bitmap, in no other stack; nothing else is FREE and in none.
+ *   F6  bad frames that are withheld are POISON and RESERVED, and counted by the zone (bad.c).
  *
  * Locking.  One spin lock a zone, taken with interrupts off, guards bitmaps, descriptors and lists; it
  * is the innermost lock of the library.  A stack belongs to its CPU; others read its count.  Struct
@@ -146,6 +147,10 @@ static void stack_give(struct qi_stack *s, unsigned n)
     struct qi_zone *z = s->zone;
     unsigned i = 0;
 
+    if (QI_UNLIKELY(qi_load_relaxed(&z->marked))) {
+        qi_stack_sift(s);
+        n = QI_MIN(n, s->count);
+    }
     if (s->order)
         for (unsigned k = 0; k < n; k++)
             qi_pages_loose_free(z, s->pages[k], s->order);
@@ -239,6 +244,17 @@ void quire_frame_drain(void)
 
 /* ---- Allocation past the fast path ---- */
 
+/* Hand the block out, unless it has a bad frame: then it is split around it.  Interrupts off. */
+static bool offer(struct quire_page *p, unsigned order, uint32_t flags)
+{
+    if (QI_UNLIKELY(qi_page_unfit(p))) {
+        qi_pages_sift(p, order);
+        return false;
+    }
+    qi_page_hand_out(p, flags);
+    return true;
+}
+
 /* A block of order 4 and up, whose struct pages are made after the lock is dropped: the block is
  * ours then. */
 static struct quire_page *take_block(struct qi_zone *z, unsigned order, unsigned type)
@@ -267,6 +283,8 @@ static struct quire_page *take_block(struct qi_zone *z, unsigned order, unsigned
             QPORT_EVENT(FRAME_ALLOC, p, order);
             return p;
         }
+    if (qi_page_unfit(p))
+        qi_page_bad(p, order, "free frame was written to");
     qi_page_hand_out(p, z->place | QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT);
     return p;
 }
@@ -281,13 +299,14 @@ static struct quire_page *take_from_zone(struct qi_zone *z, unsigned order, quir
 
     if (order < QI_STACK_ORDERS) {
         s = qi_stack_of(&qi_frame_cpus[qport_cpu()], z->place, order, qi_gfp_type(gfp));
-        if (!s->count) {
-            may = spare(z, class, gfp, mark);
-            if (may >> order == 0 || !stack_fill(s, may))
-                return NULL;
-        }
-        p = qi_stack_pop(s);
-        qi_page_hand_out(p, s->flags);
+        do {
+            if (!s->count) {
+                may = spare(z, class, gfp, mark);
+                if (may >> order == 0 || !stack_fill(s, may))
+                    return NULL;
+            }
+            p = qi_stack_pop(s);
+        } while (!offer(p, order, s->flags));
         return p;
     }
     if (spare(z, class, gfp, mark) >> order == 0)
@@ -368,12 +387,16 @@ static QI_NOINLINE struct quire_page *alloc_block(unsigned order, quire_gfp gfp)
 struct quire_page *quire_page_alloc(unsigned order, quire_gfp gfp, unsigned node)
 {
     struct quire_page *p;
+    unsigned long irq;
+    bool unfit = false;
 
     if (QI_UNLIKELY(node != QUIRE_NODE_ANY || gfp & QUIRE_GFP_THISNODE))
         return qi_page_alloc_slow(order, gfp, node);
     if (QI_UNLIKELY(order))
         return alloc_block(order, gfp);
-    p = qi_page_try_alloc(0, gfp);
+    p = qi_page_pop(0, gfp, &irq, &unfit);
+    if (QI_UNLIKELY(unfit))
+        return qi_page_alloc_instead(p, 0, gfp, irq);
     if (QI_UNLIKELY(!p))
         return qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
     return QI_LIKELY(!(gfp & QUIRE_GFP_ZERO)) ? p : clear_block(p, 0);
@@ -420,8 +443,11 @@ static size_t bulk_from_zone(struct qi_zone *z, size_t n, struct quire_page **ou
     got = qi_zone_take_frames(z, type, (unsigned)n, out, 1);
     z->allocs += got;
     qi_zone_unlock(z);
-    for (size_t i = 0; i < got; i++)
-        qi_page_hand_out(out[i], flags);
+    for (size_t i = 0; i < got;)
+        if (offer(out[i], 0, flags))
+            i++;
+        else
+            out[i] = out[--got];
     return got;
 }
 
@@ -445,7 +471,7 @@ static size_t bulk_step(size_t n, struct quire_page **out, quire_gfp gfp, unsign
             continue;
         while (got < n && s->count) {
             out[got] = qi_stack_pop(s);
-            qi_page_hand_out(out[got++], s->flags);
+            got += offer(out[got], 0, s->flags);
         }
         if (got < n)
             got += bulk_from_zone(z, n - got, out + got, gfp, class);
@@ -479,7 +505,7 @@ size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, u
 /* A block of order 1 and up with that many references; checks, then to its stack or zone. */
 static void free_block(struct quire_page *p, unsigned order, unsigned refs)
 {
-    uint32_t flags = p->flags;
+    uint32_t flags = quire_page_flags_now(p);
     uint64_t pfn = quire_pfn_of_page(p).v;
     struct qi_zone *z;
     unsigned long irq;
@@ -490,6 +516,11 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
     z = qi_zone_of(flags);
     irq = qport_irq_save();
     QPORT_EVENT(FRAME_FREE, p, order);
+    if (QI_UNLIKELY(qi_load_relaxed(&z->marked)) && qi_pages_marked(p, order)) {
+        qi_pages_sift(p, order);
+        qport_irq_restore(irq);
+        return;
+    }
     /* it keeps its form, as a free block may */
     qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_HEAD | QUIRE_PG_FREE);
     qi_store_relaxed(&p->counts, (uint64_t)0);
@@ -547,11 +578,14 @@ void quire_page_free_bulk(size_t n, struct quire_page **pages)
 
         for (; i < end; i++) {
             struct quire_page *p = pages[i];
-            uint32_t flags = p->flags;
+            uint32_t flags = quire_page_flags_now(p);
 
-            if (QI_UNLIKELY(flags & QI_PG_STATE || p->counts > 1)) {
+            if (QI_UNLIKELY(flags & QI_PG_NOT_FAST || p->counts > 1)) {
                 qport_irq_restore(irq);
-                qi_page_bad(p, 0, "bad free");
+                qi_page_free_marked(p, p->refs != 0);
+                irq = qport_irq_save();
+                c = &qi_frame_cpus[qport_cpu()];
+                continue;
             }
             qi_stack_push(qi_page_mark_free(c, p, flags), p);
         }

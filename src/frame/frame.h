@@ -23,6 +23,18 @@
 
 struct qi_zone;
 
+/* The flags, in a load that can be part of a test; where plain loads are watched for races, atomic. */
+#ifdef __SANITIZE_THREAD__
+#define QI_FLAGS(p) quire_page_flags_now(p)
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define QI_FLAGS(p) quire_page_flags_now(p)
+#endif
+#endif
+#ifndef QI_FLAGS
+#define QI_FLAGS(p) ((p)->flags)
+#endif
+
 struct qi_stack {
     uint32_t count; /* pages in it; other CPUs may read it */
     uint32_t
@@ -58,6 +70,14 @@ extern uint32_t qi_stack_offset[QUIRE_MAX_NODES << (QUIRE_PG_NODE_SHIFT - QUIRE_
 /* Stop with the values of p: what is wrong with it. */
 _Noreturn void qi_page_bad(const struct quire_page *p, unsigned order, const char *what);
 
+/* What sends an order-0 free past the fast path. */
+#define QI_PG_NOT_FAST (QI_PG_STATE | QUIRE_PG_POISON)
+
+/* Out of line, for bad frames: not p but another block; free an order-0 page that is marked. */
+struct quire_page *qi_page_alloc_instead(struct quire_page *p, unsigned order, quire_gfp gfp,
+                                         unsigned long irq);
+void qi_page_free_marked(struct quire_page *p, unsigned refs);
+
 /* Out of line: the stack is empty or full. */
 struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned node);
 void qi_stack_overflow(struct qi_stack *s, struct quire_page *p);
@@ -91,11 +111,15 @@ static QI_ALWAYS_INLINE struct quire_page *qi_stack_pop(struct qi_stack *s)
     return p;
 }
 
+/* A page that is about to be handed out was damaged, or has a bad frame. */
+static QI_ALWAYS_INLINE bool qi_page_unfit(const struct quire_page *p)
+{
+    return !(QI_FLAGS(p) & QUIRE_PG_FREE) || p->counts;
+}
+
 /* A page leaves the allocator with these flags and one reference. */
 static QI_ALWAYS_INLINE void qi_page_hand_out(struct quire_page *p, uint32_t flags)
 {
-    if (QI_UNLIKELY(!(p->flags & QUIRE_PG_FREE) || p->counts))
-        qi_page_bad(p, 0, "free frame was written to");
     qi_store_relaxed(&p->flags, flags);
     qi_store_relaxed(&p->counts, (uint64_t)1);
     p->owner = 0;
@@ -103,20 +127,35 @@ static QI_ALWAYS_INLINE void qi_page_hand_out(struct quire_page *p, uint32_t fla
 }
 
 /* One block of order 0..3 from this CPU's stack of its preferred zone, or NULL.  gfp without
- * THISNODE; ZERO is not looked at. */
-static QI_ALWAYS_INLINE struct quire_page *qi_page_try_alloc(unsigned order, quire_gfp gfp)
+ * THISNODE; ZERO is not looked at.  unfit: the caller returns what qi_page_alloc_instead() makes of
+ * it, in his last call, so that his registers need not be saved. */
+static QI_ALWAYS_INLINE struct quire_page *qi_page_pop(unsigned order, quire_gfp gfp,
+                                                       unsigned long *flags, bool *unfit)
 {
-    unsigned long irq = qport_irq_save();
+    unsigned long irq = *flags = qport_irq_save();
     struct qi_stack *s =
         qi_frame_cpus[qport_cpu()].fast[gfp >> 1 & QI_GFP_INDEX] + order * QI_STACK_TYPES;
     struct quire_page *p = NULL;
 
     if (QI_LIKELY(s->count)) {
         p = qi_stack_pop(s);
+        if (QI_UNLIKELY(qi_page_unfit(p))) {
+            *unfit = true;
+            return p;
+        }
         qi_page_hand_out(p, s->flags);
     }
     qport_irq_restore(irq);
     return p;
+}
+
+static QI_ALWAYS_INLINE struct quire_page *qi_page_try_alloc(unsigned order, quire_gfp gfp)
+{
+    unsigned long irq;
+    bool unfit = false;
+    struct quire_page *p = qi_page_pop(order, gfp, &irq, &unfit);
+
+    return QI_UNLIKELY(unfit) ? qi_page_alloc_instead(p, order, gfp, irq) : p;
 }
 
 /* quire_page_alloc(0, gfp, QUIRE_NODE_ANY). */
@@ -155,12 +194,14 @@ static QI_ALWAYS_INLINE struct qi_stack *qi_page_mark_free(struct qi_frame_cpu *
  * no mapping. */
 static QI_ALWAYS_INLINE void qi_page_free_refs(struct quire_page *p, unsigned refs)
 {
-    uint32_t flags = p->flags;
+    uint32_t flags = quire_page_flags_now(p);
     unsigned long irq;
     struct qi_stack *s;
 
-    if (QI_UNLIKELY(flags & QI_PG_STATE || p->counts != refs))
-        qi_page_bad(p, 0, "bad free");
+    if (QI_UNLIKELY(flags & QI_PG_NOT_FAST || p->counts != refs)) {
+        qi_page_free_marked(p, refs);
+        return;
+    }
     irq = qport_irq_save();
     s = qi_page_mark_free(&qi_frame_cpus[qport_cpu()], p, flags);
     if (QI_UNLIKELY(s->count >= s->limit)) {

@@ -63,7 +63,7 @@ void quire_page_get(struct quire_page *page)
 
 void quire_page_split(struct quire_page *page)
 {
-    uint32_t flags = page->flags;
+    uint32_t flags = quire_page_flags_now(page);
     unsigned order = quire_page_order(page);
     struct qi_zone *z;
     uint64_t pfn = quire_pfn_of_page(page).v;
@@ -83,11 +83,13 @@ void quire_page_split(struct quire_page *page)
         qi_zone_unlock(z);
         qport_irq_restore(irq);
     }
-    flags = z->place | (flags & ~QI_PG_KEPT & ~QUIRE_PG_HEAD) | type << QI_PG_TYPE_SHIFT;
+    flags = z->place | (flags & ~QI_PG_KEPT & ~(QUIRE_PG_HEAD | QUIRE_PG_POISON)) |
+            type << QI_PG_TYPE_SHIFT;
     for (uint64_t i = 1ull << order; i-- > 0;) {
         page[i].owner = page->owner;
         page[i].index = page->index + (uint32_t)i;
         page[i].counts = 1;
-        qi_store_relaxed(&page[i].flags, flags);
+        qi_store_relaxed(&page[i].flags,
+                         flags | (quire_page_flags_now(&page[i]) & QUIRE_PG_POISON));
     }
 }

@@ -13,7 +13,7 @@ uint64_t quire_managed_pages(void)
     uint64_t n = 0;
 
     for (unsigned i = 0; i < qi_nzones; i++)
-        n += qi_zones[i].managed;
+        n += qi_load_relaxed(&qi_zones[i].managed);
     return n;
 }
 
@@ -90,7 +90,8 @@ enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
         .start = Q_PFN(z->start),
         .end = Q_PFN(z->end),
         .present = z->present,
-        .managed = z->managed,
+        .managed = qi_load_relaxed(&z->managed),
+        .poisoned = qi_load_relaxed(&z->poisoned),
         .free = qi_load_relaxed(&z->free),
         .cached = cached_pages(z),
         .wmark_min = z->wmark[0],
@@ -112,7 +113,7 @@ enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
 
 /* ---- One frame, one pageblock ---- */
 
-static struct qi_zone *zone_of_frame(uint64_t pfn, struct qi_block **block)
+struct qi_zone *qi_zone_of_frame(uint64_t pfn, struct qi_block **block)
 {
     /* Spans of nodes may interleave, so the span alone does not say whose the frame is; where two
      * zones share a pageblock the struct page does. */
@@ -137,7 +138,7 @@ bool quire_pfn_valid(q_pfn pfn)
 {
     struct qi_block *b;
 
-    return zone_of_frame(pfn.v, &b) != NULL;
+    return qi_zone_of_frame(pfn.v, &b) != NULL;
 }
 
 /* The head of a page with these flags; itself unless it is a tail, for the index of others is their
@@ -152,7 +153,7 @@ static const struct quire_page *head_now(const struct quire_page *p, uint32_t fl
 uint32_t quire_page_flags(q_pfn pfn)
 {
     struct qi_block *b;
-    struct qi_zone *z = zone_of_frame(pfn.v, &b);
+    struct qi_zone *z = qi_zone_of_frame(pfn.v, &b);
     struct quire_page *p = quire_page_of_pfn(pfn);
     uint32_t flags;
 
@@ -179,7 +180,9 @@ static void classify(struct quire_block_info *out, const struct qi_zone *z,
                         ? qi_load_relaxed(&head_now(quire_page_of_pfn(Q_PFN(pfn)), raw)->flags)
                         : flags;
 
-    if (flags & QUIRE_PG_RESERVED)
+    if (flags & QUIRE_PG_POISON)
+        out->poisoned++;
+    else if (flags & QUIRE_PG_RESERVED)
         out->reserved++;
     else if (flags & QUIRE_PG_FREE && b->state == QI_BLOCK_PART &&
              !(z->bits[i][pfn / 64 % QI_BLOCK_WORDS] >> pfn % 64 & 1))
@@ -208,7 +211,7 @@ static bool frame_present(uint64_t pfn, const struct qi_zone **z, const struct q
     struct qi_block *b;
     const struct quire_page *p = quire_page_of_pfn(Q_PFN(pfn));
 
-    *z = zone_of_frame(pfn, &b);
+    *z = qi_zone_of_frame(pfn, &b);
     *block = b;
     if (!*z)
         return false;

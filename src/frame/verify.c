@@ -10,7 +10,16 @@ struct sums {
     uint64_t free;   /* frames in blocks */
     uint64_t loose;  /* frames that say FREE but are in no bitmap: they must be in stacks */
     uint64_t listed; /* blocks met on lists */
+    uint64_t bad;    /* frames withheld */
 };
+
+#define BAD (QUIRE_PG_POISON | QUIRE_PG_RESERVED)
+
+/* In the stack of a CPU that does not know yet that a frame of it is bad (bad.c). */
+static bool marked_free(const struct qi_zone *z, const struct quire_page *p)
+{
+    return z->marked && !(p->flags & (QUIRE_PG_RESERVED | QUIRE_PG_TAIL)) && !p->counts;
+}
 
 /* F1, F2: the bitmap of a block agrees with its descriptor and with its pages. */
 static enum quire_status verify_part(const struct qi_zone *z, uint32_t i, struct sums *s)
@@ -33,7 +42,10 @@ static enum quire_status verify_part(const struct qi_zone *z, uint32_t i, struct
                     (flags & QI_PG_PLACE) != z->place))
             BROKEN("frames: F2: pfn %#lx is free, flags %#x refs %u",
                    (unsigned long)(qi_block_pfn(z, i) + f), flags, page[f].refs);
-        if (!bit && flags & QUIRE_PG_FREE && (flags & QI_PG_PLACE) == z->place)
+        if ((flags & QI_PG_PLACE) != z->place)
+            continue;
+        s->bad += (flags & BAD) == BAD;
+        if (!bit && (flags & QUIRE_PG_FREE || marked_free(z, &page[f])))
             s->loose += 1ull << quire_page_order(&page[f]);
     }
     s->free += b->free;
@@ -164,7 +176,8 @@ static enum quire_status verify_stacks(const struct qi_zone *z, uint64_t *frames
                 uint64_t pfn = quire_pfn_of_page(p).v;
                 uint32_t b = qi_block_of(z, pfn);
 
-                if (pfn < z->start || pfn >= z->end || !(p->flags & QUIRE_PG_FREE) || p->refs ||
+                if (pfn < z->start || pfn >= z->end ||
+                    !(p->flags & QUIRE_PG_FREE || qi_pages_marked(p, s->order)) || p->refs ||
                     quire_page_order(p) != s->order || z->blocks[b].state != QI_BLOCK_PART ||
                     qi_bits_any(z->bits[b], pfn % QI_BLOCK_FRAMES, s->order))
                     BROKEN("frames: F5: cpu %u holds pfn %#lx order %u, flags %#x refs %u", c,
@@ -186,6 +199,9 @@ static enum quire_status verify_zone(const struct qi_zone *z)
     if (s.free != z->free)
         BROKEN("frames: F1: zone %u says %lu free, its blocks %lu", z->slot, (unsigned long)z->free,
                (unsigned long)s.free);
+    if (s.bad != z->poisoned)
+        BROKEN("frames: F6: zone %u withholds %lu bad frames, %lu are marked so", z->slot,
+               (unsigned long)z->poisoned, (unsigned long)s.bad);
     r = verify_lists(z, &s);
     if (!r)
         r = verify_stacks(z, &cached);

@@ -63,6 +63,8 @@ struct qi_zone {
     uint32_t big[QI_BIG_LISTS];
     uint32_t part[QI_STACK_TYPES][QI_PART_LISTS];
     uint64_t allocs, frees, fails, locked; /* allocs, frees: past the stacks, in frames */
+    uint64_t poisoned;                     /* frames withheld for good */
+    uint64_t marked; /* bad frames not withheld yet, or more; read without the lock */
 };
 
 extern struct qi_zone qi_zones[QI_MAX_ZONES];
@@ -133,6 +135,28 @@ void qi_zone_give_mask(struct qi_zone *z, uint64_t pfn, uint64_t mask);
 void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order);
 /* The frames of an allocated block of order 9 and up become separate allocations. */
 void qi_zone_shatter(struct qi_zone *z, uint64_t pfn, unsigned order);
+
+/* A wholly free block leaves its run and all lists; false: it is not wholly free. */
+bool qi_zone_isolate(struct qi_zone *z, uint32_t i);
+/* A wholly free block, if it is one, comes under the bitmap; the caller takes a frame of it. */
+void qi_zone_break(struct qi_zone *z, uint32_t i);
+/* This very frame out of the bitmap; false: it is in none. */
+bool qi_zone_take_frame(struct qi_zone *z, uint64_t pfn);
+
+/* ---- bad.c: interrupts off, no lock ---- */
+
+/* A frame of the block was marked as bad. */
+bool qi_pages_marked(const struct quire_page *p, unsigned order);
+/* A block that is in no structure and that nobody holds: withhold its bad frames, give back the rest.
+ * One without bad frames is damaged: stop. */
+void qi_pages_sift(struct quire_page *p, unsigned order);
+/* The same with the blocks of a stack of this CPU that have any. */
+void qi_stack_sift(struct qi_stack *s);
+
+/* ---- report.c ---- */
+
+/* The zone and block of a frame; NULL: there is no such frame. */
+struct qi_zone *qi_zone_of_frame(uint64_t pfn, struct qi_block **block);
 
 /* ---- page.c: struct pages, no lock ---- */
 

@@ -47,7 +47,7 @@ static void look_at_blocks(void)
 
     for (uint64_t i = 0; quire_block_info(i, &b) == QUIRE_OK; i++)
         if (b.free + b.cached + b.reserved + b.slab + b.table + b.kva + b.anon + b.file + b.huge +
-                b.other + b.absent !=
+                b.other + b.absent + b.poisoned !=
             512)
             sim_fail("content", "block %llu: its frames are not 512", (unsigned long long)i);
 }

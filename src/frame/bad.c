@@ -1,0 +1,226 @@
+/*
+ * frame/bad.c - frames that the hardware calls bad: out of the allocator at once, or when they come
+ * back.
+ *
+ * Purpose.  A frame that was poisoned is never handed out again, whatever it is doing at that moment;
+ * nothing else is lost with it, and who allocates and frees other frames does not notice.
+ *
+ * Model.  A bad frame is first marked (QUIRE_PG_POISON), then withheld: RESERVED as well, one
+ * reference that nobody drops, no longer managed.  Marked and not withheld are frames that somebody
+ * holds, and frames in the stack of another CPU.  A withheld frame is in no bitmap, so its pageblock is
+ * never whole again and its neighbours merge up to it.
+ *
+ * A frame in a stack of another CPU is made to look wrong: FREE goes away from what its owner tests
+ * when he takes it, so he comes here by the branch that catches damaged frames, and the path of sound
+ * ones is as long as ever.  A free tests the mark in the same mask as double frees.  Blocks are scanned
+ * only while their zone has marked frames (qi_zone.marked).
+ *
+ * Concurrency.  Under the zone's lock; marks are set by atomics.  The allocator's fast paths store the
+ * flags of a frame that is theirs without one: a mark that meets another CPU between its test and
+ * its store is lost.  That is why such a frame is reported as BUSY, which means ask again; and why only
+ * the holder can be sure that the mark on a frame in use will stay (quire/frame.h).
+ *
+ * Rejected.  A lock or an atomic in the fast paths: everybody would pay at every allocation for what
+ * happens once in the life of a machine.  A bitmap of bad frames: twice the memory of the allocator's own.
+ *
+ * Sources.  Linux, mm/memory-failure.c: take_page_off_buddy(), free_has_hwpoisoned().
+ */
+#include "zone.h"
+
+static bool is_marked(const struct quire_page *p)
+{
+    return (quire_page_flags_now(p) & (QUIRE_PG_POISON | QUIRE_PG_RESERVED)) == QUIRE_PG_POISON;
+}
+
+bool qi_pages_marked(const struct quire_page *p, unsigned order)
+{
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        if (is_marked(p + i))
+            return true;
+    return false;
+}
+
+/* The frame, which is in no structure, never comes back. */
+static void withhold(struct qi_zone *z, struct quire_page *p)
+{
+    struct qi_block *b = &z->blocks[qi_block_of(z, quire_pfn_of_page(p).v)];
+
+    qi_store_relaxed(&p->flags, z->place | QUIRE_PG_POISON | QUIRE_PG_RESERVED);
+    qi_store_relaxed(&p->counts, (uint64_t)1);
+    b->managed--;
+    qi_store_relaxed(&z->managed, z->managed - 1);
+    qi_store_relaxed(&z->poisoned, z->poisoned + 1);
+}
+
+/* A block that is in no structure and that nobody holds: withhold what is marked, and give the rest
+ * back. */
+static void sift(struct qi_zone *z, struct quire_page *p, unsigned order)
+{
+    uint64_t pfn = quire_pfn_of_page(p).v, n = 1ull << order, mask = 0;
+
+    if (order >= QI_BLOCK_ORDER)
+        qi_zone_shatter(z, pfn, order);
+    z->frees += n;
+    for (uint64_t i = 0; i < n; i++) {
+        if (is_marked(p + i)) {
+            withhold(z, p + i);
+            qi_store_relaxed(&z->marked, z->marked - (z->marked != 0));
+        } else {
+            qi_store_relaxed(&p[i].flags, z->place | QUIRE_PG_FREE);
+            qi_store_relaxed(&p[i].counts, (uint64_t)0);
+            mask |= 1ull << (pfn + i) % 64;
+        }
+        if ((pfn + i) % 64 == 63 || i + 1 == n) {
+            if (mask)
+                qi_zone_give_mask(z, (pfn + i) & ~63ull, mask);
+            mask = 0;
+        }
+    }
+}
+
+void qi_pages_sift(struct quire_page *p, unsigned order)
+{
+    struct qi_zone *z = qi_zone_of(quire_page_flags_now(p));
+
+    bool marked;
+
+    qi_zone_lock(z);
+    marked = qi_pages_marked(p, order);
+    if (marked)
+        sift(z, p, order);
+    qi_zone_unlock(z);
+    if (!marked)
+        qi_page_bad(p, order, "free frame was written to");
+}
+
+QI_NOINLINE struct quire_page *qi_page_alloc_instead(struct quire_page *p, unsigned order,
+                                                     quire_gfp gfp, unsigned long irq)
+{
+    qi_pages_sift(p, order);
+    qport_irq_restore(irq);
+    return qi_page_alloc_slow(order, gfp, QUIRE_NODE_ANY);
+}
+
+QI_NOINLINE void qi_page_free_marked(struct quire_page *p, unsigned refs)
+{
+    unsigned long irq;
+
+    if (quire_page_flags_now(p) & QI_PG_STATE || p->counts != refs)
+        qi_page_bad(p, 0, "bad free");
+    irq = qport_irq_save();
+    QPORT_EVENT(FRAME_FREE, p, 0);
+    qi_pages_sift(p, 0);
+    qport_irq_restore(irq);
+}
+
+/* ---- Stacks ---- */
+
+/* Take the block at k out of a stack of this CPU, as if it had been handed out. */
+static struct quire_page *stack_remove(struct qi_stack *s, unsigned k)
+{
+    struct quire_page *p = s->pages[k];
+    uint32_t n = s->count - 1;
+
+    for (; k < n; k++)
+        s->pages[k] = s->pages[k + 1];
+    qi_store_relaxed(&s->count, n);
+    s->allocs++;
+    return p;
+}
+
+void qi_stack_sift(struct qi_stack *s)
+{
+    for (unsigned k = s->count; k-- > 0;)
+        if (qi_pages_marked(s->pages[k], s->order))
+            qi_pages_sift(stack_remove(s, k), s->order);
+}
+
+/* The frame is in one of this CPU's stacks: withhold it. */
+static bool poison_cached(struct qi_zone *z, struct quire_page *p)
+{
+    for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++) {
+        struct qi_stack *s = qi_stack_of(&qi_frame_cpus[qport_cpu()], z->place, k / QI_STACK_TYPES,
+                                         k % QI_STACK_TYPES);
+
+        for (unsigned i = 0; i < s->count; i++) {
+            if (p < s->pages[i] || p >= s->pages[i] + (1u << s->order))
+                continue;
+            qi_fetch_or_relaxed(&p->flags, QUIRE_PG_POISON);
+            sift(z, stack_remove(s, i), s->order);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- The report of the hardware ---- */
+
+/* The head of the block that p is a part of, p itself if it is alone. */
+static struct quire_page *block_head(struct quire_page *p)
+{
+    uint64_t pfn = quire_pfn_of_page(p).v;
+
+    for (unsigned o = 0; quire_page_flags_now(p) & QUIRE_PG_TAIL && o <= QUIRE_MAX_ORDER; o++) {
+        struct quire_page *head = p - pfn % (1ull << o);
+
+        if (quire_page_flags_now(head) & QUIRE_PG_HEAD && quire_page_order(head) >= o)
+            return head;
+    }
+    return p;
+}
+
+/* A frame that is in no bitmap and no stack of this CPU. */
+static enum quire_status poison_elsewhere(struct qi_zone *z, struct quire_page *p)
+{
+    struct quire_page *head = block_head(p);
+    bool cached = quire_page_flags_now(head) & QUIRE_PG_FREE;
+
+    if (is_marked(p))
+        return QUIRE_EXISTS;
+    qi_store_relaxed(&z->marked, z->marked + 1);
+    qi_fetch_or_acqrel(&p->flags, QUIRE_PG_POISON);
+    if (!cached)
+        return QUIRE_OK;
+    qi_fetch_and_acqrel(&head->flags, ~QUIRE_PG_FREE);
+    return QUIRE_BUSY;
+}
+
+static enum quire_status poison(struct qi_zone *z, uint64_t pfn)
+{
+    struct quire_page *p = quire_page_of_pfn(Q_PFN(pfn));
+    struct qi_block *b = &z->blocks[qi_block_of(z, pfn)];
+
+    if (b->state == QI_BLOCK_WHOLE || b->state == QI_BLOCK_BODY)
+        qi_zone_break(z, qi_block_of(z, pfn));
+    if (b->state == QI_BLOCK_PART) {
+        uint32_t flags = quire_page_flags_now(p);
+
+        if (flags & QUIRE_PG_RESERVED)
+            return flags & QUIRE_PG_POISON ? QUIRE_EXISTS : QUIRE_INVALID;
+        if (qi_zone_take_frame(z, pfn)) {
+            withhold(z, p);
+            return QUIRE_OK;
+        }
+        return poison_cached(z, p) ? QUIRE_OK : poison_elsewhere(z, p);
+    }
+    if (b->state < QI_BLOCK_PART)
+        return QUIRE_INVALID;
+    /* one allocation of whole blocks; its pages may still be in the making */
+    return b->pages < QI_BLOCK_ORDER ? QUIRE_BUSY : poison_elsewhere(z, p);
+}
+
+enum quire_status quire_frame_poison(q_pfn pfn)
+{
+    unsigned long irq = qport_irq_save();
+    struct qi_block *b;
+    struct qi_zone *z = qi_zone_of_frame(pfn.v, &b);
+    enum quire_status s = QUIRE_INVALID;
+
+    if (z) {
+        qi_zone_lock(z);
+        s = poison(z, pfn.v);
+        qi_zone_unlock(z);
+    }
+    qport_irq_restore(irq);
+    return s;
+}
