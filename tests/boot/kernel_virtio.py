@@ -69,7 +69,7 @@ class Guest:
     def __init__(self, t, *options):
         self.t = t
         path = os.path.join(t.scratch, "qmp")
-        args = t.quire_args(60, ["--balloon", "--qmp", path, "--log"] + list(options))
+        args = t.quire_args(60, ["--balloon", "--qmp", path, "--log", "--append", "quire.selftest"] + list(options))
         self.log = open(os.path.join(t.scratch, "log"), "w+", encoding="utf-8")
         self.quire = subprocess.Popen(args + [PYTHON, "-c", AGENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=self.log, cwd=t.scratch, text=True)
@@ -95,11 +95,12 @@ class Guest:
         self.log.close()
 
     def end(self):
-        """The agent's input ends: it, and the machine, must end well.  The log."""
+        """The agent's input ends: it, and the machine, must end well, with the frames in order.  The log."""
         self.quire.stdin.close()
         status = self.quire.wait(30)
-        self.t.check(status == 0, "status %d: %s" % (status, self.said()))
-        return self.said()
+        log = self.said()
+        self.t.check(status == 0 and log.count("verify frames: success") == 2, "status %d: %s" % (status, log))
+        return log
 
     def said(self):
         with open(self.log.name, encoding="utf-8") as f:
@@ -165,3 +166,96 @@ def test_balloon_inflates_and_deflates(t):
         g.eat(300)  # what came back is memory like any other
         log = g.end()
         t.check("virtio-balloon: " in log and "out of memory" not in log, log)
+
+
+# What the guest tells of its memory is what it has, and follows it.
+# proves: LB-29
+def test_balloon_statistics(t):
+    def stats():
+        return g.monitor.do("qom-get", path="/machine/peripheral/balloon", property="guest-stats")
+
+    def newer():
+        asked = time.time()
+        g.until(lambda: stats()["last-update"] > asked, "statistics")
+        return stats()["stats"]
+
+    with Guest(t) as g:
+        g.monitor.do("qom-set", path="/machine/peripheral/balloon", property="guest-stats-polling-interval", value=1)
+        first = newer()
+        total, free = g.mib("MemTotal"), g.mib("MemFree")
+        t.check(first["stat-total-memory"] // MIB == total and abs(first["stat-free-memory"] // MIB - free) < 16,
+                (first, total, free))
+        t.check(first["stat-minor-faults"] > 0 and first["stat-major-faults"] == 0 and first["stat-swap-in"] == 0, first)
+        t.check(first["stat-disk-caches"] // MIB == g.mib("Cached"), first)
+        g.eat(100)
+        second = newer()
+        lost = (first["stat-free-memory"] - second["stat-free-memory"]) // MIB
+        t.check(90 <= lost <= 110 and second["stat-minor-faults"] > first["stat-minor-faults"], (first, second))
+        g.end()
+
+
+# A program wants more than the host has left: the balloon gives way, nobody dies; and it stays as it is until
+# the host says something again.
+# proves: LB-30
+def test_balloon_deflates_on_oom(t):
+    with Guest(t) as g:
+        g.set_target(192)
+        g.until(lambda: g.actual() == 192, "192 MiB")
+        free = g.mib("MemFree")
+        g.eat(free + 120)
+        left = g.actual()
+        t.check(192 + 100 <= left <= 192 + 160, (free, left))
+        t.check(512 - g.mib("Balloon") == left, left)
+        g.drop()
+        time.sleep(1)
+        t.check(g.actual() == left, "inflated again by itself: %d, %d" % (left, g.actual()))
+        g.set_target(200)
+        g.until(lambda: g.actual() == 200, "200 MiB")
+        log = g.end()
+        t.check("taking back from the host" in log and "killed" not in log, log)
+
+
+# The host wants more than there is: the balloon stops while the guest can still work, and goes on when there is more.
+def test_balloon_leaves_the_guest_its_last_memory(t):
+    with Guest(t) as g:
+        g.eat(200)
+        g.set_target(64)
+        g.until(lambda: "no more memory is free" in g.said(), "too little memory")
+        stopped = g.actual()
+        t.check(200 < stopped < 300 and g.mib("MemFree") >= 1, stopped)
+        g.drop()
+        g.until(lambda: g.actual() < stopped - 100, "more, once there is")
+        t.check("killed" not in g.end(), g.said())
+
+
+# What a program has freed goes back to the host, whose process shrinks; and comes again when touched.
+def test_free_page_reporting(t):
+    with Guest(t) as g:
+        before = g.host_mib()
+        g.eat(250)
+        full = g.host_mib()
+        t.check(full > before + 220, (before, full))
+        g.drop()
+        g.until(lambda: g.host_mib() < full - 200, "less memory in QEMU than %d MiB" % full)
+        g.eat(250)
+        t.check(g.host_mib() > full - 20, (full, g.host_mib()))
+        g.end()
+
+
+# The host changes its mind all the time while programs on four processors take and free memory: nobody dies, and
+# what both sides count is the same at the end.
+def test_balloon_under_load(t):
+    with Guest(t, "--cpus", "4") as g:
+        free = g.mib("MemFree")
+        end, n = time.monotonic() + 8, 0
+        while time.monotonic() < end:
+            n += 1
+            g.set_target((128, 512, 192, 320)[n % 4])
+            g.tell("eat %d" % (60 * (n % 3)))
+            time.sleep(0.1 * (n % 2))
+            g.answered("done")
+            g.drop()
+        g.set_target(512)
+        g.until(lambda: g.actual() == 512, "all back")
+        t.check(g.mib("Balloon") == 0 and abs(free - g.mib("MemFree")) < 24, (free, g.mib("MemFree")))
+        t.check("killed" not in g.end() and n > 10, (n, g.said()))
