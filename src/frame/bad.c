@@ -206,7 +206,7 @@ static enum quire_status poison(struct qi_zone *z, uint64_t pfn)
     if (b->state < QI_BLOCK_PART)
         return QUIRE_INVALID;
     /* one allocation of whole blocks; its pages may still be in the making */
-    return b->pages < QI_BLOCK_ORDER ? QUIRE_BUSY : poison_elsewhere(z, p);
+    return qi_load_relaxed(&b->pages) < QI_BLOCK_ORDER ? QUIRE_BUSY : poison_elsewhere(z, p);
 }
 
 enum quire_status quire_frame_poison(q_pfn pfn)

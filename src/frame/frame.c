@@ -279,7 +279,7 @@ static struct quire_page *take_block(struct qi_zone *z, unsigned order, unsigned
         if (b[k].pages != order) {
             qi_pages_compound(z, p, order);
             for (k = 0; k < 1u << (order - QI_BLOCK_ORDER); k++)
-                b[k].pages = (uint8_t)order;
+                qi_store_relaxed(&b[k].pages, (uint8_t)order);
             QPORT_EVENT(FRAME_ALLOC, p, order);
             return p;
         }

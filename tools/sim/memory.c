@@ -72,10 +72,13 @@ static void fill_page(struct quire_page *page, uint64_t pattern)
     fill(at + PAGE - 32, 32, pattern + 100);
 }
 
+/* What a bad frame holds is nobody's any more. */
 static void check_page(const struct quire_page *page, uint64_t pattern)
 {
     const char *at = quire_page_ptr(page);
 
+    if (quire_page_flags(quire_pfn_of_page(page)) & QUIRE_PG_POISON)
+        return;
     check(at, 32, pattern, "frame");
     check(at + PAGE - 32, 32, pattern + 100, "end of a frame");
 }
@@ -89,6 +92,10 @@ static void check_place(const struct quire_page *page, quire_gfp gfp, unsigned o
     if ((gfp & QUIRE_GFP_DMA && end > 16u << 20) || end > sim_machine.memory)
         sim_fail("content", "a frame at %#llx for gfp %#x",
                  (unsigned long long)quire_pa_of_page(page).v, gfp);
+    for (unsigned i = 0; i < world.nbad; i++)
+        if (world.bad[i] - quire_pfn_of_page(page).v < 1u << order)
+            sim_fail("content", "frame %#llx is bad and was handed out",
+                     (unsigned long long)world.bad[i]);
     if (page->refs != 1 || page->maps || page->owner)
         sim_fail("content", "a new frame with refs %u, maps %u, owner %#llx", page->refs,
                  page->maps, (unsigned long long)page->owner);
@@ -203,6 +210,48 @@ static void frame_node(struct worker *w, struct held *h, unsigned order, unsigne
                  quire_page_node(page), quire_page_zone(page), node);
     check_place(page, dma ? QUIRE_GFP_DMA : QUIRE_GFP_KERNEL, order);
     hold_frames(w, h, page, order);
+}
+
+/* ---- Bad frames ---- */
+
+/* So few that the machine does not run short. */
+static bool may_spoil(void)
+{
+    return world.nbad < sizeof world.bad / sizeof world.bad[0] && world.nbad < world.low_mark / 64;
+}
+
+/* A bit flips in a frame of a block that the worker holds, and the machine says so. */
+static void frame_poison(struct held *h, unsigned at)
+{
+    unsigned n = h->kind == HELD_FRAMES ? 1u << h->n : h->n;
+    struct quire_page *page = h->p[0];
+    enum quire_status st;
+
+    if ((h->kind != HELD_FRAMES && h->kind != HELD_PAGES) || !may_spoil())
+        return;
+    page = h->kind == HELD_FRAMES ? page + at % n : h->p[at % n];
+    st = quire_frame_poison(quire_pfn_of_page(page));
+    if (st != QUIRE_OK && st != QUIRE_EXISTS)
+        sim_fail("status", "poison of a held frame: %s", quire_status_name(st));
+    if (!(quire_page_flags(quire_pfn_of_page(page)) & QUIRE_PG_POISON))
+        sim_fail("status", "a bad frame that is held is not marked");
+    *(uint64_t *)quire_page_ptr(page) ^= 1;
+    if (st == QUIRE_OK)
+        world.bad[world.nbad++] = quire_pfn_of_page(page).v;
+}
+
+/* Any frame of the machine.  What it is doing is not known: only if it was withheld is it gone for
+ * sure (quire/frame.h). */
+static void poison_any(unsigned at)
+{
+    q_pfn pfn = Q_PFN(at * 2654435761u % (sim_machine.memory / PAGE));
+
+    if (!may_spoil() || !(quire_page_flags(pfn) & QUIRE_PG_FREE))
+        return;
+    if (quire_frame_poison(pfn) == QUIRE_OK &&
+        (quire_page_flags(pfn) & (QUIRE_PG_POISON | QUIRE_PG_RESERVED)) ==
+            (QUIRE_PG_POISON | QUIRE_PG_RESERVED))
+        world.bad[world.nbad++] = pfn.v;
 }
 
 /* ---- Heap ---- */
@@ -499,6 +548,9 @@ static void exchange(struct held *slot, struct held *box)
 
 static void hog(struct worker *w)
 {
+    static const quire_gfp gfps_of_hogs[] = {QUIRE_GFP_NORETRY, QUIRE_GFP_ATOMIC,
+                                             QUIRE_GFP_MEMALLOC};
+    quire_gfp gfp = gfps_of_hogs[worker_random(w) % 3]; /* how much of the reserves, too */
     size_t room = quire_managed_pages();
 
     if (w->hog)
@@ -508,7 +560,7 @@ static void hog(struct worker *w)
     w->hog = calloc(room, sizeof *w->hog);
     for (unsigned order = 9; order <= 9; order -= 3)
         for (struct quire_page *p;
-             w->nhog < room && (p = quire_page_alloc(order, QUIRE_GFP_NORETRY, QUIRE_NODE_ANY));)
+             w->nhog < room && (p = quire_page_alloc(order, gfp, QUIRE_NODE_ANY));)
             w->hog[w->nhog++] = p;
     /* mostly a few are left, for the others to meet over */
     for (uint64_t n = worker_random(w) % 4 ? worker_random(w) % 200 : 0; n && w->nhog; n--)
@@ -582,6 +634,8 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
         return true;
     case SIM_OP_views: look_at_views(); return true;
     case SIM_OP_frame_split: frame_split(h); return true;
+    case SIM_OP_frame_poison: frame_poison(h, op->arg[1]); return true;
+    case SIM_OP_poison_any: poison_any(op->arg[0]); return true;
     case SIM_OP_frame_free:
         if (h->kind == HELD_FRAMES || h->kind == HELD_PAGES)
             memory_give_back(h);

@@ -127,8 +127,18 @@ static void verify_all(void)
 /* What the library has when nobody has anything: taken once at the start, with its caches warm, and
  * again at the end. */
 struct books {
-    uint64_t free, tables, objects, slab, areas;
+    uint64_t free, tables, objects, slab, areas, bad;
 };
+
+static uint64_t bad_frames(void)
+{
+    struct quire_zone_stats z;
+    uint64_t n = 0;
+
+    for (unsigned i = 0; quire_zone_stats(i, &z) == QUIRE_OK; i++)
+        n += z.poisoned;
+    return n;
+}
 
 static struct books take_books(void)
 {
@@ -148,6 +158,7 @@ static struct books take_books(void)
             b.objects += c.active;
     for (uint64_t i = 0; quire_block_info(i, &info) == QUIRE_OK; i++)
         b.slab += info.slab;
+    b.bad = bad_frames();
     quire_kva_stats(&k);
     b.areas = k.areas + k.stacks;
     return b;
@@ -162,7 +173,11 @@ static void compare_books(const struct books *before, const struct books *after)
         sim_fail("leak", "%lld kernel areas are left", (long long)(after->areas - before->areas));
     /* tables of kernel windows stay (quire/pt.h), slabs of internal caches too: they are neither
      * lost nor free */
-    if (after->free + after->slab + after->tables != before->free + before->slab + before->tables)
+    if (after->bad < world.nbad)
+        sim_fail("leak", "%u frames are bad, %llu are withheld", world.nbad,
+                 (unsigned long long)after->bad);
+    if (after->free + after->slab + after->tables + after->bad !=
+        before->free + before->slab + before->tables)
         sim_fail("leak", "frames free %llu, slabs %llu, tables %llu; at the start %llu, %llu, %llu",
                  (unsigned long long)after->free, (unsigned long long)after->slab,
                  (unsigned long long)after->tables, (unsigned long long)before->free,
@@ -267,9 +282,11 @@ void sim_run_program(const struct sim_program *p, struct sim_outcome *out, FILE 
         sim_spawn(work, &world.workers[i]);
     }
     sim_on_interrupt(p->machine.interrupt_every ? memory_interrupt : NULL);
+    sim_on_hardware(space_speculate, p->switches.speculate * 8);
     monitor_all_ordered();
     sim_run();
     sim_on_interrupt(NULL);
+    sim_on_hardware(NULL, 0);
     sim_spawn(finish, &before);
     sim_run();
     mmu = mmu_stats();

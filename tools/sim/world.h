@@ -103,8 +103,10 @@ struct worker {
     struct mspace *now;
     struct mpage *home_pages;
     unsigned last_page; /* that it touched */
-    bool duel_waits;    /* for a neighbour to look at that page */
-    struct file *file;  /* its own */
+    bool duel_waits;    /* for a neighbour to meet it at that page */
+    bool duel_on;       /* one has come, and is not done */
+    unsigned duel_kind;
+    struct file *file; /* its own */
     char doing[160];
 };
 
@@ -122,8 +124,10 @@ struct world {
     uint64_t hog_epoch;   /* changes whenever memory is scarce, or may have been */
     unsigned hogs;        /* workers that hold all there was */
     uint64_t io_failures; /* device requests that failed so far */
-    bool still;           /* no task runs: devices answer at once, and do not fail */
-    uint64_t low_mark;    /* free pages below which NO_MEMORY is no surprise */
+    uint64_t bad[64];     /* frames that must not come back, by number */
+    unsigned nbad;
+    bool still;        /* no task runs: devices answer at once, and do not fail */
+    uint64_t low_mark; /* free pages below which NO_MEMORY is no surprise */
 };
 extern struct world world;
 
@@ -164,6 +168,7 @@ void file_on_device(struct worker *w, struct file *f, unsigned index);
 /* Sync it, retrying what the device failed, and compare the device with the words. */
 void file_check(struct file *f);
 
+void space_speculate(void);
 void space_setup(struct worker *w);
 void space_check_all(struct worker *w);
 void space_teardown(struct worker *w);
