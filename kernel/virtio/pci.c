@@ -9,6 +9,7 @@
  */
 #include "pci.h"
 #include "arch/cpu.h"
+#include "lock.h"
 #include <quire/kva.h>
 
 #define CONFIG_ADDRESS 0xcf8
@@ -20,6 +21,7 @@
 #define REG_BAR             0x10
 #define REG_SECONDARY_BUS   0x19
 #define REG_CAPABILITIES    0x34
+#define STATUS_INTERRUPT    0x08
 #define STATUS_CAPABILITIES 0x10
 #define HEADER_MANY         0x80 /* more than one function */
 #define HEADER_BRIDGE       1
@@ -30,11 +32,24 @@
 
 /* ---- configuration space ---- */
 
-u32 pci_read32(const struct pci_device *d, unsigned reg)
+static struct kspin config_lock; /* the pair of ports; also taken in interrupts */
+
+/* config_lock held. */
+static void select(const struct pci_device *d, unsigned reg)
 {
     outl(CONFIG_ADDRESS,
          1u << 31 | (u32)d->bus << 16 | (u32)d->slot << 11 | (u32)d->function << 8 | (reg & 0xfc));
-    return inl(CONFIG_DATA);
+}
+
+u32 pci_read32(const struct pci_device *d, unsigned reg)
+{
+    unsigned long flags = kspin_lock(&config_lock);
+    u32 v;
+
+    select(d, reg);
+    v = inl(CONFIG_DATA);
+    kspin_unlock(&config_lock, flags);
+    return v;
 }
 
 u16 pci_read16(const struct pci_device *d, unsigned reg)
@@ -49,8 +64,11 @@ u8 pci_read8(const struct pci_device *d, unsigned reg)
 
 void pci_write16(const struct pci_device *d, unsigned reg, u16 v)
 {
-    (void)pci_read32(d, reg); /* selects the register */
+    unsigned long flags = kspin_lock(&config_lock);
+
+    select(d, reg);
     outw((u16)(CONFIG_DATA + (reg & 2)), v);
+    kspin_unlock(&config_lock, flags);
 }
 
 /* ---- finding devices ---- */
@@ -125,6 +143,7 @@ volatile void *pci_map(const struct pci_device *d, unsigned bar, u32 offset, u32
 #define LISTENERS 16
 
 static struct {
+    struct pci_device device;
     bool (*fn)(void *);
     void *arg;
     unsigned line;
@@ -138,6 +157,7 @@ bool pci_listen(const struct pci_device *d, bool (*fn)(void *), void *arg)
     /* 0: none; below 5: the timer, the keyboard, the serial ports; 255: unknown */
     if (line < 5 || line > 15 || nlisteners == LISTENERS || !acpi.ioapic_pa)
         return false;
+    listeners[nlisteners].device = *d;
     listeners[nlisteners].fn = fn;
     listeners[nlisteners].arg = arg;
     listeners[nlisteners].line = line;
@@ -146,11 +166,35 @@ bool pci_listen(const struct pci_device *d, bool (*fn)(void *), void *arg)
     return true;
 }
 
+static bool listened_to(const struct pci_device *d)
+{
+    for (unsigned i = 0; i < nlisteners; i++)
+        if (listeners[i].device.bus == d->bus && listeners[i].device.slot == d->slot &&
+            listeners[i].device.function == d->function)
+            return true;
+    return false;
+}
+
+/* A device without a driver that shares the line would interrupt for ever. */
+static void hush(const struct pci_device *d)
+{
+    u16 command = pci_read16(d, PCI_COMMAND);
+
+    if (!(pci_read16(d, REG_STATUS) & STATUS_INTERRUPT) || command & PCI_COMMAND_NO_INTX ||
+        listened_to(d))
+        return;
+    pci_write16(d, PCI_COMMAND, command | PCI_COMMAND_NO_INTX);
+    printk("pci: %s interrupts, and nobody drives it: switched off", d->name);
+}
+
 void pci_interrupt(unsigned line)
 {
     unsigned n = __atomic_load_n(&nlisteners, __ATOMIC_ACQUIRE);
+    bool known = false;
 
     for (unsigned i = 0; i < n; i++)
-        if (listeners[i].line == line)
-            listeners[i].fn(listeners[i].arg);
+        if (listeners[i].line == line && listeners[i].fn(listeners[i].arg))
+            known = true;
+    if (!known)
+        pci_for_each(hush);
 }

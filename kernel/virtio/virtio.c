@@ -203,7 +203,7 @@ static void start(const struct pci_device *d, int (*driver)(struct virtio *))
         v->polled = !pci_listen(d, heard, v);
         err = driver(v);
     }
-    /* v stays: the interrupt may have been routed to it */
+    /* v stays: the interrupt may go to it */
     if (err)
         printk("virtio: %s, type %u, cannot be used: error %d", d->name, type_of(d), -err);
 }

@@ -10,6 +10,7 @@ from harness import Failure
 
 PYTHON = "/usr/bin/python3"
 MIB = 1 << 20
+SAME_LINE = 6  # a slot whose interrupt arrives at the same line as that of the balloon in slot 2
 
 # In the guest: does what each line of its input says, and answers with a line.
 AGENT = """
@@ -259,3 +260,18 @@ def test_balloon_under_load(t):
         g.until(lambda: g.actual() == 512, "all back")
         t.check(g.mib("Balloon") == 0 and abs(free - g.mib("MemFree")) < 24, (free, g.mib("MemFree")))
         t.check("killed" not in g.end() and n > 10, (n, g.said()))
+
+
+# A device that nobody drives interrupts at the balloon's line, which stays up: it is switched off, the balloon goes on.
+# The device is a network card of the old kind, made to interrupt through its ports (DP8390D data sheet, chapter 10):
+# interrupt mask, byte count 0, start a remote read, which is complete at once.
+def test_stray_interrupts_are_switched_off(t):
+    with Guest(t, "--qemu", "-device ne2k_pci,addr=%d,romfile=" % SAME_LINE) as g:
+        card = [d for d in g.monitor.do("query-pci")[0]["devices"] if d["slot"] == SAME_LINE][0]
+        base = [r["address"] for r in card["regions"] if r["type"] == "io"][0]
+        for register, value in ((15, 0x40), (10, 0), (11, 0), (0, 0x0a)):
+            g.monitor.do("human-monitor-command", **{"command-line": "o /b 0x%x 0x%x" % (base + register, value)})
+        g.until(lambda: "nobody drives it: switched off" in g.said(), "the stray interrupt")
+        g.set_target(400)
+        g.until(lambda: g.actual() == 400, "400 MiB")
+        t.check(g.end().count("switched off") == 1, g.said())

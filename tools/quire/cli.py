@@ -35,6 +35,7 @@ shrinks what fails to a file that repeats it; quire sim --help lists its options
   --icount              count instructions: one processor, time is the number of instructions
   --balloon             give the machine a memory balloon (QEMU's virtio-balloon-pci, named "balloon")
   --qmp SOCKET          let QEMU's monitor (QMP) listen at this UNIX socket, to drive the balloon with
+  --qemu WORDS          add to QEMU's command line
   --kernel FILE         boot another kernel image
 
 At a terminal the program has one too; Control-] twice ends the machine.
@@ -46,7 +47,7 @@ program that cannot be run 126, one that does not exist 127, a wrong use of quir
 class Options:
     def __init__(self):
         self.mem, self.cpus, self.nodes = "512M", None, 1
-        self.files, self.programs, self.env, self.append = [], [], {}, []
+        self.files, self.programs, self.env, self.append, self.qemu = [], [], {}, [], []
         self.timeout = self.output = self.kernel = self.qmp = None
         self.report = self.log = self.icount = self.balloon = False
         self.command = []
@@ -101,6 +102,8 @@ def parse(words):
                 raise QuireError("--timeout: %r is not a number of seconds" % text, 2)
         elif option == "--append":
             o.append += value(option).split()
+        elif option == "--qemu":
+            o.qemu += value(option).split()
         elif option == "--kernel":
             o.kernel = value(option)
         elif option == "--qmp":
@@ -175,7 +178,7 @@ def make_machine(root, o):
     m.append = o.append
     m.cwd = os.getcwd()
     m.timeout, m.report, m.verbose, m.icount = o.timeout, o.report, o.log, o.icount
-    m.balloon, m.qmp = o.balloon, o.qmp
+    m.balloon, m.qmp, m.qemu = o.balloon, o.qmp, o.qemu
     return m
 
 

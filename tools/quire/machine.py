@@ -50,7 +50,7 @@ class Machine:
     def __init__(self, kernel, image, program, args=()):
         self.kernel, self.image, self.program, self.args = kernel, image, program, list(args)
         self.memory, self.cpus, self.nodes = 512 << 20, 2, 1
-        self.env, self.append = {}, []
+        self.env, self.append, self.qemu = {}, [], []
         self.icount = self.report = self.verbose = self.balloon = False
         self.qmp = None  # path of a UNIX socket for QEMU's monitor
         self.timeout = None
@@ -113,7 +113,7 @@ class Machine:
             if name in fds:
                 args += ["-chardev", "file,id=%s,path=/proc/self/fd/%d" % (name, fds[name]),
                          "-device", "isa-debugcon,iobase=0x%x,chardev=%s" % (port, name)]
-        return args + ["-device", "isa-debug-exit,iobase=0x%x,iosize=4" % EXIT_PORT]
+        return args + ["-device", "isa-debug-exit,iobase=0x%x,iosize=4" % EXIT_PORT] + self.qemu
 
     def numa_args(self):
         mib = self.memory >> 20
