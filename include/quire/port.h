@@ -38,6 +38,12 @@
  *                                   LOCKED, UNLOCK             ptr lock, n 0 a spin lock, 1 a
  *                                   sleeping one as a reader, 2 a sleeping one alone
  *                                   A FREE and an UNLOCK come before the fact, the others after it.
+ *   QPORT_DMA_CLEAN(ptr, n)         may be left out where no device is QUIRE_DMA_NONCOHERENT: write the
+ *                                   lines of the caches with bytes [ptr, ptr + n) of the direct map
+ *                                   to memory, done before the device is told to begin; any
+ *   QPORT_DMA_INVALIDATE(ptr, n)    likewise: drop these lines, so that the next load reads memory; any
+ *   QPORT_DMA_LINE                  likewise: bytes of the longest line of a cache, a power of two up
+ *                                   to 2048; 64 if not said
  *
  * Group 2, page tables and address spaces
  *   void      qport_tlb_flush_page(uint64_t va, unsigned asid)  any: this CPU, one 4 KiB or huge entry
@@ -58,6 +64,16 @@
 
 #ifndef QPORT_EVENT
 #define QPORT_EVENT(kind, ptr, n) ((void)0)
+#endif
+
+#ifndef QPORT_DMA_CLEAN
+#define QPORT_DMA_CLEAN(ptr, n) ((void)(ptr), (void)(n))
+#endif
+#ifndef QPORT_DMA_INVALIDATE
+#define QPORT_DMA_INVALIDATE(ptr, n) ((void)(ptr), (void)(n))
+#endif
+#ifndef QPORT_DMA_LINE
+#define QPORT_DMA_LINE 64u
 #endif
 
 enum quire_log_level { QUIRE_LOG_ERROR, QUIRE_LOG_WARN, QUIRE_LOG_INFO };

@@ -20,6 +20,8 @@ uintptr_t hosted_direct_base, hosted_vmemmap_base;
 __thread unsigned hosted_cpu;
 __thread jmp_buf *hosted_panic_jump;
 uint64_t hosted_tlb_flushes;
+void (*hosted_dma_clean)(void *ptr, uint64_t bytes);
+void (*hosted_dma_invalidate)(void *ptr, uint64_t bytes);
 int hosted_log_on;
 int hosted_fail_populate = -1;
 

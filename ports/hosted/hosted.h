@@ -43,6 +43,8 @@ const char *hosted_log_last(void);
 /* qport_vmemmap_populate fails once after n more successes; -1 = never (default). */
 extern int hosted_fail_populate;
 
+/* hosted_dma_clean and hosted_dma_invalidate, NULL by default, stand in quire_port.h. */
+
 /* What qport_ipi does for each CPU; NULL (default): the sending thread runs the target's interrupt at
  * once, in the target's name. A test whose threads poll quire_shootdown_interrupt() sets its own. */
 extern void (*hosted_ipi)(unsigned cpu);

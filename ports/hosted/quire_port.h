@@ -19,6 +19,13 @@ extern __thread unsigned hosted_cpu;
 
 #define QPORT_POINT(kind, ptr) ((void)0)
 
+/* Caches of a device that does not see the CPU's, if a test makes some; NULL: none. */
+extern void (*hosted_dma_clean)(void *ptr, uint64_t bytes);
+extern void (*hosted_dma_invalidate)(void *ptr, uint64_t bytes);
+#define QPORT_DMA_CLEAN(ptr, n) (hosted_dma_clean ? hosted_dma_clean(ptr, n) : (void)0)
+#define QPORT_DMA_INVALIDATE(ptr, n) \
+    (hosted_dma_invalidate ? hosted_dma_invalidate(ptr, n) : (void)0)
+
 static inline unsigned qport_cpu(void) { return hosted_cpu; }
 static inline unsigned long qport_irq_save(void) { return 0; }
 static inline void qport_irq_restore(unsigned long flags) { (void)flags; }
