@@ -146,6 +146,7 @@ static bool poison_cached(struct qi_zone *z, struct quire_page *p)
             if (p < s->pages[i] || p >= s->pages[i] + (1u << s->order))
                 continue;
             qi_fetch_or_relaxed(&p->flags, QUIRE_PG_POISON);
+            qi_store_relaxed(&z->marked, z->marked + 1);
             sift(z, stack_remove(s, i), s->order);
             return true;
         }

@@ -191,6 +191,20 @@ static void a_cached_frame_of_another_cpu_goes_when_it_moves(void **state)
         }
 }
 
+/* A frame that goes at once does not hide one that has yet to go. */
+static void one_in_use_beside_one_cached(void **state)
+{
+    struct quire_page *block = get(3), *p = get(0);
+
+    (void)state;
+    assert_int_equal(poison(block + 5), QUIRE_OK);
+    quire_page_free(p, 0);
+    assert_int_equal(poison(p), QUIRE_OK);
+    quire_page_free(block, 3);
+    all_but(p, 2);
+    all_but(block + 5, 2);
+}
+
 static void nothing_is_counted_twice(void **state)
 {
     struct quire_zone_stats s;
@@ -307,6 +321,7 @@ int main(void)
         cmocka_unit_test_setup(the_mark_survives_a_split, setup),
         cmocka_unit_test(a_cached_frame_of_this_cpu_goes_at_once),
         cmocka_unit_test(a_cached_frame_of_another_cpu_goes_when_it_moves),
+        cmocka_unit_test_setup(one_in_use_beside_one_cached, setup),
         cmocka_unit_test_setup(nothing_is_counted_twice, setup),
         cmocka_unit_test(poison_beside_traffic),
         cmocka_unit_test_setup(verify_counts_them, setup),
