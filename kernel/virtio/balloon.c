@@ -63,6 +63,7 @@ static struct balloon {
     u64 held;                        /* under lock; atomic read */
     bool on_oom;                     /* constant: the host lets us deflate */
     u32 resting;                     /* atomic: not inflated until the host says something */
+    u32 seen_target;                 /* the thread's */
     u32 told_target, told_short;     /* the thread's: of the last line on the log */
 } balloon = {.first = NONE};
 
@@ -172,6 +173,10 @@ static bool follow_target(struct balloon *b)
         __atomic_store_n(&b->resting, 0, __ATOMIC_RELAXED);
     do {
         target = virtio_config_read(b->dev, CONFIG_NUM_PAGES);
+        if (target != b->seen_target) { /* perhaps there are no interrupts */
+            b->seen_target = target;
+            __atomic_store_n(&b->resting, 0, __ATOMIC_RELAXED);
+        }
         cond_resched();
     } while (step(b, target, keep));
     tell_log(b, target);
@@ -302,6 +307,8 @@ int balloon_start(struct virtio *v)
         t = task_alloc("balloon", balloon_main, b);
     if (!t) {
         virtio_failed(v);
+        if (page)
+            quire_page_free(page, 0);
         return err ? err : -ENOMEM;
     }
     b->shared = quire_page_ptr(page);

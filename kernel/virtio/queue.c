@@ -95,14 +95,6 @@ void virtq_post(struct virtq *q, const struct virtq_buf *bufs, unsigned n, enum 
         *q->notify = q->index;
 }
 
-bool virtq_take(struct virtq *q)
-{
-    if (q->seen == used_idx(q))
-        return false;
-    q->seen++;
-    return true;
-}
-
 void virtq_send(struct virtq *q, const struct virtq_buf *bufs, unsigned n, enum virtq_direction dir)
 {
     struct waiter w;
@@ -122,5 +114,4 @@ void virtq_send(struct virtq *q, const struct virtq_buf *bufs, unsigned n, enum 
     }
     wait_finish();
     waitq_remove(&w);
-    virtq_take(q);
 }

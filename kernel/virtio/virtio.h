@@ -30,7 +30,7 @@ struct virtq_avail;
 struct virtq_used;
 struct virtq {
     struct virtio *dev; /* NULL: the device has no such queue */
-    u16 index, size, posted, seen;
+    u16 index, size, posted;
     struct virtq_desc *desc;
     struct virtq_avail *avail;
     volatile struct virtq_used *used;
@@ -70,8 +70,6 @@ void virtq_post(struct virtq *q, const struct virtq_buf *bufs, unsigned n,
                 enum virtq_direction dir);
 /* The device has used what was posted, or nothing was. */
 bool virtq_idle(const struct virtq *q);
-/* The device has just used it: true once for each request. */
-bool virtq_take(struct virtq *q);
 /* Post and sleep until the device has used it.  Task context; signals wait. */
 void virtq_send(struct virtq *q, const struct virtq_buf *bufs, unsigned n,
                 enum virtq_direction dir);

@@ -275,3 +275,12 @@ def test_stray_interrupts_are_switched_off(t):
         g.set_target(400)
         g.until(lambda: g.actual() == 400, "400 MiB")
         t.check(g.end().count("switched off") == 1, g.said())
+
+
+# Without an I/O APIC no interrupt arrives: the driver looks now and then.
+def test_balloon_without_interrupts(t):
+    with Guest(t, "--qemu", "-machine acpi=off") as g:
+        for mib in (300, 512, 400):
+            g.set_target(mib)
+            g.until(lambda: g.actual() == mib, "%d MiB" % mib)
+        t.check("polled" in g.said(), g.said())
