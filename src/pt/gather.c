@@ -101,7 +101,12 @@ void qi_gather_more(struct qi_gather *g)
     struct qi_gather_batch *b;
 
     if (!page) {
+        uint64_t start = g->start, end = g->end;
+
+        /* the caller is inside a range that it announced once: its next pages are of it, too */
         qi_gather_finish(g);
+        g->start = start;
+        g->end = end;
         return;
     }
     if (g->batches)

@@ -210,6 +210,7 @@ static void gather_without_memory(void **state)
     struct qi_gather g;
     struct qi_tlb t;
     q_pa root = new_root();
+    unsigned flushes;
     size_t n;
 
     (void)state;
@@ -233,6 +234,21 @@ static void gather_without_memory(void **state)
     assert_true(g.flushes > 1);
     for (unsigned i = 0; i < 300; i++)
         assert_int_equal(pages[i]->refs, 1);
+    /* the same with a range that is announced once: what comes after an early flush is of it too */
+    for (unsigned i = 0; i < 300; i++)
+        quire_page_get(pages[i]);
+    qi_gather_init(&g, &t);
+    qi_gather_range(&g, 0, 300 * 0x1000);
+    for (unsigned i = 0; i < 300; i++) {
+        unsigned before = g.flushes;
+
+        qi_gather_page(&g, pages[i]);
+        if (i % 64 == 63)
+            assert_int_equal(g.flushes, before + 1);
+    }
+    flushes = g.flushes;
+    qi_gather_finish(&g);
+    assert_int_equal(g.flushes, flushes + 1);
     quire_page_free_bulk(300, pages);
     quire_page_free_bulk(n, rest);
     lazy_on(1);
