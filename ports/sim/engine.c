@@ -57,7 +57,8 @@ static unsigned ntasks, live, queued, cur;
 static bool running;
 static struct sim_fibre main_fibre;
 static uint64_t points, stores, now_ns;
-static void (*on_interrupt)(void);
+static void (*on_interrupt)(void), (*on_hardware)(void);
+static unsigned hardware_every;
 
 unsigned sim_cpu(void) { return cur; }
 unsigned sim_cpus(void) { return sim_machine.cpus; }
@@ -70,6 +71,12 @@ bool sim_irqs_off(void) { return vcpus[cur].irqs_off; }
 bool sim_preempt_off(void) { return vcpus[cur].preempt; }
 bool sim_in_irq(void) { return vcpus[cur].in_irq; }
 void sim_on_interrupt(void (*handler)(void)) { on_interrupt = handler; }
+
+void sim_on_hardware(void (*handler)(void), unsigned once_in)
+{
+    on_hardware = once_in ? handler : NULL;
+    hardware_every = once_in;
+}
 
 /* ---- The run queue ---- */
 
@@ -381,6 +388,8 @@ void sim_point(enum sim_point_kind kind, const void *ptr)
         wake_sleepers();
         watch_progress(c);
     }
+    if (on_hardware && sim_one_in(SIM_RANDOM_TLB, hardware_every))
+        on_hardware();
     interrupts(c);
     maybe_preempt(c);
     c = &vcpus[cur]; /* the task may be elsewhere now */

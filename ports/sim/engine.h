@@ -66,6 +66,9 @@ void sim_yield(void);
 /* Called in interrupt context now and then, see interrupt_every. */
 void sim_on_interrupt(void (*handler)(void));
 
+/* Called at a point once in so many, outside of any CPU's program: what hardware does by itself. */
+void sim_on_hardware(void (*handler)(void), unsigned once_in);
+
 /* A number over all that happened: equal for equal runs, on any machine and compiler. */
 uint64_t sim_trace_hash(void);
 /* Mix a value of the program into it: results, statuses. */

@@ -82,6 +82,13 @@ static const struct idiom idioms[] = {
           OP(write, FAR), OP(peek, AT(4))),
     IDIOM(HUGE, OP(mmap, 0, 400, 0, 0, FIXED), OP(huge, 0), OP(write, FAR),
           OP(madvise, AT(0), 160, 4), OP(sweep, AT(0), 12), OP(read, FAR)),
+    /* what is cut fails: only in programs in which allocations may */
+    IDIOM(HUGE, OP(mmap, 0, 400, 0, 0, FIXED), OP(huge, 0), OP(write, AT(0)), OP(fail_frame, 1),
+          OP(munmap, AT(0), 3), OP(write, AT(0)), OP(fail_frame, 1), OP(mprotect, AT(1), 3, READ),
+          OP(fail_heap, 1), OP(mprotect, AT(1), 9, READ), OP(read, AT(0))),
+    IDIOM(FORK, OP(write, AT(0)), OP(fail_frame, 2), OP(fork, CHILD), OP(fail_heap, 2),
+          OP(fork, CHILD), OP(fork, CHILD), OP(enter, CHILD), OP(fail_frame, 1), OP(write, AT(0)),
+          OP(leave, 0), OP(end, CHILD)),
     /* large blocks, cut and joined */
     IDIOM(FRAMES, OP(frame_alloc, SLOT, SOME_ORDER, 0), OP(frame_alloc, SLOT2, SOME_ORDER, 2),
           OP(frame_free, SLOT), OP(frame_alloc, SLOT, SOME_ORDER, 0), OP(frame_free, SLOT2),

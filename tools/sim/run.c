@@ -282,9 +282,11 @@ void sim_run_program(const struct sim_program *p, struct sim_outcome *out, FILE 
         sim_spawn(work, &world.workers[i]);
     }
     sim_on_interrupt(p->machine.interrupt_every ? memory_interrupt : NULL);
+    sim_on_hardware(space_speculate, p->switches.speculate * 8);
     monitor_all_ordered();
     sim_run();
     sim_on_interrupt(NULL);
+    sim_on_hardware(NULL, 0);
     sim_spawn(finish, &before);
     sim_run();
     mmu = mmu_stats();

@@ -557,6 +557,7 @@ static void peek_at(struct worker *w, const struct worker *o, unsigned page);
 static const struct {
     struct sim_op op[6];
     unsigned n;
+    bool pokes; /* the neighbour may write too, into words of its own */
 } duels[] = {
 #define PAGE_HERE 0
     /* the first touch of a page */
@@ -565,7 +566,8 @@ static const struct {
       {SIM_OP_madvise, {PAGE_HERE, 1, DONTNEED}},
       {SIM_OP_write, {PAGE_HERE}},
       {SIM_OP_read, {PAGE_HERE}}},
-     5},
+     5,
+     true},
     /* a copy on write, and the end of the page that it was copied from */
     {{{SIM_OP_mmap, {PAGE_HERE, 1, 0, 0, 1}},
       {SIM_OP_write, {PAGE_HERE}},
@@ -573,14 +575,16 @@ static const struct {
       {SIM_OP_read, {PAGE_HERE}},
       {SIM_OP_write, {PAGE_HERE}},
       {SIM_OP_end, {0}}},
-     6},
+     6,
+     true},
     /* a mapping that goes and comes */
     {{{SIM_OP_mmap, {PAGE_HERE, 2, 0, 0, 1}},
       {SIM_OP_write, {PAGE_HERE}},
       {SIM_OP_munmap, {PAGE_HERE, 2}},
       {SIM_OP_mmap, {PAGE_HERE, 2, 0, 0, 1}},
       {SIM_OP_write, {PAGE_HERE}}},
-     5},
+     5,
+     true},
     /* rights that go and come */
     {{{SIM_OP_mmap, {PAGE_HERE, 3, 0, 0, 1}},
       {SIM_OP_write, {PAGE_HERE}},
@@ -588,7 +592,8 @@ static const struct {
       {SIM_OP_mprotect, {PAGE_HERE, 3, 0}},
       {SIM_OP_write, {PAGE_HERE}},
       {SIM_OP_read, {PAGE_HERE}}},
-     6},
+     6,
+     true},
     /* a file that gets shorter and longer under its mapping */
     {{{SIM_OP_mmap, {PAGE_HERE, 8, 0, 2, 1}},
       {SIM_OP_write, {PAGE_HERE}},
@@ -596,7 +601,8 @@ static const struct {
       {SIM_OP_truncate, {OBJECT_PAGES}},
       {SIM_OP_write, {PAGE_HERE}},
       {SIM_OP_read, {PAGE_HERE}}},
-     6},
+     6,
+     false},
     /* a private page of a file */
     {{{SIM_OP_mmap, {PAGE_HERE, 4, 0, 3, 1}},
       {SIM_OP_write, {PAGE_HERE}},
@@ -604,19 +610,20 @@ static const struct {
       {SIM_OP_read, {PAGE_HERE}},
       {SIM_OP_write, {PAGE_HERE}},
       {SIM_OP_read, {PAGE_HERE}}},
-     6},
+     6,
+     false},
     /* pages that move away */
     {{{SIM_OP_mmap, {PAGE_HERE, 4, 0, 0, 1}},
       {SIM_OP_write, {PAGE_HERE}},
       {SIM_OP_mremap, {PAGE_HERE, 4, 380}},
       {SIM_OP_mmap, {PAGE_HERE, 4, 0, 0, 1}},
       {SIM_OP_write, {PAGE_HERE}}},
-     5},
+     5,
+     true},
 };
 
 static void fight(struct worker *w, uint32_t at, unsigned kind)
 {
-    kind %= sizeof duels / sizeof duels[0];
     for (unsigned i = 0; i < duels[kind].n; i++) {
         struct sim_op op = duels[kind].op[i];
 
@@ -624,7 +631,21 @@ static void fight(struct worker *w, uint32_t at, unsigned kind)
             op.arg[0] = at;
         do_space_op(w, &op);
         w->last_page = at * world.scale % world.region;
+        /* in anonymous memory nobody's word but the writer's changes */
+        if (!i)
+            w->duel_pokes = duels[kind].pokes && w->now->pages[w->last_page].backing == ANON;
     }
+    w->duel_pokes = false;
+}
+
+/* Write a word of ours into a page of o, who does not look at it. */
+static void poke_at(struct worker *w, const struct worker *o, unsigned page)
+{
+    uint64_t value = worker_value(w);
+
+    if (reach(w, va_of(o, page) + word_offset(w->number, 0), SIM_ACCESS_WRITE, &value) ==
+        QUIRE_NO_MEMORY)
+        must_be_short(w, "poke");
 }
 
 static void do_duel(struct worker *w, uint32_t at, unsigned kind)
@@ -639,16 +660,23 @@ static void do_duel(struct worker *w, uint32_t at, unsigned kind)
         if (o == w || !o->duel_waits)
             continue;
         o->duel_waits = false;
+        o->duel_on = true;
         for (unsigned i = 0; i < 12; i++)
-            peek_at(w, o, o->last_page);
+            if (i % 3 == 1 && o->duel_pokes)
+                poke_at(w, o, o->last_page);
+            else
+                peek_at(w, o, o->last_page);
+        o->duel_on = false;
         return;
     }
     w->duel_waits = true;
     for (unsigned i = 0; i < 20 && w->duel_waits; i++)
         sim_sleep(3000);
     if (!w->duel_waits)
-        fight(w, at, kind);
+        fight(w, at, kind % (sizeof duels / sizeof duels[0]));
     w->duel_waits = false;
+    while (w->duel_on) /* what the neighbour writes must not hit what comes next */
+        sim_sleep(500);
 }
 
 static void do_fill(struct worker *w, const struct sim_op *op)
@@ -1051,4 +1079,12 @@ void space_teardown(struct worker *w)
         end_child(w, &w->child[k]);
     free(w->home_pages);
     free(w->home.brk_words);
+}
+
+/* What a CPU translates by itself, at any time: what some task works on. */
+void space_speculate(void)
+{
+    const struct worker *o = &world.workers[1 + sim_below(SIM_RANDOM_TLB, world.nworkers)];
+
+    mmu_speculate((unsigned)sim_below(SIM_RANDOM_TLB, sim_cpus()), va_of(o, o->last_page));
 }

@@ -105,8 +105,8 @@ struct worker {
     unsigned last_page; /* that it touched */
     bool duel_waits;    /* for a neighbour to meet it at that page */
     bool duel_on;       /* one has come, and is not done */
-    unsigned duel_kind;
-    struct file *file; /* its own */
+    bool duel_pokes;    /* it may write there */
+    struct file *file;  /* its own */
     char doing[160];
 };
 
