@@ -24,7 +24,8 @@ struct qi_gather;
 
 static inline qi_pte qi_pte_load(const qi_pte *p) { return QI_PTE(qi_load_relaxed(&p->v)); }
 /* The same, for an entry that is followed, to a table or to the page of a leaf: what was written to
- * either before it was linked is seen.  (A dependency would do; compilers offer none.  On x86 both are plain loads.) */
+ * either before it was linked is seen.  (A dependency would do; compilers offer none.  On x86 both
+ * are plain loads.) */
 static inline qi_pte qi_pte_load_link(const qi_pte *p) { return QI_PTE(qi_load_acquire(&p->v)); }
 /* Publishes what was written to the frame before.  Not over an entry that hardware may be marking
  * accessed or dirty: use xchg or cas for those. */
