@@ -101,7 +101,8 @@ void quire_dma_unmap(struct quire_dma_device *dev, q_ba bus, uint64_t bytes,
 /*
  * Bytes [offset, offset + bytes) of the mapping that begins at bus.  After for_cpu the CPU may read
  * what the device has written; what it writes itself reaches the device, and outlives the mapping,
- * by for_device only.  Not coherent devices: offset is a multiple of QPORT_DMA_LINE, bytes too unless
+ * by for_device only; which is for bytes that the CPU has: those that the device may be writing would
+ * be overwritten if they are bounced.  Not coherent devices: offset is a multiple of QPORT_DMA_LINE, bytes too unless
  * they reach the end.
  */
 void quire_dma_sync_for_cpu(struct quire_dma_device *dev, q_ba bus, uint64_t offset, uint64_t bytes,
