@@ -7,6 +7,10 @@
 #define FROM QUIRE_DMA_FROM_DEVICE
 #define BOTH QUIRE_DMA_BOTH
 
+#define CAP 64
+
+static struct quire_dma_segment array[CAP];
+
 static int setup(void **state)
 {
     (void)state;
@@ -81,6 +85,46 @@ static void bus_addresses_are_not_physical(void **state)
     assert_int_equal(moved.bounces + down.bounces + split.bounces, 0);
     dma_block_free(high, 1);
     dma_block_free(low, 1);
+    dma_nothing_lost();
+}
+
+/* Memory is one run, bus addresses are not: at the end of a range, of the mask, and at 2^64. */
+static void runs_end_where_bus_addresses_do(void **state)
+{
+    uint8_t *p = dma_block(3, QUIRE_GFP_DMA32);
+    uint64_t cut = dma_pa(p) + 16384;
+    struct quire_dma_range ranges[] = {{Q_PA(0), cut, Q_BA(GIB)}, {Q_PA(cut), GIB, Q_BA(0)}};
+    struct quire_dma_device split = {.mask = BITS(64), .ranges = ranges, .nranges = 2},
+                            wrap = {.mask = BITS(64), .offset = 0 - cut},
+                            top = {.mask = BITS(40), .offset = (1ull << 40) - cut};
+    struct quire_dma_device *all[] = {&split, &wrap, &top};
+    struct quire_dma_sg list = {quire_page_of_ptr(p), 0, 32768};
+    struct quire_dma_segments segs = {.segments = array, .cap = CAP};
+
+    (void)state;
+    dma_fill(p, 32768, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        struct quire_dma_device *d = device(all[i]);
+        q_ba bus = map(d, p + 16384 - 100, 100, TO);
+
+        assert_ptr_equal(dma_device_sees(d, bus.v), p + 16384 - 100);
+        assert_int_equal(d->bounces, 0);
+        quire_dma_unmap(d, bus, 100, TO);
+        bus = map(d, p + 16384 - 100, 101, TO);
+        assert_memory_equal(dma_device_sees(d, bus.v), p + 16384 - 100, 101);
+        assert_int_equal(d->bounces, 1);
+        quire_dma_unmap(d, bus, 101, TO);
+        assert_int_equal(quire_dma_map_sg(d, &list, 1, TO, &segs), QUIRE_OK);
+        dma_sound();
+        assert_int_equal(segs.n, 2);
+        assert_int_equal(segs.segments[0].bytes, 16384);
+        for (unsigned k = 0; k < 2; k++)
+            assert_memory_equal(dma_device_sees(d, segs.segments[k].bus.v), p + 16384 * k, 16384);
+        quire_dma_unmap_sg(d, &segs, TO);
+        assert_int_equal(d->bounces, i == 2 ? 2 : 1);
+        remove_device(d);
+    }
+    dma_block_free(p, 3);
     dma_nothing_lost();
 }
 
@@ -365,10 +409,6 @@ static void coherent_memory_is_refused(void **state)
 
 /* ---- scatter lists ---- */
 
-#define CAP 64
-
-static struct quire_dma_segment array[CAP];
-
 static void neighbours_merge_and_limits_split(void **state)
 {
     struct quire_dma_device d = {.mask = BITS(32), .boundary = 16384, .max_segment = 12288};
@@ -444,6 +484,27 @@ static void lists_are_mapped_whole_or_not(void **state)
     for (unsigned i = 0; i < 4; i++)
         dma_block_free(high[i], 5);
     remove_device(&d);
+    dma_nothing_lost();
+}
+
+/* Bounced pieces are as long as the device's segments may be. */
+static void bounced_lists_are_cut_at_limits(void **state)
+{
+    struct quire_dma_device d = {.mask = BITS(32), .max_segment = 12288};
+    uint8_t *p = dma_block(5, 0);
+    struct quire_dma_sg list = {quire_page_of_ptr(p), 0, 131072};
+    struct quire_dma_segments segs = {.segments = array, .cap = CAP};
+
+    (void)state;
+    device(&d);
+    assert_int_equal(quire_dma_map_sg(&d, &list, 1, FROM, &segs), QUIRE_OK);
+    dma_sound();
+    assert_int_equal(segs.n, 11);
+    for (unsigned i = 0; i < 11; i++)
+        assert_int_equal(segs.segments[i].bytes, i < 10 ? 12288 : 131072 - 10 * 12288);
+    quire_dma_unmap_sg(&d, &segs, FROM);
+    remove_device(&d);
+    dma_block_free(p, 5);
     dma_nothing_lost();
 }
 
@@ -588,6 +649,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(bus_addresses_are_not_physical),
+        TEST(runs_end_where_bus_addresses_do),
         TEST(bounces_carry_data_both_ways),
         TEST(syncs_move_their_part),
         TEST(limits_are_kept),
@@ -598,6 +660,7 @@ int main(void)
         TEST(coherent_memory_is_refused),
         TEST(neighbours_merge_and_limits_split),
         TEST(lists_are_mapped_whole_or_not),
+        TEST(bounced_lists_are_cut_at_limits),
         TEST(lists_take_the_slots_that_there_are),
         TEST(every_allocation_may_fail),
         TEST(without_a_pool_nothing_bounces),
