@@ -585,6 +585,15 @@ static const struct {
       {SIM_OP_write, {PAGE_HERE}}},
      5,
      true},
+    /* so much that the whole space is flushed */
+    {{{SIM_OP_mmap, {PAGE_HERE, 60, 0, 0, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_munmap, {PAGE_HERE, 60}},
+      {SIM_OP_mmap, {PAGE_HERE, 60, 0, 0, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_munmap, {PAGE_HERE, 60}}},
+     6,
+     true},
     /* rights that go and come */
     {{{SIM_OP_mmap, {PAGE_HERE, 3, 0, 0, 1}},
       {SIM_OP_write, {PAGE_HERE}},
@@ -672,6 +681,7 @@ static void do_duel(struct worker *w, uint32_t at, unsigned kind)
     w->duel_waits = true;
     for (unsigned i = 0; i < 20 && w->duel_waits; i++)
         sim_sleep(3000);
+    world.fighter = w;
     if (!w->duel_waits)
         fight(w, at, kind % (sizeof duels / sizeof duels[0]));
     w->duel_waits = false;
@@ -983,7 +993,8 @@ bool do_space_op(struct worker *w, const struct sim_op *op)
 {
     unsigned page = op->arg[0] * world.scale % world.region;
 
-    w->last_page = page;
+    if (sim_op_info[op->kind].arg_kinds[0] == SIM_ARG_PAGE)
+        w->last_page = page;
     switch (op->kind) {
     case SIM_OP_mmap: do_mmap(w, op); return true;
     case SIM_OP_munmap: do_munmap(w, op); return true;
@@ -1086,5 +1097,7 @@ void space_speculate(void)
 {
     const struct worker *o = &world.workers[1 + sim_below(SIM_RANDOM_TLB, world.nworkers)];
 
+    if (world.fighter && sim_one_in(SIM_RANDOM_TLB, 2))
+        o = world.fighter;
     mmu_speculate((unsigned)sim_below(SIM_RANDOM_TLB, sim_cpus()), va_of(o, o->last_page));
 }

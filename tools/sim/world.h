@@ -121,10 +121,11 @@ struct world {
     struct quire_cache *caches[CACHES];
     struct held irq[SIM_MAX_CPUS][IRQ_SLOTS];
     bool events[SIM_EVENTS];
-    uint64_t hog_epoch;   /* changes whenever memory is scarce, or may have been */
-    unsigned hogs;        /* workers that hold all there was */
-    uint64_t io_failures; /* device requests that failed so far */
-    uint64_t bad[64];     /* frames that must not come back, by number */
+    const struct worker *fighter; /* the last one in a duel */
+    uint64_t hog_epoch;           /* changes whenever memory is scarce, or may have been */
+    unsigned hogs;                /* workers that hold all there was */
+    uint64_t io_failures;         /* device requests that failed so far */
+    uint64_t bad[64];             /* frames that must not come back, by number */
     unsigned nbad;
     bool still;        /* no task runs: devices answer at once, and do not fail */
     uint64_t low_mark; /* free pages below which NO_MEMORY is no surprise */
