@@ -1,5 +1,5 @@
 /*
- * virtio/balloon.c - the memory balloon (VIRTIO 1.1, section 5.5; reporting: 1.2, section 5.5.6.7).
+ * virtio/balloon.c - the memory balloon (VIRTIO 1.1, section 5.5; hinting and reporting: 1.2).
  *
  * The host says how many pages it wants (num_pages), a kernel thread takes them from the frame
  * allocator and tells the host which they are; it says how many it has (actual).  When the host
@@ -27,11 +27,16 @@
 /* Feature bits, 5.5.3 */
 #define F_STATS_VQ       (1ull << 1)
 #define F_DEFLATE_ON_OOM (1ull << 2)
+#define F_FREE_PAGE_HINT (1ull << 3)
 #define F_REPORTING      (1ull << 5)
 
 /* Configuration, 5.5.4 */
 #define CONFIG_NUM_PAGES 0
 #define CONFIG_ACTUAL    4
+#define CONFIG_HINT_ID   8
+
+/* 5.5.6.5: no hints wanted; hinted pages may be used again; all else asks for hints by this name. */
+enum { HINT_STOP, HINT_DONE };
 
 /* Statistics, 5.5.6.4 */
 enum { S_SWAP_IN, S_SWAP_OUT, S_MAJFLT, S_MINFLT, S_MEMFREE, S_MEMTOT, S_AVAIL, S_CACHES };
@@ -50,20 +55,21 @@ struct stat {
 struct shared {
     u32 pfns[BATCH];
     struct stat stats[STATS];
+    u32 hint_id;
 };
 _Static_assert(sizeof(struct shared) <= 4096, "one frame");
 
 static struct balloon {
     struct virtio *dev;
-    struct virtq inflate, deflate, stats, report;
-    struct shared *shared; /* pfns under lock, stats the thread's */
+    struct virtq inflate, deflate, stats, hint, report;
+    struct shared *shared; /* pfns under lock, the rest the thread's */
     struct kmutex lock;
     struct quire_page *batch[BATCH]; /* under lock */
     u32 first;                       /* under lock */
     u64 held;                        /* under lock; atomic read */
     bool on_oom;                     /* constant: the host lets us deflate */
     u32 resting;                     /* atomic: not inflated until the host says something */
-    u32 seen_target;                 /* the thread's */
+    u32 seen_target, seen_hint;      /* the thread's */
     u32 told_target, told_short;     /* the thread's: of the last line on the log */
 } balloon = {.first = NONE};
 
@@ -169,8 +175,6 @@ static bool follow_target(struct balloon *b)
     u64 keep = low_watermarks();
     u32 target;
 
-    if (__atomic_exchange_n(&b->dev->config_changed, 0, __ATOMIC_ACQUIRE))
-        __atomic_store_n(&b->resting, 0, __ATOMIC_RELAXED);
     do {
         target = virtio_config_read(b->dev, CONFIG_NUM_PAGES);
         if (target != b->seen_target) { /* perhaps there are no interrupts */
@@ -235,6 +239,32 @@ static void send_stats(struct balloon *b)
     virtq_post(&b->stats, &buf, 1, VIRTQ_DEVICE_READS);
 }
 
+/* ---- hinting ---- */
+
+static void send_hint_id(struct balloon *b, u32 id)
+{
+    struct virtq_buf buf = {pa_of(&b->shared->hint_id), sizeof(id)};
+
+    b->shared->hint_id = id;
+    virtq_send(&b->hint, &buf, 1, VIRTQ_DEVICE_READS);
+}
+
+/* A wish that is answered may read as HINT_STOP: it is looked at only when the host has changed
+ * something, and a change during a pass ends it. */
+static void follow_hints(struct balloon *b)
+{
+    u32 id = virtio_config_read(b->dev, CONFIG_HINT_ID);
+
+    if (id == HINT_DONE) {
+        hinting_done();
+    } else if (id != HINT_STOP && id != b->seen_hint) {
+        b->seen_hint = id;
+        send_hint_id(b, id);
+        hinting_pass(&b->hint, &b->dev->config_changed);
+        send_hint_id(b, HINT_STOP);
+    }
+}
+
 /* ---- the thread ---- */
 
 static bool something_to_do(struct balloon *b)
@@ -253,6 +283,11 @@ static void balloon_main(void *arg)
     for (;;) {
         u64 wake_ns = report_ns;
 
+        if (__atomic_exchange_n(&b->dev->config_changed, 0, __ATOMIC_ACQUIRE)) {
+            __atomic_store_n(&b->resting, 0, __ATOMIC_RELAXED);
+            if (b->hint.dev)
+                follow_hints(b);
+        }
         if (follow_target(b))
             wake_ns = K_MIN(wake_ns, ktime_ns() + RETRY_NS);
         if (b->stats.dev && virtq_idle(&b->stats))
@@ -283,6 +318,12 @@ static int init_queues(struct balloon *b)
         err = virtq_init(v, &b->deflate, 1);
     if (!err && v->features & F_STATS_VQ)
         err = virtq_init(v, &b->stats, n++);
+    if (!err && v->features & F_FREE_PAGE_HINT)
+        err = virtq_init(v, &b->hint, n++);
+    /* QEMU serves it in a thread that raises interrupts beside our reading of them, and that may miss
+     * the last request when it stops polling */
+    if (!err && b->hint.dev)
+        virtq_make_quiet(&b->hint);
     if (!err && v->features & F_REPORTING)
         err = virtq_init(v, &b->report, n);
     return err;
@@ -297,7 +338,8 @@ int balloon_start(struct virtio *v)
 
     if (b->dev)
         return -EBUSY;
-    err = virtio_negotiate(v, F_STATS_VQ | F_DEFLATE_ON_OOM | F_REPORTING);
+    err = virtio_negotiate(v, F_STATS_VQ | F_DEFLATE_ON_OOM | F_REPORTING |
+                                  (v->polled ? 0 : F_FREE_PAGE_HINT));
     if (err)
         return err;
     b->dev = v;
@@ -314,9 +356,10 @@ int balloon_start(struct virtio *v)
     b->shared = quire_page_ptr(page);
     b->on_oom = v->features & F_DEFLATE_ON_OOM;
     virtio_ready(v);
-    printk("virtio-balloon: %s%s%s%s%s", v->pci.name, b->stats.dev ? ", statistics" : "",
+    printk("virtio-balloon: %s%s%s%s%s%s", v->pci.name, b->stats.dev ? ", statistics" : "",
            b->on_oom ? ", deflates when memory runs out" : "",
-           b->report.dev ? ", reports free pages" : "", v->polled ? ", polled" : "");
+           b->hint.dev ? ", hints at free pages" : "", b->report.dev ? ", reports free pages" : "",
+           v->polled ? ", polled" : "");
     task_start(t);
     return 0;
 }

@@ -27,7 +27,8 @@ struct virtq_used {
         u32 id, len;
     } ring[];
 };
-#define USED_NO_NOTIFY 1u
+#define AVAIL_NO_INTERRUPT 1u
+#define USED_NO_NOTIFY     1u
 
 #define MAX_SIZE 256 /* two frames; a device may be told to use less than it offers (4.1.5.1.3) */
 
@@ -67,12 +68,26 @@ int virtq_init(struct virtio *v, struct virtq *q, u16 index)
     return 0;
 }
 
+void virtq_make_quiet(struct virtq *q)
+{
+    q->avail->flags = AVAIL_NO_INTERRUPT;
+    q->quiet = true;
+}
+
 static u16 used_idx(const struct virtq *q)
 {
     return __atomic_load_n(&q->used->idx, __ATOMIC_ACQUIRE);
 }
 
 bool virtq_idle(const struct virtq *q) { return used_idx(q) == q->posted; }
+
+static void notify(const struct virtq *q)
+{
+    /* the device looks at idx again after it has asked for notifications (2.6.7.1, 2.6.10.1) */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (!(q->used->flags & USED_NO_NOTIFY))
+        *q->notify = q->index;
+}
 
 void virtq_post(struct virtq *q, const struct virtq_buf *bufs, unsigned n, enum virtq_direction dir)
 {
@@ -89,10 +104,7 @@ void virtq_post(struct virtq *q, const struct virtq_buf *bufs, unsigned n, enum 
     q->avail->ring[q->posted % q->size] = 0;
     q->posted++;
     __atomic_store_n(&q->avail->idx, q->posted, __ATOMIC_RELEASE);
-    /* the device looks at idx again after it has asked for notifications (2.6.7.1, 2.6.10.1) */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (!(q->used->flags & USED_NO_NOTIFY))
-        *q->notify = q->index;
+    notify(q);
 }
 
 void virtq_send(struct virtq *q, const struct virtq_buf *bufs, unsigned n, enum virtq_direction dir)
@@ -100,6 +112,10 @@ void virtq_send(struct virtq *q, const struct virtq_buf *bufs, unsigned n, enum 
     struct waiter w;
 
     virtq_post(q, bufs, n, dir);
+    while (q->quiet && !virtq_idle(q)) {
+        sched_yield_now();
+        notify(q); /* a device that polled may have stopped without looking again */
+    }
     waitq_add(&q->dev->events, &w);
     for (;;) {
         int err;

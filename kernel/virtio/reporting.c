@@ -1,5 +1,5 @@
 /*
- * virtio/reporting.c - free page reporting (VIRTIO 1.2, section 5.5.6.7).
+ * virtio/reporting.c - free page reporting and hinting (VIRTIO 1.2, sections 5.5.6.7 and 5.5.6.5).
  *
  * The host is told of free blocks of 2 MiB, whose frames it may use until we touch them again.  A
  * block must not come into use while the host takes it away; the frame allocator has no way to
@@ -11,6 +11,10 @@
  * Which free blocks were reported before and not used since is not known: a pass reports them again,
  * which costs the host a look at an empty range.  So there is a pass only if at least a block's worth of
  * frames has been freed since the last one, and one in REPORTING_PERIOD_NS at most.
+ *
+ * Hinting is for a host that copies the machine elsewhere and wants to leave out what is free: one
+ * such pass, whose blocks stay held until the host says that it is done.  Should they be freed before, for
+ * lack of memory, nothing is lost: what is written to is copied, hinted or not.
  */
 #include "reporting.h"
 #include "lock.h"
@@ -29,6 +33,7 @@ static struct {
 } held = {.first = NONE};
 
 static u64 frees_seen; /* the thread's */
+static bool hinting;   /* the thread's: what is held is the host's to end */
 
 struct zones {
     u64 frees, low;
@@ -102,23 +107,45 @@ bool reporting_release(void)
     return free_held();
 }
 
-void reporting_pass(struct virtq *q)
+/* Take blocks, tell, hold, until there are no more or *stop is set or memory is wanted. */
+static void tell_all(struct virtq *q, unsigned at_once, u64 keep, const u32 *stop)
 {
-    struct zones z = look();
     struct quire_page *blocks[BLOCKS];
     struct virtq_buf bufs[BLOCKS];
-    u64 keep = quire_managed_pages() / SHARE + z.low;
     unsigned n;
 
-    if (z.frees < frees_seen + FRAMES)
-        return;
     __atomic_store_n(&held.stopped, false, __ATOMIC_RELAXED);
-    while ((n = take(K_MIN((unsigned)q->size, (unsigned)BLOCKS), keep, blocks, bufs))) {
+    while (!__atomic_load_n(stop, __ATOMIC_RELAXED) && (n = take(at_once, keep, blocks, bufs))) {
         virtq_send(q, bufs, n, VIRTQ_DEVICE_WRITES);
         if (!keep_until_end(n, blocks))
             break;
         cond_resched();
     }
+    if (__atomic_load_n(&held.stopped, __ATOMIC_RELAXED))
+        free_held();
+}
+
+void reporting_pass(struct virtq *q)
+{
+    static const u32 never;
+    struct zones z = look();
+
+    if (hinting || z.frees < frees_seen + FRAMES)
+        return;
+    tell_all(q, K_MIN((unsigned)q->size, (unsigned)BLOCKS), quire_managed_pages() / SHARE + z.low,
+             &never);
     free_held();
     frees_seen = look().frees;
+}
+
+void hinting_pass(struct virtq *q, const u32 *stop)
+{
+    hinting = true;
+    tell_all(q, 1, quire_managed_pages() / SHARE + look().low, stop);
+}
+
+void hinting_done(void)
+{
+    hinting = false;
+    free_held();
 }

@@ -31,6 +31,7 @@ struct virtq_used;
 struct virtq {
     struct virtio *dev; /* NULL: the device has no such queue */
     u16 index, size, posted;
+    bool quiet; /* the device is asked for no interrupts: whoever sends looks all the time */
     struct virtq_desc *desc;
     struct virtq_avail *avail;
     volatile struct virtq_used *used;
@@ -51,6 +52,8 @@ void virtio_init(void);
 int virtio_negotiate(struct virtio *v, u64 wanted);
 /* 0, -ENOENT if the device has no such queue, -ENOMEM. */
 int virtq_init(struct virtio *v, struct virtq *q, u16 index);
+/* For a queue whose device cannot be trusted with interrupts and notifications.  After virtq_init. */
+void virtq_make_quiet(struct virtq *q);
 void virtio_ready(struct virtio *v);
 /* Give up: the device is told, and does nothing more. */
 void virtio_failed(struct virtio *v);

@@ -34,16 +34,17 @@ for line in sys.stdin:
 class Monitor:
     """QEMU's monitor (QMP) at a socket."""
 
-    def __init__(self, path, deadline):
+    def __init__(self, path, quire):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(20)
+        end = time.monotonic() + 20
         while True:
             try:
                 self.socket.connect(path)
                 break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise Failure("no monitor at %s" % path) from None
+            except OSError as e:
+                if time.monotonic() > end or quire.poll() is not None:
+                    raise Failure("no monitor (%s), status %s" % (e, quire.poll())) from None
                 time.sleep(0.02)
         self.lines = self.socket.makefile("r", encoding="utf-8")
         self.lines.readline()
@@ -65,24 +66,28 @@ class Monitor:
 
 
 class Guest:
-    """A machine with a balloon, in which AGENT runs."""
+    """A machine with a balloon, in which AGENT runs; or one that waits for the state of another, under another name."""
 
-    def __init__(self, t, *options):
+    def __init__(self, t, *options, device=("--balloon",), name="first"):
         self.t = t
-        path = os.path.join(t.scratch, "qmp")
-        args = t.quire_args(60, ["--balloon", "--qmp", path, "--log", "--append", "quire.selftest"] + list(options))
-        self.log = open(os.path.join(t.scratch, "log"), "w+", encoding="utf-8")
+        self.path = os.path.join(t.scratch, "qmp-" + name)
+        self.incoming = name != "first"
+        options = list(device) + list(options) + (["--qemu", "-incoming defer"] if self.incoming else [])
+        args = t.quire_args(60, ["--qmp", self.path, "--log", "--append", "quire.selftest"] + options)
+        self.log = open(os.path.join(t.scratch, "log-" + name), "w+", encoding="utf-8")
         self.quire = subprocess.Popen(args + [PYTHON, "-c", AGENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=self.log, cwd=t.scratch, text=True)
         self.monitor = None
 
     def __enter__(self):
         try:
-            self.monitor = Monitor(os.path.join(self.t.scratch, "qmp"), time.monotonic() + 20)
-            self.answered("ready")
-        except Exception:
+            self.monitor = Monitor(self.path, self.quire)
+            if not self.incoming:
+                self.answered("ready")
+        except Exception as e:
+            said = self.said()
             self.__exit__()
-            raise
+            raise Failure("%s: %s" % (e, said)) from e
         return self
 
     def __exit__(self, *_):
@@ -100,7 +105,8 @@ class Guest:
         self.quire.stdin.close()
         status = self.quire.wait(30)
         log = self.said()
-        self.t.check(status == 0 and log.count("verify frames: success") == 2, "status %d: %s" % (status, log))
+        verified = 1 if self.incoming else 2
+        self.t.check(status == 0 and log.count("verify frames: success") == verified, "status %d: %s" % (status, log))
         return log
 
     def said(self):
@@ -284,3 +290,42 @@ def test_balloon_without_interrupts(t):
             g.set_target(mib)
             g.until(lambda: g.actual() == mib, "%d MiB" % mib)
         t.check("polled" in g.said(), g.said())
+
+
+HINTING = ("--qemu", "-object iothread,id=io -device virtio-balloon-pci,id=balloon,free-page-hint=on,iothread=io")
+
+
+# The machine is copied to a file: what was used and is free again is left out.  The copy goes on where the first was;
+# and so does the first, with all its memory.
+def test_free_page_hinting(t):
+    copy = os.path.join(t.scratch, "copy")
+
+    def finished(g):
+        status = g.monitor.do("query-migrate").get("status")
+        t.check(status not in ("failed", "cancelled"), status)
+        return status == "completed"
+
+    with Guest(t, device=HINTING) as g:
+        free = g.mib("MemFree")
+        g.eat(250)
+        g.drop()
+        g.monitor.do("migrate-set-parameters", **{"max-bandwidth": 4 * MIB})  # until all hints are given
+        g.monitor.do("migrate", uri="exec:cat >" + copy)
+        g.until(lambda: g.mib("MemFree") < 128, "the hints")
+        g.monitor.do("migrate-set-parameters", **{"max-bandwidth": 1 << 34})
+        g.until(lambda: finished(g), "the copy")
+        t.check(os.path.getsize(copy) < 150 * MIB, os.path.getsize(copy))
+        g.monitor.do("cont")
+        g.until(lambda: g.mib("MemFree") > free - 16, "the memory that was held")
+        g.eat(250)
+        g.end()
+    with Guest(t, device=HINTING, name="second") as g:
+        g.monitor.do("migrate-incoming", uri="exec:cat " + copy)
+        g.until(lambda: finished(g), "the copy's start")
+        g.set_target(450)
+        g.until(lambda: g.actual() == 450, "450 MiB")
+        g.eat(250)
+        g.drop()
+        g.set_target(512)
+        g.until(lambda: g.mib("MemFree") > free - 16, "the memory that was held")
+        g.end()
