@@ -101,6 +101,17 @@ static bool take_from(struct qi_dma_mapping *m, uint32_t chunk, unsigned n)
     return false;
 }
 
+/* Where this CPU begins; it may be another by the time that it does. */
+static uint32_t first_chunk(void)
+{
+    uint32_t first;
+
+    qport_preempt_disable();
+    first = qport_cpu() % qi_dma.nchunks;
+    qport_preempt_enable();
+    return first;
+}
+
 bool qi_dma_slots_take(struct qi_dma_mapping *m)
 {
     unsigned n = (unsigned)((m->bytes + QUIRE_DMA_SLOT - 1) / QUIRE_DMA_SLOT);
@@ -108,7 +119,7 @@ bool qi_dma_slots_take(struct qi_dma_mapping *m)
 
     if (!qi_dma.nchunks)
         return false;
-    first = qport_cpu() % qi_dma.nchunks;
+    first = first_chunk();
     for (uint32_t i = 0; i < qi_dma.nchunks; i++)
         if (take_from(m, (first + i) % qi_dma.nchunks, n))
             return true;

@@ -27,7 +27,7 @@ static quire_gfp gfp_of(uint32_t arg) { return gfps[arg % (sizeof gfps / sizeof 
 /* ---- Patterns ---- */
 
 /* Each 8 bytes of n at p: the pattern plus its place. */
-static void fill(void *p, size_t n, uint64_t pattern)
+void memory_fill(void *p, size_t n, uint64_t pattern)
 {
     uint64_t *word = p;
 
@@ -36,7 +36,7 @@ static void fill(void *p, size_t n, uint64_t pattern)
     monitor_hw_write(p, n);
 }
 
-static void check(const void *p, size_t n, uint64_t pattern, const char *what)
+void memory_check(const void *p, size_t n, uint64_t pattern, const char *what)
 {
     const uint64_t *word = p;
 
@@ -51,7 +51,7 @@ static void check(const void *p, size_t n, uint64_t pattern, const char *what)
         }
 }
 
-static void check_zero(const void *p, size_t n, const char *what)
+void memory_check_zero(const void *p, size_t n, const char *what)
 {
     const uint64_t *word = p;
 
@@ -68,8 +68,8 @@ static void fill_page(struct quire_page *page, uint64_t pattern)
 {
     char *at = quire_page_ptr(page);
 
-    fill(at, 32, pattern);
-    fill(at + PAGE - 32, 32, pattern + 100);
+    memory_fill(at, 32, pattern);
+    memory_fill(at + PAGE - 32, 32, pattern + 100);
 }
 
 /* What it holds is nobody's any more. */
@@ -84,8 +84,8 @@ static void check_page(const struct quire_page *page, uint64_t pattern)
 
     if (is_bad(page))
         return;
-    check(at, 32, pattern, "frame");
-    check(at + PAGE - 32, 32, pattern + 100, "end of a frame");
+    memory_check(at, 32, pattern, "frame");
+    memory_check(at + PAGE - 32, 32, pattern + 100, "end of a frame");
 }
 
 /* ---- Frames ---- */
@@ -128,7 +128,7 @@ static void frame_alloc(struct worker *w, struct held *h, unsigned order, quire_
     }
     check_place(page, gfp, order);
     for (unsigned i = 0; gfp & QUIRE_GFP_ZERO && i < 1u << order; i++)
-        check_zero(quire_page_ptr(page + i), PAGE, "a zeroed frame");
+        memory_check_zero(quire_page_ptr(page + i), PAGE, "a zeroed frame");
     hold_frames(w, h, page, order);
 }
 
@@ -284,15 +284,15 @@ static void object_alloc(struct worker *w, struct held *h, unsigned cache, unsig
     h->pattern = new_pattern(w);
     for (unsigned i = 0; i < n; i++) {
         if (cache_kinds[cache].flags & QUIRE_CACHE_ZERO || gfp & QUIRE_GFP_ZERO)
-            check_zero(h->p[i], cache_size(cache), "a zeroed object");
-        fill(h->p[i], cache_size(cache), h->pattern + i);
+            memory_check_zero(h->p[i], cache_size(cache), "a zeroed object");
+        memory_fill(h->p[i], cache_size(cache), h->pattern + i);
     }
 }
 
 static void give_objects(struct held *h)
 {
     for (unsigned i = 0; i < h->n; i++)
-        check(h->p[i], cache_size(h->cache), h->pattern + i, cache_kinds[h->cache].name);
+        memory_check(h->p[i], cache_size(h->cache), h->pattern + i, cache_kinds[h->cache].name);
     if (h->n == 1)
         quire_cache_free(world.caches[h->cache], h->p[0]);
     else
@@ -311,12 +311,12 @@ static void do_kmalloc(struct worker *w, struct held *h, unsigned bytes, quire_g
     if (quire_ksize(p) < bytes)
         sim_fail("content", "kmalloc(%u) has %zu bytes", bytes, quire_ksize(p));
     if (gfp & QUIRE_GFP_ZERO)
-        check_zero(p, bytes, "zeroed kmalloc");
+        memory_check_zero(p, bytes, "zeroed kmalloc");
     h->kind = HELD_KMALLOC;
     h->n = bytes;
     h->p[0] = p;
     h->pattern = new_pattern(w);
-    fill(p, bytes, h->pattern);
+    memory_fill(p, bytes, h->pattern);
 }
 
 static void kmalloc_node(struct worker *w, struct held *h, unsigned bytes, unsigned node)
@@ -333,7 +333,7 @@ static void kmalloc_node(struct worker *w, struct held *h, unsigned bytes, unsig
     h->n = bytes;
     h->p[0] = p;
     h->pattern = new_pattern(w);
-    fill(p, bytes, h->pattern);
+    memory_fill(p, bytes, h->pattern);
 }
 
 static void do_krealloc(struct worker *w, struct held *h, unsigned bytes)
@@ -342,17 +342,17 @@ static void do_krealloc(struct worker *w, struct held *h, unsigned bytes)
 
     if (h->kind != HELD_KMALLOC)
         return;
-    check(h->p[0], h->n, h->pattern, "kmalloc");
+    memory_check(h->p[0], h->n, h->pattern, "kmalloc");
     p = quire_krealloc(h->p[0], bytes, QUIRE_GFP_KERNEL);
     if (!p) {
         if (bytes <= PAGE)
             must_be_short(w, "krealloc");
         return;
     }
-    check(p, h->n < bytes ? h->n : bytes, h->pattern, "krealloc");
+    memory_check(p, h->n < bytes ? h->n : bytes, h->pattern, "krealloc");
     h->p[0] = p;
     h->n = bytes;
-    fill(p, bytes, h->pattern);
+    memory_fill(p, bytes, h->pattern);
 }
 
 /* A cache of its own, used and destroyed. */
@@ -367,13 +367,13 @@ static void cache_cycle(struct worker *w, unsigned bytes, unsigned n)
         return;
     }
     for (; got < n && (objects[got] = quire_cache_alloc(c, QUIRE_GFP_KERNEL)); got++)
-        fill(objects[got], bytes, got);
+        memory_fill(objects[got], bytes, got);
     if (got < n && bytes <= PAGE)
         must_be_short(w, "an object of a new cache");
     if (got && quire_cache_destroy(c) != QUIRE_BUSY)
         sim_fail("status", "a cache was destroyed with %u objects out", got);
     for (unsigned i = 0; i < got; i++) {
-        check(objects[i], bytes, i, "object of a new cache");
+        memory_check(objects[i], bytes, i, "object of a new cache");
         quire_cache_free(c, objects[i]);
     }
     if (quire_cache_destroy(c) != QUIRE_OK)
@@ -529,12 +529,13 @@ void memory_give_back(struct held *h)
     case HELD_PAGES: give_pages(&mine); break;
     case HELD_OBJECTS: give_objects(&mine); break;
     case HELD_KMALLOC:
-        check(mine.p[0], mine.n, mine.pattern, "kmalloc");
+        memory_check(mine.p[0], mine.n, mine.pattern, "kmalloc");
         quire_kfree(mine.p[0]);
         break;
     case HELD_AREA: quire_vfree(mine.p[0]); break;
     case HELD_KV: quire_kvfree(mine.p[0]); break;
     case HELD_STACK: quire_stack_free(Q_KVA((uintptr_t)mine.p[0])); break;
+    case HELD_MAPPED: dma_give_back(&mine); break;
     }
 }
 
@@ -611,8 +612,9 @@ void memory_interrupt(void)
         h->p[0] = quire_kmalloc(h->n, QUIRE_GFP_ATOMIC);
         if (!h->p[0])
             return;
-        fill(h->p[0], h->n, pattern);
-        h->kind = HELD_KMALLOC;
+        memory_fill(h->p[0], h->n, pattern);
+        if (!dma_on() || !(pattern & 8) || !dma_hold(h, h->p[0], h->n, pattern >> 4 & 7))
+            h->kind = HELD_KMALLOC;
     }
 }
 
@@ -724,7 +726,9 @@ bool do_memory_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_vtouch: vtouch(w, h, op->arg[1]); return true;
     case SIM_OP_kstack: do_kstack(w, h); return true;
     case SIM_OP_vpurge: quire_kva_purge(); return true;
-    default: return do_frame_op(w, op, h, free_slot) || do_heap_op(w, op, h, free_slot);
+    default:
+        return do_frame_op(w, op, h, free_slot) || do_heap_op(w, op, h, free_slot) ||
+               do_dma_op(w, op, h);
     }
 }
 
@@ -736,6 +740,7 @@ void memory_setup(void)
         if (quire_cache_create(cache_kinds[i].name, cache_kinds[i].size, cache_kinds[i].align,
                                cache_kinds[i].flags, NULL, &world.caches[i]) != QUIRE_OK)
             sim_fail("boot", "no memory for the caches");
+    dma_setup();
 }
 
 void memory_teardown(void)
@@ -745,6 +750,7 @@ void memory_teardown(void)
     for (unsigned i = 0; i < SIM_MAX_CPUS; i++)
         for (unsigned k = 0; k < IRQ_SLOTS; k++)
             memory_give_back(&world.irq[i][k]);
+    dma_teardown();
     for (unsigned i = 0; i < CACHES; i++)
         if (quire_cache_destroy(world.caches[i]) != QUIRE_OK)
             sim_fail("leak", "cache %s still has objects out", cache_kinds[i].name);

@@ -90,6 +90,10 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(object_send, HEAP, 5, A(slot, SLOT) A(box, BOX))                                            \
     X(heap_shrink, HEAP, 1, )                                                                     \
     X(cache_cycle, HEAP, 1, A(bytes, BYTES) A(n, COUNT))                                          \
+    X(dma_map, HEAP, 4, A(slot, SLOT) A(bytes, BYTES) A(kind, BOX))                               \
+    X(dma_sync, HEAP, 4, A(slot, SLOT))                                                           \
+    X(dma_unmap, HEAP, 4, A(slot, SLOT))                                                          \
+    X(dma_both, HEAP, 1, A(bytes, BYTES))                                                         \
     X(vmalloc, KVA, 6, A(slot, SLOT) A(bytes, BYTES))                                             \
     X(vfree, KVA, 6, A(slot, SLOT))                                                               \
     X(vtouch, KVA, 10, A(slot, SLOT) A(at, BYTES))                                                \

@@ -7,6 +7,7 @@
  *             a pattern, which must be there when he gives it back
  *   space.c   address spaces: for each page of a worker's region, what is mapped, how, and the words in
  *             it
+ *   dma.c     buffers that devices use
  *   views.c   what the library tells of itself
  *   files.c   shared memory and files behind a device that is slow and fails
  *
@@ -39,18 +40,19 @@ enum held_kind {
     HELD_KMALLOC,
     HELD_AREA,
     HELD_STACK,
-    HELD_KV
+    HELD_KV,
+    HELD_MAPPED /* for a device: dma.c */
 };
 
 /* What a slot or a box holds. */
 struct held {
     enum held_kind kind;
-    unsigned n;        /* FRAMES: order; PAGES, OBJECTS: how many; KMALLOC, AREA: bytes */
-    unsigned refs;     /* PAGES: references this worker holds of each */
-    unsigned cache;    /* OBJECTS */
+    unsigned n;        /* FRAMES: order; PAGES, OBJECTS: how many; KMALLOC, AREA, MAPPED: bytes */
+    unsigned refs;     /* PAGES: references this worker holds of each; MAPPED: direction */
+    unsigned cache;    /* OBJECTS; MAPPED: device */
     uint64_t pattern;  /* what it is filled with */
     void *p[64];       /* struct quire_page, objects, or the one address */
-    uint64_t words[9]; /* AREA: what each of its pages has */
+    uint64_t words[9]; /* AREA: what each of its pages has; MAPPED: bus address */
 };
 
 /* ---- Address spaces: space.c ---- */
@@ -148,6 +150,19 @@ void look_at_views(void);
 /* Each gives true if the operation was its. */
 bool do_memory_op(struct worker *w, const struct sim_op *op);
 bool do_space_op(struct worker *w, const struct sim_op *op);
+
+/* Fill n bytes, look at them, look for zeros; what: for the report. */
+void memory_fill(void *p, size_t n, uint64_t pattern);
+void memory_check(const void *p, size_t n, uint64_t pattern, const char *what);
+void memory_check_zero(const void *p, size_t n, const char *what);
+
+/* Operations on what a slot holds; the memory of h, filled, is mapped for a device (false: no room). */
+bool do_dma_op(struct worker *w, const struct sim_op *op, struct held *h);
+bool dma_hold(struct held *h, void *p, unsigned bytes, unsigned kind);
+void dma_give_back(struct held *h);
+bool dma_on(void);
+void dma_setup(void);
+void dma_teardown(void);
 
 void memory_setup(void);
 void memory_give_back(struct held *h);
