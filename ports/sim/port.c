@@ -205,7 +205,7 @@ void sim_machine_start(const struct sim_machine *m, const struct sim_watch *w)
                                    .frames = m->memory >> QUIRE_PAGE_SHIFT,
                                    .tlb_entries = w->tlb_entries,
                                    .speculate_one_in = w->speculate,
-        .forget_one_in = 64};
+                                   .forget_one_in = 64};
     const struct monitor_config watch = {.memory = m->memory,
                                          .races = w->races,
                                          .mixed_races = w->races,
