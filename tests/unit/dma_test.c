@@ -544,6 +544,47 @@ static void lists_take_the_slots_that_there_are(void **state)
     dma_nothing_lost();
 }
 
+/* ---- memory that is nobody's to free ---- */
+
+/* What the boot map reserves (firmware, an initial file system) may be mapped; its references are left alone. */
+static void reserved_memory_is_mapped(void **state)
+{
+    static struct quire_mem_range list[8], reserved[8];
+    static struct quire_memmap map_;
+    struct quire_dma_device d = {.mask = BITS(32)};
+    struct quire_dma_config config = {.slots = 8};
+    struct quire_page *within;
+    uint32_t refs;
+    uint8_t *p;
+    q_ba bus;
+
+    (void)state;
+    hosted_init(64 * HEAP_MIB);
+    quire_memmap_init(&map_, list, 8, reserved, 8);
+    assert_int_equal(quire_memmap_add(&map_, Q_PA(HEAP_MIB), 63 * HEAP_MIB, QUIRE_MEM_USABLE),
+                     QUIRE_OK);
+    assert_int_equal(quire_memmap_reserve(&map_, Q_PA(4 << 20), 4 << 20, "initrd", NULL), QUIRE_OK);
+    assert_int_equal(quire_frame_init(&(struct quire_boot){.map = &map_, .nodes = 1, .cpus = 1}),
+                     QUIRE_OK);
+    assert_int_equal(quire_heap_init(), QUIRE_OK);
+    assert_int_equal(quire_dma_init(&config), QUIRE_OK);
+    device(&d);
+    p = (uint8_t *)QPORT_DIRECT_BASE + (4 << 20);
+    within = quire_page_of_ptr(p + (3 << 20));
+    refs = within->refs;
+    bus = map(&d, p, 4 << 20, BOTH);
+    assert_ptr_equal(dma_device_sees(&d, bus.v), p);
+    assert_int_equal(within->refs, refs);
+    quire_dma_unmap(&d, bus, 4 << 20, BOTH);
+    assert_int_equal(within->refs, refs);
+    assert_int_equal(quire_page_flags(quire_pfn_of_page(within)) & QUIRE_PG_RESERVED,
+                     QUIRE_PG_RESERVED);
+    dma_sound();
+    remove_device(&d);
+    assert_int_equal(quire_dma_fini(), QUIRE_OK);
+    heap_sound();
+}
+
 /* ---- where memory ends ---- */
 
 /* Everything a driver does, once; false if something was refused, and then all is given back. */
@@ -662,6 +703,7 @@ int main(void)
         TEST(lists_are_mapped_whole_or_not),
         TEST(bounced_lists_are_cut_at_limits),
         TEST(lists_take_the_slots_that_there_are),
+        TEST(reserved_memory_is_mapped),
         TEST(every_allocation_may_fail),
         TEST(without_a_pool_nothing_bounces),
     };
