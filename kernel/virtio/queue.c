@@ -107,15 +107,26 @@ void virtq_post(struct virtq *q, const struct virtq_buf *bufs, unsigned n, enum 
     notify(q);
 }
 
+/* A device that polled may have stopped without looking again; one that was stopped while it polled, to
+ * be copied, has left in the ring that it wants no notification, and the copy does not poll. */
+static void look_and_notify(const struct virtq *q)
+{
+    for (unsigned n = 1; !virtq_idle(q); n++) {
+        sched_yield_now();
+        if (n % 256)
+            notify(q);
+        else
+            *q->notify = q->index;
+    }
+}
+
 void virtq_send(struct virtq *q, const struct virtq_buf *bufs, unsigned n, enum virtq_direction dir)
 {
     struct waiter w;
 
     virtq_post(q, bufs, n, dir);
-    while (q->quiet && !virtq_idle(q)) {
-        sched_yield_now();
-        notify(q); /* a device that polled may have stopped without looking again */
-    }
+    if (q->quiet)
+        look_and_notify(q);
     waitq_add(&q->dev->events, &w);
     for (;;) {
         int err;

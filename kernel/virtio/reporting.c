@@ -5,7 +5,7 @@
  * block must not come into use while the host takes it away; the frame allocator has no way to
  * hold a free block, so it is allocated, reported, and freed.  The allocator hands out first what came
  * back last: to see all free blocks a pass has to keep those that it has reported until its end.
- * It leaves an eighth of memory, and the low watermarks, to everybody else meanwhile; that part is
+ * It leaves a part of memory, and the low watermarks, to everybody else meanwhile; that part is
  * not reported.  If memory runs out nevertheless, what is held is freed (reporting_release).
  *
  * Which free blocks were reported before and not used since is not known: a pass reports them again,
@@ -23,8 +23,11 @@
 #define ORDER  9
 #define FRAMES (1ull << ORDER)
 #define BLOCKS 32 /* a request, as Linux (PAGE_REPORTING_CAPACITY) */
-#define SHARE  8  /* of memory: stays free during a pass */
 #define NONE   0xffffffffu
+
+/* Of memory: stays free during a pass, which takes milliseconds; while a copy is made. */
+#define REPORTING_SHARE 32
+#define HINTING_SHARE   8
 
 static struct {
     struct kspin lock;
@@ -132,8 +135,8 @@ void reporting_pass(struct virtq *q)
 
     if (hinting || z.frees < frees_seen + FRAMES)
         return;
-    tell_all(q, K_MIN((unsigned)q->size, (unsigned)BLOCKS), quire_managed_pages() / SHARE + z.low,
-             &never);
+    tell_all(q, K_MIN((unsigned)q->size, (unsigned)BLOCKS),
+             quire_managed_pages() / REPORTING_SHARE + z.low, &never);
     free_held();
     frees_seen = look().frees;
 }
@@ -141,7 +144,7 @@ void reporting_pass(struct virtq *q)
 void hinting_pass(struct virtq *q, const u32 *stop)
 {
     hinting = true;
-    tell_all(q, 1, quire_managed_pages() / SHARE + look().low, stop);
+    tell_all(q, 1, quire_managed_pages() / HINTING_SHARE + look().low, stop);
 }
 
 void hinting_done(void)
