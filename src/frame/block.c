@@ -464,11 +464,12 @@ void qi_zone_shatter(struct qi_zone *z, uint64_t pfn, unsigned order)
 {
     uint32_t i = qi_block_of(z, pfn), n = 1u << (order - QI_BLOCK_ORDER);
 
-    for (uint32_t k = i; k < i + n; k++) {
+    /* the head's block last: quire_page_flags() compares the others' form with its */
+    for (uint32_t k = i + n; k-- > i;) {
         z->blocks[k].state = QI_BLOCK_PART;
         z->blocks[k].free = 0;
         z->blocks[k].order = 0;
-        z->blocks[k].pages = QI_PAGES_LOOSE;
+        qi_store_release(&z->blocks[k].pages, (uint8_t)QI_PAGES_LOOSE);
         for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
             z->bits[k][w] = 0;
     }

@@ -90,17 +90,17 @@ enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
         .start = Q_PFN(z->start),
         .end = Q_PFN(z->end),
         .present = z->present,
-        .managed = qi_load_relaxed(&z->managed),
-        .poisoned = qi_load_relaxed(&z->poisoned),
-        .free = qi_load_relaxed(&z->free),
         .cached = cached_pages(z),
-        .wmark_min = z->wmark[0],
-        .wmark_low = z->wmark[1],
-        .wmark_high = z->wmark[2],
         .fails = qi_load_relaxed(&z->fails),
     };
     irq = qport_irq_save();
     qi_zone_lock(z);
+    out->managed = z->managed;
+    out->poisoned = z->poisoned;
+    out->free = z->free;
+    out->wmark_min = z->wmark[0];
+    out->wmark_low = z->wmark[1];
+    out->wmark_high = z->wmark[2];
     out->allocs = z->allocs;
     out->frees = z->frees;
     out->lock_acquisitions = z->locked;
@@ -154,17 +154,27 @@ uint32_t quire_page_flags(q_pfn pfn)
 {
     struct qi_block *b;
     struct qi_zone *z = qi_zone_of_frame(pfn.v, &b);
-    struct quire_page *p = quire_page_of_pfn(pfn);
+    const struct quire_page *p = quire_page_of_pfn(pfn), *head;
     uint32_t flags;
+    uint64_t first;
+    unsigned form;
 
     if (!z)
         return QUIRE_PG_RESERVED;
     flags = qi_load_relaxed(&p->flags);
     if (b->managed == QI_BLOCK_FRAMES && b->pages == QI_PAGES_UNTOUCHED)
         return z->place | QUIRE_PG_FREE;
+    if (!(flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL)))
+        return flags;
+    head = head_now(p, flags);
     /* a free block that kept its form is made of free frames */
-    if (flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL) &&
-        qi_load_relaxed(&head_now(p, flags)->flags) & QUIRE_PG_FREE)
+    if (qi_load_relaxed(&head->flags) & QUIRE_PG_FREE)
+        return z->place | QUIRE_PG_FREE;
+    /* so is what is left of one whose head is something else by now */
+    first = quire_pfn_of_page(head).v;
+    form = qi_load_relaxed(&b->pages);
+    if (form > QI_BLOCK_ORDER && first >= qi_block_pfn(z, 0) &&
+        qi_load_relaxed(&z->blocks[qi_block_of(z, first)].pages) != form)
         return z->place | QUIRE_PG_FREE;
     return flags;
 }
@@ -309,6 +319,7 @@ size_t quire_zoneinfo(char *buf, size_t cap)
         buf[0] = 0;
     for (unsigned i = 0; quire_zone_stats(i, &s) == QUIRE_OK; i++) {
         const struct qi_zone *z = &qi_zones[i];
+        unsigned long kept[QI_CLASSES];
 
         say(&t, "Node %u, zone %8s", s.node, s.name);
         say(&t,
@@ -318,9 +329,9 @@ size_t quire_zoneinfo(char *buf, size_t cap)
             (unsigned long)s.free, (unsigned long)s.wmark_min, (unsigned long)s.wmark_low,
             (unsigned long)s.wmark_high, (unsigned long)(s.end.v - s.start.v),
             (unsigned long)s.present, (unsigned long)s.managed);
-        say(&t, "\n        protection: (%lu, %lu, %lu, %lu)", (unsigned long)z->reserve[0],
-            (unsigned long)z->reserve[1], (unsigned long)z->reserve[2],
-            (unsigned long)z->reserve[2]);
+        for (unsigned k = 0; k < QI_CLASSES; k++)
+            kept[k] = (unsigned long)qi_load_relaxed(&z->reserve[k]);
+        say(&t, "\n        protection: (%lu, %lu, %lu, %lu)", kept[0], kept[1], kept[2], kept[2]);
         say(&t, "\n      nr_free_pages %lu", (unsigned long)s.free);
         say_stacks(&t, z);
         say(&t, "\n  node_unreclaimable:  0\n  start_pfn:           %lu\n",

@@ -144,13 +144,35 @@ static void only_tails_lead_to_heads(void **state)
     healthy();
 }
 
+/* Half of a block that was one allocation goes out again; the rest, whose pages still have the form of
+ * the whole, is free, and says so. */
+static void the_rest_of_a_block_is_free(void **state)
+{
+    struct quire_block_info b;
+    struct quire_page *p, *half;
+
+    (void)state;
+    machine(16 * MIB, 16 * MIB);
+    p = get(10);
+    quire_page_free(p, 10);
+    half = get(9);
+    while (half != p) /* other whole blocks go first */
+        half = get(9);
+    for (unsigned f = 512; f < 1024; f += 73)
+        assert_int_equal(quire_page_flags(quire_pfn_of_page(p + f)) & 0xffffu, QUIRE_PG_FREE);
+    assert_int_equal(quire_block_info(quire_pfn_of_page(p).v / 512 + 1, &b), QUIRE_OK);
+    assert_int_equal(b.free, 512);
+    quire_page_free(half, 9);
+    assert_int_equal(quire_frame_poison(quire_pfn_of_page(p + 700)), QUIRE_OK);
+    healthy();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pageblocks_add_up),
-        cmocka_unit_test(texts_for_proc),
-        cmocka_unit_test(frames_belong_to_one_zone),
-        cmocka_unit_test(only_tails_lead_to_heads),
+        cmocka_unit_test(pageblocks_add_up),           cmocka_unit_test(texts_for_proc),
+        cmocka_unit_test(frames_belong_to_one_zone),   cmocka_unit_test(only_tails_lead_to_heads),
+        cmocka_unit_test(the_rest_of_a_block_is_free),
     };
 
     test_seed("frame_report_test");
