@@ -197,6 +197,22 @@ struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned ord
  */
 enum quire_status quire_frame_poison(q_pfn pfn);
 
+/*
+ * Take whole pageblocks (2 MiB) out of the allocator, or give them back; all of the range or nothing.
+ *
+ *   OK       offline: no frame of it is managed, free, or handed out until it is on line again; its
+ *            flags are RESERVED, and its content is the caller's.  online: all of it is free.
+ *            Watermarks follow what is managed.
+ *   BUSY     offline: something of it is in use, or bad, or in the list of another CPU (what is in
+ *            those of this one is taken from there).  Both: another call is under way.
+ *   INVALID  not aligned, no frames, not all of it managed; online: not all of it is off line.
+ *
+ * Beside allocations and frees on other CPUs.  A range that turns out to be BUSY may be missing for a
+ * moment.  Task context; interrupts are off for one pageblock at a time.
+ */
+enum quire_status quire_frame_offline(q_pfn start, uint64_t frames);
+enum quire_status quire_frame_online(q_pfn start, uint64_t frames);
+
 struct quire_zone_stats {
     const char *name; /* "DMA32" */
     unsigned node;
@@ -221,7 +237,8 @@ uint64_t quire_managed_pages(void);
  * lists are taken under their locks). */
 void quire_frame_drain(void);
 
-/* What occupies a pageblock, for pictures: counts of frames by kind sum to 512. */
+/* What occupies a pageblock, for pictures: counts of frames by kind sum to 512.  One that is off
+ * line is 512 reserved frames: they are there, and not the allocator's. */
 struct quire_block_info {
     q_pfn start;
     unsigned node;

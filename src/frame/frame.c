@@ -11,7 +11,7 @@
  *
  *     whole          free or one allocation of order >= 9, alone or in a run of 2^k pageblocks
  *     under bitmap   512 bits, one cache line, say which of its frames are free
- *     not ours       reserved, or a hole
+ *     not ours       reserved, off line, or a hole
  *
  *     order  0 1 2 3 | 4 .. 8          | 9 ..  MAX
  *            stacks of each CPU        |
@@ -49,6 +49,7 @@
  *   F4  a block with something free is on the one list that F1's values name, no other block is.
  *   F5  what a stack holds is FREE, in no bitmap, in no other stack; nothing else is FREE and in none.
  *   F6  bad frames that are withheld are POISON and RESERVED, and counted by the zone (bad.c).
+ *   F7  of an offline block nothing is managed or free; its frames are RESERVED (section.c).
  *
  * Locking.  One spin lock a zone, taken with interrupts off, guards bitmaps, descriptors and lists; it
  * is the innermost lock of the library.  A stack belongs to its CPU; others read its count.  Struct
@@ -91,7 +92,7 @@ static int64_t fail_left;
 /* Frames that a request may take from the zone before it meets its mark; 0: none. */
 static uint64_t spare(const struct qi_zone *z, unsigned class, quire_gfp gfp, unsigned mark)
 {
-    uint64_t free = qi_load_relaxed(&z->free), keep = z->wmark[mark];
+    uint64_t free = qi_load_relaxed(&z->free), keep = qi_load_relaxed(&z->wmark[mark]);
 
     if (gfp & QUIRE_GFP_MEMALLOC)
         return free;
@@ -99,7 +100,7 @@ static uint64_t spare(const struct qi_zone *z, unsigned class, quire_gfp gfp, un
         keep -= keep / 2; /* as Linux does for GFP_ATOMIC: half, and a quarter of the rest */
         keep -= keep / 4;
     }
-    keep += z->reserve[class];
+    keep += qi_load_relaxed(&z->reserve[class]);
     return free > keep ? free - keep : 0;
 }
 
@@ -219,7 +220,7 @@ static bool stack_fill(struct qi_stack *s, uint64_t may)
     return n > 0;
 }
 
-static unsigned drain_cpu(unsigned cpu)
+unsigned qi_frame_drain_cpu(unsigned cpu)
 {
     unsigned n = 0;
 
@@ -238,7 +239,7 @@ void quire_frame_drain(void)
     unsigned long irq = qport_irq_save();
 
     for (unsigned c = 0; c < qi_ncpus; c++)
-        drain_cpu(c);
+        qi_frame_drain_cpu(c);
     qport_irq_restore(irq);
 }
 
@@ -364,7 +365,7 @@ struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned no
         node = qi_cpu_nodes[qport_cpu()];
     p = take_from_list(order, gfp, class, node);
     /* what this CPU holds back, of other types and orders, may be just what is missing */
-    if (QI_UNLIKELY(!p) && drain_cpu(qport_cpu()))
+    if (QI_UNLIKELY(!p) && qi_frame_drain_cpu(qport_cpu()))
         p = take_from_list(order, gfp, class, node);
     if (QI_UNLIKELY(!p))
         count_failure(class, node);
@@ -416,7 +417,7 @@ struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned ord
     for (unsigned i = 0; i < qi_nzones; i++)
         if (qi_zones[i].type == zone && qi_zones[i].node == node) {
             p = take_from_zone(&qi_zones[i], order, gfp, zone, 0);
-            if (!p && drain_cpu(qport_cpu()))
+            if (!p && qi_frame_drain_cpu(qport_cpu()))
                 p = take_from_zone(&qi_zones[i], order, gfp, zone, 0);
             if (!p)
                 qi_fetch_add_relaxed(&qi_zones[i].fails, 1u);

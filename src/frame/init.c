@@ -318,25 +318,33 @@ static uint64_t isqrt(uint64_t v)
  * high lie a quarter of min, or a thousandth of the zone, apart.  A zone keeps 1/256 of the memory
  * of the higher zones of its node from requests that could have used those.
  */
-static void watermarks_init(void)
+static void set_marks(struct qi_zone *z, uint64_t pages, uint64_t all)
 {
-    uint64_t all = quire_managed_pages(), kb = isqrt(all * 4 * 16), pages;
+    uint64_t min = all ? pages * z->managed / all : 0, kept = 0;
+    uint64_t step = QI_MAX(min / 4, z->managed / 1000);
+
+    for (unsigned i = 0; i < 3; i++)
+        qi_store_relaxed(&z->wmark[i], min + i * step);
+    for (unsigned class = z->type + 1u; class < QI_CLASSES; class ++) {
+        const struct qi_zone *up = zone_by(z->node, class);
+
+        kept += up ? qi_load_relaxed(&up->managed) / 256 : 0;
+        qi_store_relaxed(&z->reserve[class], kept);
+    }
+}
+
+void qi_frame_watermarks(void)
+{
+    uint64_t all = quire_managed_pages(), kb = isqrt(all * 4 * 16);
 
     kb = QI_MIN(QI_MAX(kb, (uint64_t)128), (uint64_t)262144);
-    pages = kb / 4;
     for (unsigned i = 0; i < qi_nzones; i++) {
-        struct qi_zone *z = &qi_zones[i];
-        uint64_t step;
+        unsigned long irq = qport_irq_save();
 
-        z->wmark[0] = all ? pages * z->managed / all : 0;
-        step = QI_MAX(z->wmark[0] / 4, z->managed / 1000);
-        z->wmark[1] = z->wmark[0] + step;
-        z->wmark[2] = z->wmark[0] + 2 * step;
-        for (unsigned class = z->type + 1u; class < QI_CLASSES; class ++) {
-            const struct qi_zone *up = zone_by(z->node, class);
-
-            z->reserve[class] = z->reserve[class - 1] + (up ? up->managed / 256 : 0);
-        }
+        qi_zone_lock(&qi_zones[i]);
+        set_marks(&qi_zones[i], kb / 4, all);
+        qi_zone_unlock(&qi_zones[i]);
+        qport_irq_restore(irq);
     }
 }
 
@@ -460,7 +468,7 @@ static enum quire_status build(const struct quire_boot *b)
         add_blocks(&qi_zones[i]);
         qi_top_frame = QI_MAX(qi_top_frame, qi_zones[i].end);
     }
-    watermarks_init();
+    qi_frame_watermarks();
     zonelists_init(b);
     stacks_fill_in();
     return QUIRE_OK;

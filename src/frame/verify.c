@@ -79,6 +79,23 @@ static enum quire_status verify_run(const struct qi_zone *z, uint32_t i, struct 
     return QUIRE_OK;
 }
 
+/* F7: nothing of an offline block is the allocator's, and every page of it says so. */
+static enum quire_status verify_offline(const struct qi_zone *z, uint32_t i)
+{
+    const struct qi_block *b = &z->blocks[i];
+    const struct quire_page *page = quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i)));
+
+    if (b->managed || b->free || b->pages != QI_PAGES_LOOSE)
+        BROKEN("frames: F7: block %u of zone %u is off line: managed %u, free %u, pages %u", i,
+               z->slot, b->managed, b->free, b->pages);
+    for (unsigned f = 0; f < QI_BLOCK_FRAMES; f++)
+        if (page[f].flags != (z->place | QUIRE_PG_RESERVED) || page[f].counts != 1)
+            BROKEN("frames: F7: pfn %#lx is off line, flags %#x refs %u maps %u",
+                   (unsigned long)(qi_block_pfn(z, i) + f), page[f].flags, page[f].refs,
+                   page[f].maps);
+    return QUIRE_OK;
+}
+
 static enum quire_status verify_blocks(const struct qi_zone *z, struct sums *s)
 {
     uint32_t step;
@@ -95,6 +112,8 @@ static enum quire_status verify_blocks(const struct qi_zone *z, struct sums *s)
             r = verify_run(z, i, s);
             if (!r)
                 step = 1u << (b->order - QI_BLOCK_ORDER);
+        } else if (b->state == QI_BLOCK_OFFLINE) {
+            r = verify_offline(z, i);
         } else if (b->state > QI_BLOCK_RESERVED || b->managed) {
             BROKEN("frames: F3: block %u of zone %u: state %u outside a run", i, z->slot, b->state);
         }

@@ -20,6 +20,7 @@
 enum qi_block_state {
     QI_BLOCK_ABSENT,   /* the zone has no frame in it */
     QI_BLOCK_RESERVED, /* none that the allocator was given */
+    QI_BLOCK_OFFLINE,  /* taken from it, to come back (section.c) */
     QI_BLOCK_PART,     /* the bitmap says what is free */
     QI_BLOCK_WHOLE,    /* first of 2^(order - 9) wholly free blocks, on a list */
     QI_BLOCK_USED,     /* first of 2^(order - 9) blocks that are one allocation */
@@ -53,6 +54,7 @@ struct qi_zone {
     struct qi_block *blocks;
     uint64_t (*bits)[QI_BLOCK_WORDS];
     uint64_t present, managed;
+    /* written under lock, read without it */
     uint64_t wmark[3];            /* min, low, high */
     uint64_t reserve[QI_CLASSES]; /* kept from requests of that class, beside the mark */
 
@@ -167,5 +169,13 @@ void qi_pages_loose_free(struct qi_zone *z, struct quire_page *head, unsigned or
 
 /* ---- frame.c ---- */
 void qi_zone_lock_init(struct qi_zone *z);
+/* All that a CPU's stacks hold back to its blocks; returns how many there were.  That CPU is this one,
+ * or quiet; interrupts off, no lock. */
+unsigned qi_frame_drain_cpu(unsigned cpu);
+
+/* ---- init.c ---- */
+
+/* The marks and reserves of all zones, from what they manage now.  No lock. */
+void qi_frame_watermarks(void);
 
 #endif
