@@ -101,6 +101,7 @@ static void check_place(const struct quire_page *page, quire_gfp gfp, unsigned o
         if (world.bad[i] - quire_pfn_of_page(page).v < 1u << order)
             sim_fail("content", "frame %#llx is bad and was handed out",
                      (unsigned long long)world.bad[i]);
+    sections_check(page, order);
     if (page->refs != 1 || page->maps || page->owner)
         sim_fail("content", "a new frame with refs %u, maps %u, owner %#llx", page->refs,
                  page->maps, (unsigned long long)page->owner);
@@ -604,6 +605,7 @@ void memory_interrupt(void)
         h->p[0] = quire_page_alloc(0, QUIRE_GFP_ATOMIC, QUIRE_NODE_ANY);
         if (!h->p[0])
             return;
+        sections_check(h->p[0], 0);
         h->n = 0;
         fill_page(h->p[0], pattern);
         h->kind = HELD_FRAMES;
@@ -643,6 +645,8 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
     case SIM_OP_frame_split: frame_split(h); return true;
     case SIM_OP_frame_poison: frame_poison(h, op->arg[1]); return true;
     case SIM_OP_poison_any: poison_any(op->arg[0]); return true;
+    case SIM_OP_section_off: section_off(op->arg[0]); return true;
+    case SIM_OP_section_on: section_on(op->arg[0]); return true;
     case SIM_OP_frame_free:
         if (h->kind == HELD_FRAMES || h->kind == HELD_PAGES)
             memory_give_back(h);

@@ -80,6 +80,8 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(frame_node, FRAMES, 2, A(slot, SLOT) A(order, ORDER) A(node, BOX))                          \
     X(frame_poison, FRAMES, 1, A(slot, SLOT) A(at, COUNT))                                        \
     X(poison_any, FRAMES, 1, A(at, BYTES))                                                        \
+    X(section_off, FRAMES, 1, A(at, BYTES))                                                       \
+    X(section_on, FRAMES, 1, A(at, BYTES))                                                        \
     X(views, FRAMES, 1, )                                                                         \
     X(object_alloc, HEAP, 12, A(slot, SLOT) A(cache, CACHE) A(gfp, GFP))                          \
     X(object_free, HEAP, 12, A(slot, SLOT))                                                       \

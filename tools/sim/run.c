@@ -198,6 +198,7 @@ static void tear_down(void)
     }
     sim_doing("the last look at the library");
     verify_all();
+    sections_restore();
     sim_doing("giving everything back");
     for (unsigned i = 1; i <= world.nworkers; i++)
         space_teardown(&world.workers[i]);
@@ -257,6 +258,7 @@ static void make_world(const struct sim_program *p)
         w->file = &world.own[i];
     }
     memory_setup();
+    sections_setup();
     files_setup();
 }
 

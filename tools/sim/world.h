@@ -8,6 +8,7 @@
  *   space.c   address spaces: for each page of a worker's region, what is mapped, how, and the words in
  *             it
  *   dma.c     buffers that devices use
+ *   section.c pageblocks that go off line and come back
  *   views.c   what the library tells of itself
  *   files.c   shared memory and files behind a device that is slow and fails
  *
@@ -53,6 +54,14 @@ struct held {
     uint64_t pattern;  /* what it is filled with */
     void *p[64];       /* struct quire_page, objects, or the one address */
     uint64_t words[9]; /* AREA: what each of its pages has; MAPPED: bus address */
+};
+
+/* A pageblock, as the tasks have left it. */
+enum section {
+    SECTION_ON,
+    SECTION_OFF,
+    SECTION_MOVING,
+    SECTION_NEVER /* not all of it is managed */
 };
 
 /* ---- Address spaces: space.c ---- */
@@ -129,8 +138,12 @@ struct world {
     uint64_t io_failures;         /* device requests that failed so far */
     uint64_t bad[64];             /* frames that must not come back, by number */
     unsigned nbad;
-    bool still;        /* no task runs: devices answer at once, and do not fail */
-    uint64_t low_mark; /* free pages below which NO_MEMORY is no surprise */
+    uint8_t *sections; /* of each pageblock: enum section */
+    uint64_t nsections;
+    unsigned moves;      /* calls that take sections off line, or back, now */
+    uint64_t move_epoch; /* begins and ends of such calls */
+    bool still;          /* no task runs: devices answer at once, and do not fail */
+    uint64_t low_mark;   /* free pages below which NO_MEMORY is no surprise */
 };
 extern struct world world;
 
@@ -169,6 +182,14 @@ void memory_give_back(struct held *h);
 void memory_unhog(struct worker *w);
 void memory_interrupt(void);
 void memory_teardown(void);
+
+void sections_setup(void);
+void section_off(unsigned at);
+void section_on(unsigned at);
+/* No frame of the block, which was handed out, is off line. */
+void sections_check(const struct quire_page *page, unsigned order);
+/* All back on line, when nobody works. */
+void sections_restore(void);
 
 void files_setup(void);
 void files_teardown(void);
