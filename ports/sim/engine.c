@@ -35,7 +35,7 @@
 #include "strategy.h"
 #include "trace.h"
 
-enum { STEP_NS = 20, SPIN_TRIES = 6, GRACES = 20, STARVED = 12000000 };
+enum { STEP_NS = 20, SPIN_TRIES = 6, GRACES = 20, STARVED = 4000000 };
 
 struct vcpu {
     struct sim_fibre idle, *fibre;
@@ -365,7 +365,7 @@ static void watch_progress(const struct vcpu *c)
     if (points > sim_machine.max_points)
         sim_fail("no-progress", "%llu points, and the program has not ended",
                  (unsigned long long)points);
-    if (c->task && points - c->task->doing_since > STARVED)
+    if (c->task && c->task->points - c->task->doing_since > STARVED)
         sim_fail("no-progress", "task %u: %s for %u points", c->task->number, c->task->doing,
                  STARVED);
 }
@@ -378,6 +378,8 @@ void sim_point(enum sim_point_kind kind, const void *ptr)
     if (!running)
         return;
     points++;
+    if (c->task)
+        c->task->points++;
     c->local++;
     now_ns += STEP_NS;
     stores += c->stored;
@@ -525,7 +527,7 @@ void sim_doing(const char *what)
     struct sim_task *t = sim_current();
 
     t->doing = what;
-    t->doing_since = points;
+    t->doing_since = t->points;
 }
 
 void sim_sleep(uint64_t ns)

@@ -40,7 +40,8 @@ struct sim_task {
     const uint32_t *word;      /* WAITING */
     uint64_t until;            /* SLEEPING */
     const char *doing;         /* the operation, for reports */
-    uint64_t doing_since;      /* points */
+    uint64_t points;           /* its own so far */
+    uint64_t doing_since;      /* of them */
     struct sim_task *next;     /* run queue */
     struct sim_fibre fibre;
 };

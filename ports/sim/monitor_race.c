@@ -47,6 +47,12 @@ static const char *const of_reports[] = {
     "qi_zone_of_frame", "quire_pfn_valid", "quire_page_flags", "classify",       "frame_present",
     "quire_block_info", "quire_buddyinfo", "say_stacks",       "quire_zoneinfo", NULL};
 
+/*
+ * The mark of a bad frame that somebody else holds: its holder changes his flags without an atomic,
+ * and the mark may be lost, as quire_frame_poison() says.
+ */
+static const char *const may_be_lost[] = {"poison_elsewhere", NULL};
+
 static inline cell make_cell(const struct cpu *c, unsigned bytes, cell type, uintptr_t pc)
 {
     return (cell)c->now << 36 | (cell)c->number << 30 | (cell)bytes << 22 | type |
@@ -91,6 +97,9 @@ report(const struct region *r, uintptr_t a, uint64_t bytes, cell type, uintptr_t
         return;
     if ((!(type & CELL_WRITE) && monitor_in_function(pc, shows_state)) ||
         (!(old & CELL_WRITE) && monitor_in_function(pc_of(old), shows_state)))
+        return;
+    if (mixed &&
+        (monitor_in_function(pc, may_be_lost) || monitor_in_function(pc_of(old), may_be_lost)))
         return;
     monitor_pause();
     monitor_note_here("this access:", a, bytes, type, pc);

@@ -11,7 +11,7 @@
 
 static void look_at_texts(void)
 {
-    char text[16384];
+    char text[65536];
     static size_t (*const views[])(char *, size_t) = {quire_buddyinfo, quire_zoneinfo,
                                                       quire_slabinfo};
 
