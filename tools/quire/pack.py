@@ -211,7 +211,10 @@ def prune(folder, limit):
     files = []
     for entry in os.scandir(folder):
         if entry.name.endswith(".cpio"):
-            st = entry.stat()
+            try:
+                st = entry.stat()
+            except FileNotFoundError:  # another run was faster
+                continue
             files.append((st.st_mtime, st.st_size, entry.path))
     total = sum(f[1] for f in files)
     for _, size, path in sorted(files):
