@@ -21,7 +21,8 @@ static const struct quire_dma_device kinds[DEVICES] = {
      .offset = 1ull << 40,
      .align = 512,
      .flags = QUIRE_DMA_NONCOHERENT}};
-static struct quire_dma_device devices[DEVICES];
+/* In simulated memory: the library hashes their addresses, which must be the same in every run. */
+static struct quire_dma_device *devices;
 static bool on; /* the program has such operations */
 
 static void *device_view(const struct held *h)
@@ -153,7 +154,8 @@ void dma_setup(void)
                   world.program->tasks[t].ops[i].kind == SIM_OP_dma_both;
     if (!on)
         return;
-    if (quire_dma_init(&config) != QUIRE_OK)
+    devices = quire_kmalloc(DEVICES * sizeof *devices, QUIRE_GFP_KERNEL);
+    if (!devices || quire_dma_init(&config) != QUIRE_OK)
         sim_fail("boot", "no memory for bounce buffers");
     for (unsigned i = 0; i < DEVICES; i++) {
         devices[i] = kinds[i];
@@ -180,4 +182,5 @@ void dma_teardown(void)
             sim_fail("leak", "device %s still has mappings", kinds[i].name);
     if (quire_dma_fini() != QUIRE_OK)
         sim_fail("leak", "mappings are still out");
+    quire_kfree(devices);
 }
