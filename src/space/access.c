@@ -139,7 +139,7 @@ static enum quire_status copy_read_only(struct qi_vma *v, uint64_t va, qi_pte *s
     if (!copy)
         return QUIRE_NO_MEMORY;
     qport_copy_page(quire_page_ptr(copy), quire_page_ptr(page));
-    copy->flags |= QUIRE_PG_ANON;
+    qi_mark_anon(copy);
     copy->counts = QUIRE_PAGE_ONE_MAPPING;
     qi_store_relaxed(&v->has_anon, true);
     qi_pte_xchg(slot,

@@ -50,7 +50,7 @@ static struct quire_page *anon_alloc(quire_gfp extra)
     struct quire_page *page = quire_page_alloc(0, QUIRE_GFP_USER | extra, QUIRE_NODE_ANY);
 
     if (QI_LIKELY(page != NULL)) {
-        page->flags |= QUIRE_PG_ANON;
+        qi_mark_anon(page);
         page->counts = QUIRE_PAGE_ONE_MAPPING;
     }
     return page;
@@ -177,7 +177,7 @@ static bool huge_new(struct qi_vma *v, uint64_t va)
                             QUIRE_NODE_ANY);
     if (!page)
         return false;
-    page->flags |= QUIRE_PG_ANON;
+    qi_mark_anon(page);
     page->counts = QUIRE_PAGE_ONE_MAPPING;
     note_anon(v);
     leaf = qi_pte_mkdirty(

@@ -197,6 +197,12 @@ static inline enum qi_rss qi_rss_kind(const struct qi_vma *v, const struct quire
     return v->object->kind == QUIRE_OBJECT_SHARED ? QI_RSS_SHARED : QI_RSS_FILE;
 }
 
+/* A page that nobody else holds yet becomes a private one; whoever looks at all frames may look. */
+static inline void qi_mark_anon(struct quire_page *page)
+{
+    qi_store_relaxed(&page->flags, quire_page_flags_now(page) | QUIRE_PG_ANON);
+}
+
 /* ---- events.c ---- */
 
 struct qi_events {
