@@ -54,7 +54,7 @@ struct sim_machine sim_machine;
 static struct vcpu vcpus[SIM_MAX_CPUS];
 static struct sim_task *tasks[SIM_MAX_TASKS + 1], *queue_head, *queue_tail;
 static unsigned ntasks, live, queued, cur;
-static bool running;
+static bool running, looking;
 static struct sim_fibre main_fibre;
 static uint64_t points, stores, now_ns;
 static void (*on_interrupt)(void), (*on_hardware)(void);
@@ -77,6 +77,9 @@ void sim_on_hardware(void (*handler)(void), unsigned once_in)
     on_hardware = once_in ? handler : NULL;
     hardware_every = once_in;
 }
+
+void sim_look_begin(void) { looking = true; }
+void sim_look_end(void) { looking = false; }
 
 /* ---- The run queue ---- */
 
@@ -375,7 +378,7 @@ void sim_point(enum sim_point_kind kind, const void *ptr)
     struct vcpu *c = &vcpus[cur];
     unsigned arg;
 
-    if (!running)
+    if (!running || looking)
         return;
     points++;
     if (c->task)

@@ -67,6 +67,9 @@ void sim_yield(void);
 /* Called in interrupt context now and then, see interrupt_every. */
 void sim_on_interrupt(void (*handler)(void));
 
+/* Between the two a library call is the simulator's own look: it has no points. */
+void sim_look_begin(void);
+void sim_look_end(void);
 /* Called at a point once in so many, outside of any CPU's program: what hardware does by itself. */
 void sim_on_hardware(void (*handler)(void), unsigned once_in);
 

@@ -34,7 +34,14 @@ bool value_of(uint64_t value, const struct worker *w)
 
 bool may_be_short(const struct worker *w)
 {
-    return world.hogs || world.hog_epoch != w->op_started || quire_free_pages() < world.low_mark;
+    uint64_t free_pages;
+
+    if (world.hogs || world.hog_epoch != w->op_started)
+        return true;
+    sim_look_begin();
+    free_pages = quire_free_pages();
+    sim_look_end();
+    return free_pages < world.low_mark;
 }
 
 void must_be_short(struct worker *w, const char *what)
