@@ -11,6 +11,8 @@
 
 struct world world;
 
+enum { LOW_ZONE = (8 << 20) / QUIRE_PAGE_SIZE };
+
 /* ---- Workers ---- */
 
 uint64_t worker_random(struct worker *w)
@@ -252,7 +254,8 @@ static void make_world(const struct sim_program *p)
     world.nworkers = p->ntasks;
     world.scale = p->switches.groups & 1u << SIM_GROUP_HUGE ? 3 : 1;
     world.region = SIM_REGION_PAGES * world.scale;
-    world.low_mark = quire_managed_pages() / 4;
+    /* the DMA zone keeps much of its memory from everybody else */
+    world.low_mark = quire_managed_pages() / 4 + LOW_ZONE;
     world.workers = calloc(p->ntasks + 1, sizeof *world.workers);
     world.own = calloc(p->ntasks + 1, sizeof *world.own);
     for (unsigned i = 1; i <= p->ntasks; i++) {
