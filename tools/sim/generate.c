@@ -282,6 +282,9 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
         want_failures(p, &s);
     else
         s.groups &= ~(1u << SIM_GROUP_FAILURES);
+    s.groups &= ~w->without;
+    if (!s.groups)
+        s.groups = ~w->without & SIM_DRAWN_GROUPS;
     p->switches.groups = s.groups;
     draw_weights(&s);
     draw_hot_spots(&s);

@@ -21,6 +21,7 @@ static const char help[] =
     "  --runs N           how many\n"
     "  --cpus N           of each machine, 1 to 64 (drawn)\n"
     "  --groups A,B       only these operations: frames heap kva space object fork huge pressure\n"
+    "  --without A,B      never these\n"
     "  --ops N            operations of each task (drawn)\n"
     "  --no-weak          loads see the newest store\n"
     "  --jobs N           so many runs at a time (1)\n"
@@ -98,6 +99,7 @@ static const struct option options[] = {
     {"--cpus", OPTION_UNSIGNED, AT(wishes.cpus), 1, SIM_MAX_CPUS, 0},
     {"--ops", OPTION_UNSIGNED, AT(wishes.ops), 1, 100000, 0},
     {"--groups", OPTION_GROUPS, AT(wishes.groups), 0, 0, 0},
+    {"--without", OPTION_GROUPS, AT(wishes.without), 0, 0, 0},
     {"--jobs", OPTION_UNSIGNED, AT(jobs), 1, SIM_MOST_JOBS, 0},
     {"--preemptions", OPTION_UNSIGNED, AT(preemptions), 0, 64, 0},
     {"--shrink-time", OPTION_TIME, AT(shrink_seconds), 0, 0, 0},
@@ -176,19 +178,27 @@ void sim_options_program(const struct sim_options *o, uint64_t seed, struct sim_
         p->switches.weak = false;
 }
 
+static void print_groups(const char *name, unsigned groups, FILE *out)
+{
+    const char *separator = " ";
+
+    if (groups)
+        fprintf(out, " %s", name);
+    for (unsigned g = 0; g < SIM_GROUPS; g++)
+        if (groups >> g & 1) {
+            fprintf(out, "%s%s", separator, sim_group_names[g]);
+            separator = ",";
+        }
+}
+
 void sim_options_print(const struct sim_options *o, FILE *out)
 {
-    const char *separator = " --groups ";
-
     if (o->wishes.cpus)
         fprintf(out, " --cpus %u", o->wishes.cpus);
     if (o->wishes.ops)
         fprintf(out, " --ops %u", o->wishes.ops);
-    for (unsigned g = 0; g < SIM_GROUPS; g++)
-        if (o->wishes.groups >> g & 1) {
-            fprintf(out, "%s%s", separator, sim_group_names[g]);
-            separator = ",";
-        }
+    print_groups("--groups", o->wishes.groups, out);
+    print_groups("--without", o->wishes.without, out);
     if (o->no_weak)
         fprintf(out, " --no-weak");
     if (o->run_seconds != RUN_SECONDS)

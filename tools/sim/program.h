@@ -200,9 +200,10 @@ struct sim_program {
 /* ---- generate.c ---- */
 
 struct sim_wishes {
-    unsigned cpus;   /* 0: drawn */
-    unsigned groups; /* bits; 0: drawn */
-    unsigned ops;    /* per task; 0: drawn */
+    unsigned cpus;    /* 0: drawn */
+    unsigned groups;  /* bits; 0: drawn */
+    unsigned without; /* bits: never */
+    unsigned ops;     /* per task; 0: drawn */
 };
 /* The program of a seed. */
 void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes *w);

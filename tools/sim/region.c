@@ -72,10 +72,12 @@ void region_clear_for_sure(struct worker *w, unsigned first, unsigned n)
 {
     for (unsigned tries = 0; region_any(w, first, n, page_is_mapped); tries++) {
         region_clear(w, first, n);
-        if (tries > 100)
+        if (tries > 5000)
             sim_fail("no-progress", "munmap has failed %u times", tries);
-        if (region_any(w, first, n, page_is_mapped))
-            sim_sleep(10000);
+        if (region_any(w, first, n, page_is_mapped)) {
+            memory_unhog(w); /* whoever waits for memory gives what he holds himself */
+            sim_sleep(20000);
+        }
     }
 }
 
