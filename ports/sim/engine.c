@@ -17,7 +17,6 @@
  *       ever go on: a finding.
  *   E4  What is decided comes from strategy.c, what is random from sim_random(): nothing else
  *       enters, so the same seed gives the same run.
- *
  *   E5  A CPU counts its points and its choices of the next CPU, so that no two decisions of one
  *       kind have the same number: a list of them gives the same run again.
  *

@@ -5,8 +5,8 @@
  *   run.c     a run from start to end, and what must hold when all is quiet
  *   memory.c  operations on frames, heap and kernel areas: whoever holds memory has filled it with
  *             a pattern, which must be there when he gives it back
- *   space.c   address spaces: for each page of a worker's region, what is mapped, how, and the words in
- *             it
+ *   region.h  address spaces: for each page of a worker's region, what is mapped, how, and the words in
+ *             it; mapping.c, touch.c and duel.c change it, space.c has the rest
  *   dma.c     buffers that devices use
  *   section.c pageblocks that go off line and come back
  *   views.c   what the library tells of itself
