@@ -4,6 +4,7 @@
 #include "../proc/proc.h"
 #include "procipc.h"
 #include "virtio/balloon.h"
+#include "virtio/reporting.h"
 #include <quire/space.h>
 #include <quire/stats.h>
 
@@ -32,7 +33,8 @@ static void count_frames(struct usage *u)
 
 static int show_meminfo(struct text *t, u64 key)
 {
-    u64 total = quire_managed_pages(), free = quire_free_pages(), files, shared;
+    u64 total = quire_managed_pages(), free = quire_free_pages() + reporting_pages();
+    u64 files, shared;
     struct usage u;
 
     (void)key;

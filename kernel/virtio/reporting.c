@@ -33,10 +33,11 @@ static struct {
     struct kspin lock;
     u32 first;    /* blocks held, by their struct pages' next */
     bool stopped; /* atomic; released: the pass ends */
+    u64 pages;    /* atomic: taken by a pass and not yet freed */
 } held = {.first = NONE};
 
 static u64 frees_seen; /* the thread's */
-static bool hinting;   /* the thread's: what is held is the host's to end */
+static bool hinting;   /* the thread's, atomic: what is held is the host's to end */
 
 struct zones {
     u64 frees, low;
@@ -54,6 +55,13 @@ static struct zones look(void)
     return sum;
 }
 
+u64 reporting_pages(void)
+{
+    return __atomic_load_n(&hinting, __ATOMIC_RELAXED)
+               ? 0
+               : __atomic_load_n(&held.pages, __ATOMIC_RELAXED);
+}
+
 static unsigned take(unsigned max, u64 keep, struct quire_page *blocks[BLOCKS],
                      struct virtq_buf bufs[BLOCKS])
 {
@@ -63,6 +71,7 @@ static unsigned take(unsigned max, u64 keep, struct quire_page *blocks[BLOCKS],
         blocks[n] = quire_page_alloc(ORDER, QUIRE_GFP_MOVABLE | QUIRE_GFP_NORETRY, QUIRE_NODE_ANY);
         if (!blocks[n])
             break;
+        __atomic_fetch_add(&held.pages, FRAMES, __ATOMIC_RELAXED);
         bufs[n].pa = quire_pa_of_page(blocks[n]);
         bufs[n++].len = FRAMES * 4096;
     }
@@ -98,9 +107,13 @@ static bool free_held(void)
 {
     struct quire_page *p;
     bool some = false;
+    u64 n = 0;
 
-    for (; (p = pop()); some = true)
+    for (; (p = pop()); some = true) {
         quire_page_free(p, ORDER);
+        n++;
+    }
+    __atomic_fetch_sub(&held.pages, n * FRAMES, __ATOMIC_RELAXED);
     return some;
 }
 
@@ -143,12 +156,12 @@ void reporting_pass(struct virtq *q)
 
 void hinting_pass(struct virtq *q, const u32 *stop)
 {
-    hinting = true;
+    __atomic_store_n(&hinting, true, __ATOMIC_RELAXED);
     tell_all(q, 1, quire_managed_pages() / HINTING_SHARE + look().low, stop);
 }
 
 void hinting_done(void)
 {
-    hinting = false;
     free_held();
+    __atomic_store_n(&hinting, false, __ATOMIC_RELAXED);
 }

@@ -13,6 +13,9 @@
  * queue.  The caller serialises. */
 void reporting_pass(struct virtq *q);
 
+/* Free pages that a pass of reporting holds just now, and gives back in milliseconds. */
+u64 reporting_pages(void);
+
 /* Tell the host which memory it need not copy, block by block (its side looks only at the first
  * buffer of a request), until all is told or *stop is set; and hold it until hinting_done().  The same caller. */
 void hinting_pass(struct virtq *q, const u32 *stop);
