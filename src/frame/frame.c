@@ -79,42 +79,12 @@ static const struct qi_lock_class zone_lock_class = {"zone"};
 struct qi_zone qi_zones[QI_MAX_ZONES];
 unsigned qi_nzones, qi_nnodes, qi_ncpus;
 uint64_t qi_top_frame;
-uint8_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
 uint8_t qi_cpu_nodes[QUIRE_MAX_CPUS];
-struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
-uint32_t qi_stack_offset[QUIRE_MAX_NODES << (QUIRE_PG_NODE_SHIFT - QUIRE_PG_ZONE_SHIFT)];
 
 /* Failure injection: allocations still to come until one fails; 0: off. */
 static int64_t fail_left;
 
-/* ---- Watermarks ---- */
-
-/* Frames that a request may take from the zone before it meets its mark; 0: none. */
-static uint64_t spare(const struct qi_zone *z, unsigned class, quire_gfp gfp, unsigned mark)
-{
-    uint64_t free = qi_load_relaxed(&z->free), keep = qi_load_relaxed(&z->wmark[mark]);
-
-    if (gfp & QUIRE_GFP_MEMALLOC)
-        return free;
-    if (gfp & QUIRE_GFP_ATOMIC && mark == 0) {
-        keep -= keep / 2; /* as Linux does for GFP_ATOMIC: half, and a quarter of the rest */
-        keep -= keep / 4;
-    }
-    keep += qi_load_relaxed(&z->reserve[class]);
-    return free > keep ? free - keep : 0;
-}
-
 /* ---- Failure injection: while armed, limits of 0 send every call past the fast path ---- */
-
-static void stack_limits_set(bool on)
-{
-    for (unsigned c = 0; c < qi_ncpus; c++)
-        for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
-            struct qi_stack *s = &qi_frame_cpus[c].stacks[i];
-
-            qi_store_relaxed(&s->limit, on ? s->want : 0u);
-        }
-}
 
 static bool injected(void)
 {
@@ -124,124 +94,19 @@ static bool injected(void)
         return false;
     if (qi_fetch_sub_acqrel(&fail_left, 1) != 1)
         return false;
-    stack_limits_set(true);
+    qi_stack_limits_set(true);
     return true;
 }
 
 void quire_frame_fail_after(int64_t n)
 {
     qi_store_relaxed(&fail_left, n > 0 ? n : 0);
-    stack_limits_set(n <= 0);
+    qi_stack_limits_set(n <= 0);
     if (n > 0)
         quire_frame_drain();
 }
 
 bool quire_frame_fail_armed(void) { return qi_load_relaxed(&fail_left) > 0; }
-
-/* ---- Stacks ---- */
-
-static uint64_t pages_of(const struct qi_stack *s, unsigned n) { return (uint64_t)n << s->order; }
-
-/* Give the n oldest of a stack back to their blocks; those next to one another in one step. */
-static void stack_give(struct qi_stack *s, unsigned n)
-{
-    struct qi_zone *z = s->zone;
-    unsigned i = 0;
-
-    if (QI_UNLIKELY(qi_load_relaxed(&z->marked))) {
-        qi_stack_sift(s);
-        n = QI_MIN(n, s->count);
-    }
-    if (s->order)
-        for (unsigned k = 0; k < n; k++)
-            qi_pages_loose_free(z, s->pages[k], s->order);
-    qi_zone_lock(z);
-    while (i < n) {
-        uint64_t pfn = quire_pfn_of_page(s->pages[i]).v, base = pfn & ~63ull;
-        uint64_t run = (1ull << (1u << s->order)) - 1, mask = 0;
-
-        do {
-            mask |= run << (pfn - base);
-            if (++i == n)
-                break;
-            pfn = quire_pfn_of_page(s->pages[i]).v;
-        } while ((pfn & ~63ull) == base);
-        qi_zone_give_mask(z, base, mask);
-    }
-    qi_zone_unlock(z);
-    s->net -= pages_of(s, n);
-    for (unsigned k = n; k < s->count; k++)
-        s->pages[k - n] = s->pages[k];
-    qi_store_relaxed(&s->count, s->count - n);
-}
-
-void qi_stack_overflow(struct qi_stack *s, struct quire_page *p)
-{
-    if (s->count)
-        stack_give(s, s->limit ? s->limit / 2 : s->count);
-    s->pages[s->count] = p;
-    qi_store_relaxed(&s->count, s->count + 1);
-    if (!s->limit)
-        stack_give(s, s->count);
-}
-
-QI_NOINLINE void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page *p,
-                                           unsigned long irq)
-{
-    qi_stack_overflow(s, p);
-    qport_irq_restore(irq);
-}
-
-/* Fill an empty stack with about half its limit; false: the zone has nothing for it. */
-static bool stack_fill(struct qi_stack *s, uint64_t may)
-{
-    struct qi_zone *z = s->zone;
-    unsigned want = s->limit ? (s->limit + 1u) / 2 : 1, n = 0;
-
-    want = (unsigned)QI_MIN((uint64_t)want, may >> s->order);
-    qi_zone_lock(z);
-    if (s->order == 0)
-        n = qi_zone_take_frames(z, s->type, want, s->pages + want - 1, -1); /* the lowest on top */
-    else
-        while (n < want && (s->pages[n] = qi_zone_take(z, s->type, s->order)))
-            n++;
-    qi_zone_unlock(z);
-    if (s->order == 0 && n < want)
-        for (unsigned k = 0; k < n; k++)
-            s->pages[k] = s->pages[k + want - n];
-    if (s->order)
-        for (unsigned k = 0; k < n; k++) {
-            qi_pages_compound(z, s->pages[k], s->order);
-            qi_store_relaxed(&s->pages[k]->flags, s->flags | QUIRE_PG_FREE);
-            qi_store_relaxed(&s->pages[k]->counts, (uint64_t)0);
-        }
-    s->net += pages_of(s, n);
-    qi_store_relaxed(&s->count, n);
-    return n > 0;
-}
-
-unsigned qi_frame_drain_cpu(unsigned cpu)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
-        struct qi_stack *s = &qi_frame_cpus[cpu].stacks[i];
-
-        n += s->count;
-        if (s->count)
-            stack_give(s, s->count);
-    }
-    return n;
-}
-
-void quire_frame_drain(void)
-{
-    unsigned long irq = qport_irq_save();
-
-    for (unsigned c = 0; c < qi_ncpus; c++)
-        qi_frame_drain_cpu(c);
-    qport_irq_restore(irq);
-}
 
 /* ---- Allocation past the fast path ---- */
 
@@ -302,15 +167,15 @@ static struct quire_page *take_from_zone(struct qi_zone *z, unsigned order, quir
         s = qi_stack_of(&qi_frame_cpus[qport_cpu()], z->place, order, qi_gfp_type(gfp));
         do {
             if (!s->count) {
-                may = spare(z, class, gfp, mark);
-                if (may >> order == 0 || !stack_fill(s, may))
+                may = qi_zone_spare(z, class, gfp, mark);
+                if (may >> order == 0 || !qi_stack_fill(s, may))
                     return NULL;
             }
             p = qi_stack_pop(s);
         } while (!offer(p, order, s->flags));
         return p;
     }
-    if (spare(z, class, gfp, mark) >> order == 0)
+    if (qi_zone_spare(z, class, gfp, mark) >> order == 0)
         return NULL;
     return take_block(z, order, qi_gfp_type(gfp));
 }
@@ -434,7 +299,7 @@ static size_t bulk_from_zone(struct qi_zone *z, size_t n, struct quire_page **ou
 {
     unsigned type = qi_gfp_type(gfp);
     uint32_t flags = z->place | type << QI_PG_TYPE_SHIFT;
-    uint64_t may = spare(z, class, gfp, 0);
+    uint64_t may = qi_zone_spare(z, class, gfp, 0);
     size_t got;
 
     if (!may)

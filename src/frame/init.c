@@ -16,8 +16,6 @@
 
 const char *const qi_zone_names[QUIRE_ZONES] = {"DMA", "DMA32", "Normal", "Movable", "Device"};
 
-static uint8_t distances[QUIRE_MAX_NODES][QUIRE_MAX_NODES];
-
 /* One usable piece of memory that lies in one zone. */
 struct piece {
     uint64_t start, end; /* frames */
@@ -57,14 +55,6 @@ static bool next_piece(const struct quire_memmap *m, struct cursor *c, struct pi
 }
 
 #define FOR_EACH_PIECE(m, p) for (struct cursor c_ = {0}; next_piece(m, &c_, &(p));)
-
-static struct qi_zone *zone_by(unsigned node, unsigned type)
-{
-    for (unsigned i = 0; i < qi_nzones; i++)
-        if (qi_zones[i].node == node && qi_zones[i].type == type)
-            return &qi_zones[i];
-    return NULL;
-}
 
 /* ---- What the caller says ---- */
 
@@ -167,8 +157,8 @@ static enum quire_status populate(const struct quire_memmap *m)
                                   (uintptr_t)quire_page_of_pfn(Q_PFN(to)), node);
 }
 
-static enum quire_status boot_alloc(struct quire_memmap *m, uint64_t len, unsigned node,
-                                    const char *owner, void **out)
+enum quire_status qi_boot_alloc(struct quire_memmap *m, uint64_t len, unsigned node,
+                                const char *owner, void **out)
 {
     q_pa pa;
     enum quire_status s = quire_memmap_alloc(m, len, QUIRE_PAGE_SIZE, 0, node, owner, &pa);
@@ -186,8 +176,8 @@ static enum quire_status alloc_blocks(struct quire_memmap *m, struct qi_zone *z)
 {
     uint64_t bits = (uint64_t)z->nblocks * sizeof z->bits[0], i;
     void *at;
-    enum quire_status s = boot_alloc(m, bits + (uint64_t)z->nblocks * sizeof *z->blocks, z->node,
-                                     "frame bitmaps", &at);
+    enum quire_status s = qi_boot_alloc(m, bits + (uint64_t)z->nblocks * sizeof *z->blocks, z->node,
+                                        "frame bitmaps", &at);
 
     if (s)
         return s;
@@ -299,155 +289,6 @@ static void add_blocks(struct qi_zone *z)
     }
 }
 
-/* ---- Watermarks ---- */
-
-static uint64_t isqrt(uint64_t v)
-{
-    uint64_t r = 0;
-
-    for (uint64_t bit = 1ull << 31; bit; bit >>= 1)
-        if ((r + bit) * (r + bit) <= v)
-            r += bit;
-    return r;
-}
-
-/*
- * As Linux (mm/page_alloc.c: calculate_min_free_kbytes, __setup_per_zone_wmarks,
- * setup_per_zone_lowmem_reserve; Documentation/admin-guide/sysctl/vm.rst): min_free_kbytes is the
- * root of 16 times the memory in KiB, within 128 KiB..256 MiB; each zone keeps its share.  low and
- * high lie a quarter of min, or a thousandth of the zone, apart.  A zone keeps 1/256 of the memory
- * of the higher zones of its node from requests that could have used those.
- */
-static void set_marks(struct qi_zone *z, uint64_t pages, uint64_t all)
-{
-    uint64_t min = all ? pages * z->managed / all : 0, kept = 0;
-    uint64_t step = QI_MAX(min / 4, z->managed / 1000);
-
-    for (unsigned i = 0; i < 3; i++)
-        qi_store_relaxed(&z->wmark[i], min + i * step);
-    for (unsigned class = z->type + 1u; class < QI_CLASSES; class ++) {
-        const struct qi_zone *up = zone_by(z->node, class);
-
-        kept += up ? qi_load_relaxed(&up->managed) / 256 : 0;
-        qi_store_relaxed(&z->reserve[class], kept);
-    }
-}
-
-void qi_frame_watermarks(void)
-{
-    uint64_t all = quire_managed_pages(), kb = isqrt(all * 4 * 16);
-
-    kb = QI_MIN(QI_MAX(kb, (uint64_t)128), (uint64_t)262144);
-    for (unsigned i = 0; i < qi_nzones; i++) {
-        unsigned long irq = qport_irq_save();
-
-        qi_zone_lock(&qi_zones[i]);
-        set_marks(&qi_zones[i], kb / 4, all);
-        qi_zone_unlock(&qi_zones[i]);
-        qport_irq_restore(irq);
-    }
-}
-
-/* ---- Zone lists and stacks ---- */
-
-/* The node itself, whatever the table says, then the others by distance; of equals the next higher
- * one first (and round), so that the nodes do not all fall back to node 0. */
-static unsigned nodes_by_distance(unsigned from, uint8_t order[QUIRE_MAX_NODES])
-{
-    unsigned n = 0;
-
-    for (unsigned k = 0; k < qi_nnodes; k++) {
-        unsigned node = (from + k) % qi_nnodes, at = k;
-
-        for (; at > 1 && distances[from][order[at - 1]] > distances[from][node]; at--)
-            order[at] = order[at - 1];
-        order[at] = (uint8_t)node;
-        n++;
-    }
-    return n;
-}
-
-static void zonelists_init(const struct quire_boot *b)
-{
-    uint8_t order[QUIRE_MAX_NODES];
-
-    for (unsigned i = 0; i < qi_nnodes; i++)
-        for (unsigned j = 0; j < qi_nnodes; j++)
-            distances[i][j] = b->distance ? b->distance[i * qi_nnodes + j] : i == j ? 10 : 20;
-    for (unsigned node = 0; node < qi_nnodes; node++) {
-        unsigned n = nodes_by_distance(node, order);
-
-        for (unsigned class = 0; class < QI_CLASSES; class ++) {
-            uint8_t *l = qi_zonelists[node][class];
-
-            for (unsigned k = 0; k < n; k++)
-                for (unsigned type = class + 1; type-- > 0;) {
-                    const struct qi_zone *z = zone_by(order[k], type);
-
-                    if (z && z->managed)
-                        *l++ = z->slot;
-                }
-            *l = 0xff;
-        }
-    }
-}
-
-static void stack_init(struct qi_stack *s, struct qi_zone *z, unsigned order, unsigned type)
-{
-    /* a small zone must not disappear into the stacks */
-    static const uint8_t limits[QI_STACK_ORDERS] = {56, 16, 8, 4};
-    uint64_t fair = (z->managed >> order) / (64ull * qi_ncpus);
-
-    s->count = 0;
-    s->allocs = s->net = 0;
-    s->zone = z;
-    s->order = (uint8_t)order;
-    s->type = (uint8_t)type;
-    s->want = (uint16_t)QI_MAX(QI_MIN((uint64_t)limits[order], fair), (uint64_t)2);
-    s->limit = s->want;
-    s->flags = z->place |
-               (order ? QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT : type << QI_PG_TYPE_SHIFT);
-}
-
-static enum quire_status stacks_init(struct quire_memmap *m)
-{
-    unsigned n = qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES;
-
-    for (unsigned c = 0; c < qi_ncpus; c++) {
-        void *at;
-        enum quire_status s =
-            boot_alloc(m, n * sizeof(struct qi_stack), qi_cpu_nodes[c], "per-CPU frame lists", &at);
-
-        if (s)
-            return s;
-        qi_frame_cpus[c].stacks = at;
-    }
-    return QUIRE_OK;
-}
-
-/* After the zones are filled: limits depend on their sizes. */
-static void stacks_fill_in(void)
-{
-    /* for a class without a zone: always empty */
-    static struct qi_stack none[QI_STACK_ORDERS * QI_STACK_TYPES];
-
-    for (unsigned c = 0; c < qi_ncpus; c++) {
-        struct qi_frame_cpu *cpu = &qi_frame_cpus[c];
-
-        for (unsigned i = 0; i < qi_nzones; i++)
-            for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++)
-                stack_init(&cpu->stacks[i * QI_STACK_ORDERS * QI_STACK_TYPES + k], &qi_zones[i],
-                           k / QI_STACK_TYPES, k % QI_STACK_TYPES);
-        for (unsigned i = 0; i <= QI_GFP_INDEX; i++) {
-            quire_gfp gfp = (quire_gfp)i << 1;
-            uint8_t slot = qi_zonelists[qi_cpu_nodes[c]][qi_gfp_class(gfp)][0];
-
-            cpu->fast[i] =
-                slot == 0xff ? none : qi_stack_of(cpu, qi_zones[slot].place, 0, qi_gfp_type(gfp));
-        }
-    }
-}
-
 static enum quire_status build(const struct quire_boot *b)
 {
     enum quire_status s = find_zones(b);
@@ -456,21 +297,21 @@ static enum quire_status build(const struct quire_boot *b)
     if (!s)
         s = populate(b->map);
     if (!s)
-        s = stacks_init(b->map);
+        s = qi_frame_stacks_alloc(b->map);
     for (unsigned i = 0; !s && i < qi_nzones; i++)
         s = alloc_blocks(b->map, &qi_zones[i]);
     if (s)
         return s;
     /* nothing more is taken from the map: what is reserved now stays reserved */
     FOR_EACH_PIECE(b->map, p)
-    add_piece(b->map, zone_by(p.node, p.type), &p);
+    add_piece(b->map, qi_zone_by(p.node, p.type), &p);
     for (unsigned i = 0; i < qi_nzones; i++) {
         add_blocks(&qi_zones[i]);
         qi_top_frame = QI_MAX(qi_top_frame, qi_zones[i].end);
     }
     qi_frame_watermarks();
-    zonelists_init(b);
-    stacks_fill_in();
+    qi_zonelists_init(b->distance);
+    qi_frame_stacks_init();
     return QUIRE_OK;
 }
 
@@ -496,7 +337,3 @@ enum quire_status quire_frame_init(const struct quire_boot *b)
 
 unsigned quire_nodes(void) { return qi_nnodes; }
 unsigned quire_cpu_node(unsigned cpu) { return cpu < qi_ncpus ? qi_cpu_nodes[cpu] : 0; }
-unsigned quire_node_distance(unsigned from, unsigned to)
-{
-    return from < qi_nnodes && to < qi_nnodes ? distances[from][to] : 0;
-}

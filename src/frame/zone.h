@@ -77,6 +77,14 @@ extern uint8_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
 extern uint8_t qi_cpu_nodes[QUIRE_MAX_CPUS];
 extern const char *const qi_zone_names[QUIRE_ZONES];
 
+static inline struct qi_zone *qi_zone_by(unsigned node, unsigned type)
+{
+    for (unsigned i = 0; i < qi_nzones; i++)
+        if (qi_zones[i].node == node && qi_zones[i].type == type)
+            return &qi_zones[i];
+    return NULL;
+}
+
 /* The list of a block under the bitmap.  One that has just come there, all 512 free, counts as one
  * with 511. */
 static inline unsigned qi_part_list(const struct qi_block *b)
@@ -117,6 +125,22 @@ static inline unsigned qi_gfp_class(quire_gfp gfp)
     return gfp & QUIRE_GFP_DMA     ? QUIRE_ZONE_DMA
            : gfp & QUIRE_GFP_DMA32 ? QUIRE_ZONE_DMA32
                                    : QUIRE_ZONE_NORMAL;
+}
+
+/* Frames that a request may take from the zone before it meets its mark; 0: none. */
+static inline uint64_t qi_zone_spare(const struct qi_zone *z, unsigned class, quire_gfp gfp,
+                                     unsigned mark)
+{
+    uint64_t free = qi_load_relaxed(&z->free), keep = qi_load_relaxed(&z->wmark[mark]);
+
+    if (gfp & QUIRE_GFP_MEMALLOC)
+        return free;
+    if (gfp & QUIRE_GFP_ATOMIC && mark == 0) {
+        keep -= keep / 2; /* as Linux does for GFP_ATOMIC: half, and a quarter of the rest */
+        keep -= keep / 4;
+    }
+    keep += qi_load_relaxed(&z->reserve[class]);
+    return free > keep ? free - keep : 0;
 }
 
 /* ---- block.c: all with the zone's lock held ---- */
@@ -169,13 +193,34 @@ void qi_pages_loose_free(struct qi_zone *z, struct quire_page *head, unsigned or
 
 /* ---- frame.c ---- */
 void qi_zone_lock_init(struct qi_zone *z);
+
+/* ---- stack.c ---- */
+
+/* Fill an empty stack with about half its limit, of the frames that a request may take; false: the
+ * zone has nothing for it.  Interrupts off. */
+bool qi_stack_fill(struct qi_stack *s, uint64_t may);
+/* All stacks as they should be, or (off) with limits of 0, so that no fast path is taken. */
+void qi_stack_limits_set(bool on);
 /* All that a CPU's stacks hold back to its blocks; returns how many there were.  That CPU is this one,
  * or quiet; interrupts off, no lock. */
 unsigned qi_frame_drain_cpu(unsigned cpu);
+/* At boot: memory for the stacks of all CPUs; their limits, once the zones are filled. */
+enum quire_status qi_frame_stacks_alloc(struct quire_memmap *m);
+void qi_frame_stacks_init(void);
 
-/* ---- init.c ---- */
+/* ---- marks.c ---- */
 
 /* The marks and reserves of all zones, from what they manage now.  No lock. */
 void qi_frame_watermarks(void);
+
+/* ---- zonelist.c ---- */
+
+/* table: SLIT, or NULL. */
+void qi_zonelists_init(const uint8_t *table);
+
+/* ---- init.c ---- */
+
+enum quire_status qi_boot_alloc(struct quire_memmap *m, uint64_t len, unsigned node,
+                                const char *owner, void **out);
 
 #endif

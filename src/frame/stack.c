@@ -1,0 +1,181 @@
+/*
+ * frame/stack.c - each CPU's own lists of free blocks: filled from the zones, emptied into them.
+ *
+ * A stack belongs to its CPU, which uses it with interrupts off; the theory is in frame.c, the fast
+ * paths are in frame.h.
+ */
+#include "zone.h"
+
+struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
+uint32_t qi_stack_offset[QUIRE_MAX_NODES << (QUIRE_PG_NODE_SHIFT - QUIRE_PG_ZONE_SHIFT)];
+
+static uint64_t pages_of(const struct qi_stack *s, unsigned n) { return (uint64_t)n << s->order; }
+
+/* Give the n oldest of a stack back to their blocks; those next to one another in one step. */
+static void stack_give(struct qi_stack *s, unsigned n)
+{
+    struct qi_zone *z = s->zone;
+    unsigned i = 0;
+
+    if (QI_UNLIKELY(qi_load_relaxed(&z->marked))) {
+        qi_stack_sift(s);
+        n = QI_MIN(n, s->count);
+    }
+    if (s->order)
+        for (unsigned k = 0; k < n; k++)
+            qi_pages_loose_free(z, s->pages[k], s->order);
+    qi_zone_lock(z);
+    while (i < n) {
+        uint64_t pfn = quire_pfn_of_page(s->pages[i]).v, base = pfn & ~63ull;
+        uint64_t run = (1ull << (1u << s->order)) - 1, mask = 0;
+
+        do {
+            mask |= run << (pfn - base);
+            if (++i == n)
+                break;
+            pfn = quire_pfn_of_page(s->pages[i]).v;
+        } while ((pfn & ~63ull) == base);
+        qi_zone_give_mask(z, base, mask);
+    }
+    qi_zone_unlock(z);
+    s->net -= pages_of(s, n);
+    for (unsigned k = n; k < s->count; k++)
+        s->pages[k - n] = s->pages[k];
+    qi_store_relaxed(&s->count, s->count - n);
+}
+
+void qi_stack_overflow(struct qi_stack *s, struct quire_page *p)
+{
+    if (s->count)
+        stack_give(s, s->limit ? s->limit / 2 : s->count);
+    s->pages[s->count] = p;
+    qi_store_relaxed(&s->count, s->count + 1);
+    if (!s->limit)
+        stack_give(s, s->count);
+}
+
+QI_NOINLINE void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page *p,
+                                           unsigned long irq)
+{
+    qi_stack_overflow(s, p);
+    qport_irq_restore(irq);
+}
+
+/* Fill an empty stack with about half its limit; false: the zone has nothing for it. */
+bool qi_stack_fill(struct qi_stack *s, uint64_t may)
+{
+    struct qi_zone *z = s->zone;
+    unsigned want = s->limit ? (s->limit + 1u) / 2 : 1, n = 0;
+
+    want = (unsigned)QI_MIN((uint64_t)want, may >> s->order);
+    qi_zone_lock(z);
+    if (s->order == 0)
+        n = qi_zone_take_frames(z, s->type, want, s->pages + want - 1, -1); /* the lowest on top */
+    else
+        while (n < want && (s->pages[n] = qi_zone_take(z, s->type, s->order)))
+            n++;
+    qi_zone_unlock(z);
+    if (s->order == 0 && n < want)
+        for (unsigned k = 0; k < n; k++)
+            s->pages[k] = s->pages[k + want - n];
+    if (s->order)
+        for (unsigned k = 0; k < n; k++) {
+            qi_pages_compound(z, s->pages[k], s->order);
+            qi_store_relaxed(&s->pages[k]->flags, s->flags | QUIRE_PG_FREE);
+            qi_store_relaxed(&s->pages[k]->counts, (uint64_t)0);
+        }
+    s->net += pages_of(s, n);
+    qi_store_relaxed(&s->count, n);
+    return n > 0;
+}
+
+unsigned qi_frame_drain_cpu(unsigned cpu)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
+        struct qi_stack *s = &qi_frame_cpus[cpu].stacks[i];
+
+        n += s->count;
+        if (s->count)
+            stack_give(s, s->count);
+    }
+    return n;
+}
+
+void quire_frame_drain(void)
+{
+    unsigned long irq = qport_irq_save();
+
+    for (unsigned c = 0; c < qi_ncpus; c++)
+        qi_frame_drain_cpu(c);
+    qport_irq_restore(irq);
+}
+
+void qi_stack_limits_set(bool on)
+{
+    for (unsigned c = 0; c < qi_ncpus; c++)
+        for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
+            struct qi_stack *s = &qi_frame_cpus[c].stacks[i];
+
+            qi_store_relaxed(&s->limit, on ? s->want : 0u);
+        }
+}
+
+/* ---- Start ---- */
+
+static void stack_init(struct qi_stack *s, struct qi_zone *z, unsigned order, unsigned type)
+{
+    /* a small zone must not disappear into the stacks */
+    static const uint8_t limits[QI_STACK_ORDERS] = {56, 16, 8, 4};
+    uint64_t fair = (z->managed >> order) / (64ull * qi_ncpus);
+
+    s->count = 0;
+    s->allocs = s->net = 0;
+    s->zone = z;
+    s->order = (uint8_t)order;
+    s->type = (uint8_t)type;
+    s->want = (uint16_t)QI_MAX(QI_MIN((uint64_t)limits[order], fair), (uint64_t)2);
+    s->limit = s->want;
+    s->flags = z->place |
+               (order ? QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT : type << QI_PG_TYPE_SHIFT);
+}
+
+enum quire_status qi_frame_stacks_alloc(struct quire_memmap *m)
+{
+    unsigned n = qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES;
+
+    for (unsigned c = 0; c < qi_ncpus; c++) {
+        void *at;
+        enum quire_status s = qi_boot_alloc(m, n * sizeof(struct qi_stack), qi_cpu_nodes[c],
+                                            "per-CPU frame lists", &at);
+
+        if (s)
+            return s;
+        qi_frame_cpus[c].stacks = at;
+    }
+    return QUIRE_OK;
+}
+
+/* After the zones are filled: limits depend on their sizes. */
+void qi_frame_stacks_init(void)
+{
+    /* for a class without a zone: always empty */
+    static struct qi_stack none[QI_STACK_ORDERS * QI_STACK_TYPES];
+
+    for (unsigned c = 0; c < qi_ncpus; c++) {
+        struct qi_frame_cpu *cpu = &qi_frame_cpus[c];
+
+        for (unsigned i = 0; i < qi_nzones; i++)
+            for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++)
+                stack_init(&cpu->stacks[i * QI_STACK_ORDERS * QI_STACK_TYPES + k], &qi_zones[i],
+                           k / QI_STACK_TYPES, k % QI_STACK_TYPES);
+        for (unsigned i = 0; i <= QI_GFP_INDEX; i++) {
+            quire_gfp gfp = (quire_gfp)i << 1;
+            uint8_t slot = qi_zonelists[qi_cpu_nodes[c]][qi_gfp_class(gfp)][0];
+
+            cpu->fast[i] =
+                slot == 0xff ? none : qi_stack_of(cpu, qi_zones[slot].place, 0, qi_gfp_type(gfp));
+        }
+    }
+}

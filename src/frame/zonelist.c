@@ -1,0 +1,55 @@
+/*
+ * frame/zonelist.c - in which order the zones of which nodes are tried.
+ */
+#include "zone.h"
+
+uint8_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
+
+static uint8_t distances[QUIRE_MAX_NODES][QUIRE_MAX_NODES];
+
+/* The node itself, whatever the table says, then the others by distance; of equals the next higher
+ * one first (and round), so that the nodes do not all fall back to node 0. */
+static unsigned nodes_by_distance(unsigned from, uint8_t order[QUIRE_MAX_NODES])
+{
+    unsigned n = 0;
+
+    for (unsigned k = 0; k < qi_nnodes; k++) {
+        unsigned node = (from + k) % qi_nnodes, at = k;
+
+        for (; at > 1 && distances[from][order[at - 1]] > distances[from][node]; at--)
+            order[at] = order[at - 1];
+        order[at] = (uint8_t)node;
+        n++;
+    }
+    return n;
+}
+
+void qi_zonelists_init(const uint8_t *table)
+{
+    uint8_t order[QUIRE_MAX_NODES];
+
+    for (unsigned i = 0; i < qi_nnodes; i++)
+        for (unsigned j = 0; j < qi_nnodes; j++)
+            distances[i][j] = table ? table[i * qi_nnodes + j] : i == j ? 10 : 20;
+    for (unsigned node = 0; node < qi_nnodes; node++) {
+        unsigned n = nodes_by_distance(node, order);
+
+        for (unsigned class = 0; class < QI_CLASSES; class ++) {
+            uint8_t *l = qi_zonelists[node][class];
+
+            for (unsigned k = 0; k < n; k++)
+                for (unsigned type = class + 1; type-- > 0;) {
+                    const struct qi_zone *z = qi_zone_by(order[k], type);
+
+                    if (z && z->managed)
+                        *l++ = z->slot;
+                }
+            *l = 0xff;
+        }
+    }
+}
+
+unsigned quire_node_distance(unsigned from, unsigned to)
+{
+    return from < qi_nnodes && to < qi_nnodes ? distances[from][to] : 0;
+}
