@@ -213,6 +213,21 @@ enum quire_status quire_frame_poison(q_pfn pfn);
 enum quire_status quire_frame_offline(q_pfn start, uint64_t frames);
 enum quire_status quire_frame_online(q_pfn start, uint64_t frames);
 
+/*
+ * Whoever needs a very range of frames (a device, a balloon, memory that is to be switched off) has to
+ * have it emptied first, and only the layer that gave frames to a user knows who points to them.  That
+ * layer says how: a mover copies each movable frame of the range that it knows to a frame outside,
+ * puts the new one in its place everywhere, and frees the old one; it returns how many it moved.
+ * What cannot be moved stays as it is.  While it runs, no frame of the pageblocks of the range is handed
+ * out, so that new frames come from elsewhere, and what is freed there stays there.
+ *
+ * Called in task context, with no lock of this layer held; it may sleep.  Calls for different ranges
+ * may overlap in time.
+ */
+typedef uint64_t (*quire_mover)(q_pfn start, uint64_t frames);
+/* NULL, as after quire_frame_init(): nothing can be moved.  Task context. */
+void quire_frame_set_mover(quire_mover mover);
+
 struct quire_zone_stats {
     const char *name; /* "DMA32" */
     unsigned node;
