@@ -135,7 +135,7 @@ typedef uint32_t quire_gfp;
 #define QUIRE_GFP_MEMALLOC    0x0100u /* reclaim itself asks: all reserves */
 #define QUIRE_GFP_USER        (QUIRE_GFP_MOVABLE)
 
-#define QUIRE_NODE_ANY 0xffffu /* the node of this CPU first */
+/* QUIRE_NODE_ANY, as a node to allocate from: that of this CPU first. */
 
 struct quire_boot {
     struct quire_memmap *map;
@@ -227,6 +227,43 @@ enum quire_status quire_frame_online(q_pfn start, uint64_t frames);
 typedef uint64_t (*quire_mover)(q_pfn start, uint64_t frames);
 /* NULL, as after quire_frame_init(): nothing can be moved.  Task context. */
 void quire_frame_set_mover(quire_mover mover);
+
+/*
+ * Memory that comes and goes while the machine runs.  The ranges where that may happen are in the boot
+ * map (QUIRE_MEM_HOTPLUG): for each 2 MiB that may come 80 bytes are set aside then, in each zone
+ * that they may belong to, and nothing else.  Whole pageblocks only: base and len are multiples of
+ * 2 MiB.  The direct map of a range must be there before the range is added, and may go when it has
+ * been removed.
+ *
+ * quire_memory_add: memory has come to these addresses; all of it, or nothing, is free afterwards.
+ *
+ *   OK           managed, present and free frames have grown, watermarks and zone lists follow.
+ *   NO_MEMORY    there is none for its struct pages.  Nothing has changed.
+ *   BUSY         another call (this, remove, offline, online) is under way.
+ *   EXISTS       something of it is there already.
+ *   UNSUPPORTED  something of it was not announced in the boot map, or for another node.
+ *   INVALID      not aligned, no bytes, no such node.
+ *
+ * quire_memory_remove: take added memory out of the allocator and forget it.  What is in use is moved
+ * out, as far as the mover can (quire_frame_set_mover).
+ *
+ *   OK           the frames do not exist any more: quire_pfn_valid() is false, their struct pages may be
+ *                gone.  Their content is nobody's.
+ *   BUSY         something of it stays in use, or another call is under way: all of it is still there.
+ *   NOT_FOUND    not all of it is there.
+ *   UNSUPPORTED  something of it was there at boot, or never announced.
+ *   INVALID      not aligned, or no bytes.
+ *
+ * Both beside allocations and frees on other CPUs.  Task context, may sleep; interrupts are off for one
+ * pageblock at a time.
+ */
+enum quire_status quire_memory_add(q_pa base, uint64_t len, unsigned node);
+enum quire_status quire_memory_remove(q_pa base, uint64_t len);
+
+/* What added memory is used for: everything that its addresses allow, or only what can be moved, so
+ * that it can be removed again (the default).  Counts for what is added from now on. */
+enum quire_memory_use { QUIRE_ADD_MOVABLE, QUIRE_ADD_KERNEL };
+void quire_memory_set_use(enum quire_memory_use use);
 
 struct quire_zone_stats {
     const char *name; /* "DMA32" */

@@ -199,14 +199,15 @@ void bootmap_tables(void)
 
 void bootmap_report(void)
 {
-    static const char *const kinds[] = {"usable", "ACPI tables", "ACPI NVS", "reserved", "bad"};
+    static const char *const kinds[] = {"hot-pluggable", "usable",   "ACPI tables",
+                                        "ACPI NVS",      "reserved", "bad"};
 
     for (u32 i = 0; i < boot_memmap.n; i++) {
         const struct quire_mem_range *r = &boot_memmap.ranges[i];
 
         printk("memory: [%#014lx, %#014lx) %s, node %u", (unsigned long)r->base.v,
                (unsigned long)(r->base.v + r->len), kinds[r->kind],
-               r->kind == QUIRE_MEM_USABLE ? r->node : 0);
+               r->kind <= QUIRE_MEM_USABLE ? r->node : 0);
     }
     for (u32 i = 0; i < boot_memmap.nreserved; i++) {
         const struct quire_mem_range *r = &boot_memmap.reserved[i];

@@ -79,6 +79,11 @@ static void emit(struct sink *s, uint64_t base, uint64_t last, unsigned kind, un
     emit_one(s, base, last, kind, node);
 }
 
+static bool has_node(unsigned kind, unsigned node)
+{
+    return kind == QUIRE_MEM_HOTPLUG || (kind == QUIRE_MEM_USABLE && node != QUIRE_NODE_ANY);
+}
+
 /* Write to s what the ranges r[0..n), all of which meet the change, become. */
 static void walk(struct sink *s, const struct quire_mem_range *r, uint32_t n,
                  const struct change *c)
@@ -99,7 +104,7 @@ static void walk(struct sink *s, const struct quire_mem_range *r, uint32_t n,
         if (!c->is_node && c->kind > kind)
             emit(s, from, to, c->kind, 0);
         else
-            emit(s, from, to, kind, c->is_node && kind == QUIRE_MEM_USABLE ? c->node : node);
+            emit(s, from, to, kind, c->is_node && has_node(kind, c->node) ? c->node : node);
         if (last > c->last)
             emit(s, c->last + 1, last, kind, node);
         done = to == c->last;
@@ -166,7 +171,7 @@ enum quire_status quire_memmap_add(struct quire_memmap *m, q_pa base, uint64_t l
         return QUIRE_OK;
     if (!bounds(base, len, &c.last))
         return QUIRE_OVERFLOW;
-    if (kind == QUIRE_MEM_USABLE) {
+    if (kind <= QUIRE_MEM_USABLE) {
         if (!shrink(&c.base, &c.last))
             return QUIRE_OK;
     } else {
@@ -181,7 +186,7 @@ enum quire_status quire_memmap_set_node(struct quire_memmap *m, q_pa base, uint6
 {
     struct change c = {.base = base.v & QUIRE_PAGE_MASK, .node = node, .is_node = true};
 
-    if (node >= QUIRE_MAX_NODES)
+    if (node >= QUIRE_MAX_NODES && node != QUIRE_NODE_ANY)
         return QUIRE_INVALID;
     if (!len)
         return QUIRE_OK;

@@ -34,7 +34,9 @@ static enum quire_status operate(struct quire_memmap *m, uint8_t what, uint64_t 
     q_pa pa;
 
     switch (what % 4) {
-    case 0: return quire_memmap_add(m, Q_PA(base), len, (enum quire_mem_kind)(what / 4 % 6));
+    case 0:
+        return quire_memmap_add(m, Q_PA(base), len,
+                                (enum quire_mem_kind)(what / 4 % (QUIRE_MEM_KINDS + 1)));
     case 1: return quire_memmap_set_node(m, Q_PA(base), len, what / 4 % (QUIRE_MAX_NODES + 1));
     case 2:
         s = quire_memmap_reserve(m, Q_PA(base), len, "fuzz", &clash);

@@ -79,7 +79,7 @@ static void map_matches(void)
                 node = map.ranges[i].node;
             }
         assert_int_equal(kind, kind_of[p]);
-        if (kind == QUIRE_MEM_USABLE)
+        if (kind <= QUIRE_MEM_USABLE && kind >= 0)
             assert_int_equal(node, node_of[p]);
         assert_ptr_equal(owner ? owner->owner : NULL, owner_of[p]);
         usable += kind_of[p] == QUIRE_MEM_USABLE ? 4096 : 0;
@@ -91,30 +91,31 @@ static void op_add(void)
 {
     unsigned first, last;
     uint64_t base, len;
-    int kind = (int)test_random_below(10);
+    int kind = (int)test_random_below(12);
 
-    kind = kind < 6 ? QUIRE_MEM_USABLE : kind - 5;
+    kind = kind < 6 ? QUIRE_MEM_USABLE : kind - 6;
     random_range(&first, &last, &base, &len);
     assert_int_equal(quire_memmap_add(&map, Q_PA(base), len, kind), QUIRE_OK);
     for (unsigned p = first; p <= last; p++)
-        if (covered(p, base, len, kind == QUIRE_MEM_USABLE) && kind > kind_of[p]) {
-            if (kind_of[p] < 0)
-                node_of[p] = 0;
+        if (covered(p, base, len, kind <= QUIRE_MEM_USABLE) && kind > kind_of[p]) {
+            node_of[p] = 0;
             kind_of[p] = kind;
         }
 }
 
 static void op_node(void)
 {
-    unsigned first, last, node = (unsigned)test_random_below(QUIRE_MAX_NODES);
+    unsigned first, last, node = (unsigned)test_random_below(QUIRE_MAX_NODES + 1);
     uint64_t base, len;
 
+    node = node == QUIRE_MAX_NODES ? QUIRE_NODE_ANY : node;
     random_range(&first, &last, &base, &len);
     base &= ~4095ull;
     len = address_of(last) + 4095 - base + 1;
     assert_int_equal(quire_memmap_set_node(&map, Q_PA(base), len, node), QUIRE_OK);
     for (unsigned p = first; p <= last; p++)
-        if (kind_of[p] == QUIRE_MEM_USABLE)
+        if (kind_of[p] == QUIRE_MEM_HOTPLUG ||
+            (kind_of[p] == QUIRE_MEM_USABLE && node != QUIRE_NODE_ANY))
             node_of[p] = node;
 }
 

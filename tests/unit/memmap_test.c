@@ -274,6 +274,28 @@ static void nodes_split_and_merge_ranges(void **state)
     assert_int_equal(quire_memmap_set_node(&m, Q_PA(4096), UINT64_MAX, 0), QUIRE_OVERFLOW);
 }
 
+/* What may come is less than what is there, and its node may be open. */
+static void memory_that_may_come(void **state)
+{
+    struct quire_memmap m = fresh();
+    q_pa pa;
+
+    (void)state;
+    add(&m, 4 * MIB, 12 * MIB, QUIRE_MEM_HOTPLUG);
+    add(&m, 0, 8 * MIB, QUIRE_MEM_USABLE);
+    add(&m, 12 * MIB, MIB, QUIRE_MEM_RESERVED);
+    assert_int_equal(quire_memmap_set_node(&m, Q_PA(0), 10 * MIB, 1), QUIRE_OK);
+    assert_int_equal(quire_memmap_set_node(&m, Q_PA(0), 12 * MIB, QUIRE_NODE_ANY), QUIRE_OK);
+    expect(&m, 0, 0, 8 * MIB, QUIRE_MEM_USABLE, 1);
+    expect(&m, 1, 8 * MIB, 4 * MIB, QUIRE_MEM_HOTPLUG, QUIRE_NODE_ANY);
+    expect(&m, 2, 12 * MIB, MIB, QUIRE_MEM_RESERVED, 0);
+    expect(&m, 3, 13 * MIB, 3 * MIB, QUIRE_MEM_HOTPLUG, 0);
+    assert_int_equal(m.n, 4);
+    assert_int_equal(quire_memmap_usable(&m), 8 * MIB);
+    assert_int_equal(quire_memmap_top(&m), 8 * MIB);
+    assert_int_equal(quire_memmap_alloc(&m, 9 * MIB, 4096, 0, 0, "big", &pa), QUIRE_NO_MEMORY);
+}
+
 /* The whole of 2^64 bytes: a length that cannot be written, so that it is two ranges. */
 static void everything_is_two_ranges(void **state)
 {
@@ -349,6 +371,7 @@ int main(void)
         cmocka_unit_test(allocation_before_the_allocator),
         cmocka_unit_test(page_after_page_is_one_reservation),
         cmocka_unit_test(nodes_split_and_merge_ranges),
+        cmocka_unit_test(memory_that_may_come),
         cmocka_unit_test(everything_is_two_ranges),
         cmocka_unit_test(nothing_changes_nothing),
         cmocka_unit_test(a_full_array_may_change),
