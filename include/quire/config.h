@@ -29,6 +29,16 @@
 #error "QUIRE_MAX_ORDER must be 9..18"
 #endif
 
+/* Bytes of physical memory from address 0 that the direct map reaches: a 32-bit kernel has, say, 896 MiB.
+ * Memory above is the zone HIGHMEM.  0: the direct map reaches everything.  A multiple of 4 MiB, from
+ * 32 MiB on. */
+#ifndef QUIRE_DIRECT_LIMIT
+#define QUIRE_DIRECT_LIMIT 0
+#endif
+#if QUIRE_DIRECT_LIMIT && (QUIRE_DIRECT_LIMIT < 0x2000000 || QUIRE_DIRECT_LIMIT % 0x400000)
+#error "QUIRE_DIRECT_LIMIT must be 0, or a multiple of 4 MiB from 32 MiB on"
+#endif
+
 /* Most vmas an address space may have (Linux: vm.max_map_count, 65530). */
 #ifndef QUIRE_MAX_VMAS
 #define QUIRE_MAX_VMAS 65530

@@ -75,6 +75,18 @@ static inline void *quire_page_ptr(const struct quire_page *page)
 {
     return quire_ptr_of_pa(quire_pa_of_page(page));
 }
+/* Zeros into the frame; all of one frame into another.  Any context. */
+#if QUIRE_DIRECT_LIMIT
+void quire_page_clear(const struct quire_page *page);
+void quire_page_copy(const struct quire_page *to, const struct quire_page *from);
+#else
+static inline void quire_page_clear(const struct quire_page *page)
+{
+    qport_clear_page(quire_page_ptr(page));
+}
+/* a macro: ports that nobody asks to copy have no qport_copy_page() */
+#define quire_page_copy(to, from) qport_copy_page(quire_page_ptr(to), quire_page_ptr(from))
+#endif
 /* ptr lies in the direct map. */
 static inline struct quire_page *quire_page_of_ptr(const void *ptr)
 {
@@ -108,8 +120,9 @@ enum quire_zone_type {
     QUIRE_ZONE_DMA,
     QUIRE_ZONE_DMA32,
     QUIRE_ZONE_NORMAL,
-    QUIRE_ZONE_MOVABLE,
-    QUIRE_ZONE_DEVICE,
+    QUIRE_ZONE_HIGHMEM, /* beyond the direct map (QUIRE_DIRECT_LIMIT) */
+    QUIRE_ZONE_MOVABLE, /* what can be moved, and nothing else */
+    QUIRE_ZONE_DEVICE,  /* memory of a device: it has pages, and is never handed out */
     QUIRE_ZONES
 };
 enum quire_migrate_type {
@@ -121,7 +134,16 @@ enum quire_migrate_type {
     QUIRE_MIGRATE_TYPES
 };
 
-/* Allocation flags. */
+/*
+ * Allocation flags.  They name the highest zone that a request may use; those below it come after:
+ *
+ *     DMA               below 16 MiB
+ *     DMA32             below 4 GiB
+ *     (none)            NORMAL
+ *     HIGHMEM           also what the direct map does not reach, if there is such memory: no
+ *                       quire_page_ptr(), but quire_page_clear() and quire_page_copy()
+ *     MOVABLE           also the MOVABLE zone; where there is high memory, with HIGHMEM only
+ */
 typedef uint32_t quire_gfp;
 #define QUIRE_GFP_KERNEL      0x0000u /* may sleep and reclaim; unmovable */
 #define QUIRE_GFP_ATOMIC      0x0001u /* must not sleep; may use the atomic reserve */
@@ -130,9 +152,10 @@ typedef uint32_t quire_gfp;
 #define QUIRE_GFP_ZERO        0x0008u
 #define QUIRE_GFP_DMA         0x0010u /* below 16 MiB or fail */
 #define QUIRE_GFP_DMA32       0x0020u /* below 4 GiB or fail */
-#define QUIRE_GFP_THISNODE    0x0040u /* no other node */
-#define QUIRE_GFP_NORETRY     0x0080u /* fail rather than reclaim hard */
-#define QUIRE_GFP_MEMALLOC    0x0100u /* reclaim itself asks: all reserves */
+#define QUIRE_GFP_HIGHMEM     0x0040u /* need not be in the direct map */
+#define QUIRE_GFP_THISNODE    0x0080u /* no other node */
+#define QUIRE_GFP_NORETRY     0x0100u /* fail rather than reclaim hard */
+#define QUIRE_GFP_MEMALLOC    0x0200u /* reclaim itself asks: all reserves */
 #define QUIRE_GFP_USER        (QUIRE_GFP_MOVABLE)
 
 /* QUIRE_NODE_ANY, as a node to allocate from: that of this CPU first. */
@@ -143,6 +166,18 @@ struct quire_boot {
     unsigned cpus;           /* 1..QUIRE_MAX_CPUS */
     const uint8_t *cpu_node; /* [cpus], or NULL: all node 0 */
     const uint8_t *distance; /* [nodes * nodes] SLIT, or NULL: 10 on, 20 off the diagonal */
+    /*
+     * The MOVABLE zone, as Linux's kernelcore= and movablecore=: bytes that any request may use, or
+     * bytes that only MOVABLE ones may, of the whole machine, shared evenly by the nodes; 0: not
+     * said.  If both are, whichever leaves the kernel more.  Cut from the top of each node's highest zone.
+     */
+    uint64_t kernelcore, movablecore;
+    uint64_t movable_nodes; /* bit n: all memory of node n is MOVABLE, to be removed some day */
+    /*
+     * HMAT: how CPUs of node i reach memory of node j, at [i * nodes + j]: nanoseconds of a load, MiB
+     * a second; 0: not known.  NULL: nothing is known.
+     */
+    const uint32_t *latency, *bandwidth;
 };
 
 /* Take over all usable, unreserved memory of the map.  Boot context, once a machine; may be called
@@ -176,7 +211,7 @@ void quire_page_free_bulk(size_t n, struct quire_page **pages);
  * and owner; refs of the head must be 1. */
 void quire_page_split(struct quire_page *page);
 
-/* From exactly this zone of this node, or NULL. */
+/* From exactly this zone of this node, or NULL; NULL also if gfp does not allow so high a zone. */
 struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned order, quire_gfp gfp,
                                          unsigned node);
 

@@ -93,6 +93,14 @@ _Noreturn void qport_panic(const char *text);
  * are multiples of 4 KiB.  Already backed parts may be asked for again.  Boot or task context. */
 enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned node);
 
+/*
+ * With QUIRE_DIRECT_LIMIT alone: make the 4 KiB at frame, which the direct map does not reach, visible to
+ * this CPU, until qport_frame_unmap() of what was returned, in the same context; two at a time,
+ * unmapped in reverse.  Any context; cannot fail.
+ */
+void *qport_frame_map(q_pa frame);
+void qport_frame_unmap(void *at);
+
 /* Nanoseconds since some fixed point; never goes back on one CPU.  Any context. */
 uint64_t qport_now_ns(void);
 

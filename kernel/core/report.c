@@ -146,7 +146,8 @@ struct block_line {
 
 static void flush_blocks(struct block_line *l)
 {
-    static const char *const zones[QUIRE_ZONES] = {"DMA", "DMA32", "Normal", "Movable", "Device"};
+    static const char *const zones[QUIRE_ZONES] = {"DMA",     "DMA32",   "Normal",
+                                                   "HighMem", "Movable", "Device"};
 
     l->kinds[l->n] = 0;
     if (l->n)

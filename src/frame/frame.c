@@ -5,9 +5,9 @@
  * on any CPU; take it back and merge it; never fail while something suitable is free and no reserve
  * forbids it; never hand out a frame twice; catch whoever frees what is not his.
  *
- * Model.  A node is memory with one distance to each CPU.  A node's memory is cut by address into
- * zones (DMA below 16 MiB, DMA32 below 4 GiB, NORMAL above), a zone into pageblocks of 2 MiB.  A
- * pageblock is in one of three conditions:
+ * Model.  A node is memory with one distance to each CPU.  A node's memory is cut into zones (DMA
+ * below 16 MiB, DMA32 below 4 GiB, NORMAL; MOVABLE and HIGHMEM: layout.c), a zone into pageblocks of
+ * 2 MiB.  A pageblock is in one of three conditions:
  *
  *     whole          free or one allocation of order >= 9, alone or in a run of 2^k pageblocks
  *     under bitmap   512 bits, one cache line, say which of its frames are free
@@ -185,7 +185,7 @@ static struct quire_page *take_from_list(unsigned order, quire_gfp gfp, unsigned
                                          unsigned node)
 {
     for (int mark = 1; mark >= 0; mark--)
-        for (const uint8_t *l = qi_zonelists[node][class]; *l != 0xff; l++) {
+        for (const uint16_t *l = qi_zonelists[node][class]; *l != QI_LIST_END; l++) {
             struct qi_zone *z = &qi_zones[*l];
             struct quire_page *p;
 
@@ -200,18 +200,16 @@ static struct quire_page *take_from_list(unsigned order, quire_gfp gfp, unsigned
 
 static void count_failure(unsigned class, unsigned node)
 {
-    uint8_t slot = qi_zonelists[node][class][0];
+    uint16_t slot = qi_zonelists[node][class][0];
 
-    if (slot != 0xff)
+    if (slot != QI_LIST_END)
         qi_fetch_add_relaxed(&qi_zones[slot].fails, 1u);
 }
 
 static QI_NOINLINE struct quire_page *clear_block(struct quire_page *p, unsigned order)
 {
-    char *at = quire_page_ptr(p);
-
     for (uint64_t i = 0; i < 1ull << order; i++)
-        qport_clear_page(at + i * QUIRE_PAGE_SIZE);
+        quire_page_clear(p + i);
     return p;
 }
 
@@ -274,7 +272,7 @@ struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned ord
     struct quire_page *p = NULL;
     unsigned long irq;
 
-    if (order > QUIRE_MAX_ORDER || injected())
+    if (order > QUIRE_MAX_ORDER || zone > qi_gfp_class(gfp) || injected())
         return NULL;
     irq = qport_irq_save();
     if (node == QUIRE_NODE_ANY)
@@ -329,7 +327,7 @@ static size_t bulk_step(size_t n, struct quire_page **out, quire_gfp gfp, unsign
 
     if (node == QUIRE_NODE_ANY)
         node = qi_cpu_nodes[qport_cpu()];
-    for (const uint8_t *l = qi_zonelists[node][class]; *l != 0xff && got < n; l++) {
+    for (const uint16_t *l = qi_zonelists[node][class]; *l != QI_LIST_END && got < n; l++) {
         struct qi_zone *z = &qi_zones[*l];
         struct qi_stack *s = qi_stack_of(c, z->place, 0, qi_gfp_type(gfp));
 
@@ -357,7 +355,7 @@ size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, u
         if (!k)
             break;
         for (size_t i = got; gfp & QUIRE_GFP_ZERO && i < got + k; i++)
-            qport_clear_page(quire_page_ptr(out[i]));
+            quire_page_clear(out[i]);
         got += k;
     }
     /* the last ones, or those that injected failures count, one by one */

@@ -49,8 +49,8 @@ struct qi_stack {
 } QI_CACHE_ALIGNED;
 _Static_assert(sizeof(struct qi_stack) == 512, "a stack is eight cache lines");
 
-/* (gfp >> 1) & QI_GFP_INDEX: the bits MOVABLE, RECLAIMABLE, DMA and DMA32. */
-#define QI_GFP_INDEX 27u
+/* (gfp >> 1) & QI_GFP_INDEX: the bits MOVABLE, RECLAIMABLE, DMA and DMA32; HIGHMEM if there is such. */
+#define QI_GFP_INDEX (QUIRE_DIRECT_LIMIT ? 59u : 27u)
 
 struct qi_frame_cpu {
     struct qi_stack *fast[QI_GFP_INDEX + 1]; /* of the preferred zone, order 0; never NULL */

@@ -8,13 +8,12 @@
 #include <quire/format.h>
 #include "zone.h"
 
-#define PFN_16M ((16ull << 20) / QUIRE_PAGE_SIZE)
-#define PFN_4G  ((4ull << 30) / QUIRE_PAGE_SIZE)
 /* x86-64 and AArch64 have at most 52 bits of physical address: what firmware says beyond is a lie
  */
 #define PFN_END ((1ull << 52) / QUIRE_PAGE_SIZE)
 
-const char *const qi_zone_names[QUIRE_ZONES] = {"DMA", "DMA32", "Normal", "Movable", "Device"};
+const char *const qi_zone_names[QUIRE_ZONES] = {"DMA",     "DMA32",   "Normal",
+                                                "HighMem", "Movable", "Device"};
 
 /* One usable piece of memory that lies in one zone. */
 struct piece {
@@ -33,6 +32,7 @@ static bool next_piece(const struct quire_memmap *m, struct cursor *c, struct pi
     for (; c->range < m->n; c->range++, c->at = 0) {
         const struct quire_mem_range *r = &m->ranges[c->range];
         uint64_t start = r->base.v / QUIRE_PAGE_SIZE, end = start + r->len / QUIRE_PAGE_SIZE;
+        uint64_t border;
 
         /* Frame 0 is never handed out: too many callers take address 0 for "none". */
         start = QI_MAX(QI_MAX(start, c->at), (uint64_t)1);
@@ -40,15 +40,9 @@ static bool next_piece(const struct quire_memmap *m, struct cursor *c, struct pi
         if (r->kind != QUIRE_MEM_USABLE || start >= end)
             continue;
         out->node = r->node;
-        out->type = start < PFN_16M  ? QUIRE_ZONE_DMA
-                    : start < PFN_4G ? QUIRE_ZONE_DMA32
-                                     : QUIRE_ZONE_NORMAL;
-        if (start < PFN_16M)
-            end = QI_MIN(end, PFN_16M);
-        else if (start < PFN_4G)
-            end = QI_MIN(end, PFN_4G);
+        out->type = qi_layout_zone(r->node, start, &border);
         out->start = start;
-        out->end = c->at = end;
+        out->end = c->at = QI_MIN(end, border);
         return true;
     }
     return false;
@@ -107,7 +101,7 @@ static enum quire_status find_zones(const struct quire_boot *b)
             }
             if (!z->present)
                 continue;
-            z->slot = (uint8_t)qi_nzones++;
+            z->slot = (uint16_t)qi_nzones++;
             z->place = node << QUIRE_PG_NODE_SHIFT | type << QUIRE_PG_ZONE_SHIFT;
             z->first_block = z->start / QI_BLOCK_FRAMES;
             z->nblocks =
@@ -161,8 +155,11 @@ enum quire_status qi_boot_alloc(struct quire_memmap *m, uint64_t len, unsigned n
                                 const char *owner, void **out)
 {
     q_pa pa;
-    enum quire_status s = quire_memmap_alloc(m, len, QUIRE_PAGE_SIZE, 0, node, owner, &pa);
+    uint64_t limit = qi_layout_limit(&node);
+    enum quire_status s = quire_memmap_alloc(m, len, QUIRE_PAGE_SIZE, limit, node, owner, &pa);
 
+    if (s && limit != QUIRE_DIRECT_LIMIT) /* rather in a MOVABLE zone than nowhere */
+        s = quire_memmap_alloc(m, len, QUIRE_PAGE_SIZE, QUIRE_DIRECT_LIMIT, node, owner, &pa);
     if (s) {
         qi_log(QUIRE_LOG_ERROR, "frames: no %lu KiB for %s: %s", (unsigned long)(len >> 10), owner,
                quire_status_text(s));
@@ -291,9 +288,11 @@ static void add_blocks(struct qi_zone *z)
 
 static enum quire_status build(const struct quire_boot *b)
 {
-    enum quire_status s = find_zones(b);
+    enum quire_status s = qi_layout_init(b);
     struct piece p;
 
+    if (!s)
+        s = find_zones(b);
     if (!s)
         s = populate(b->map);
     if (!s)

@@ -331,7 +331,8 @@ size_t quire_zoneinfo(char *buf, size_t cap)
             (unsigned long)s.present, (unsigned long)s.managed);
         for (unsigned k = 0; k < QI_CLASSES; k++)
             kept[k] = (unsigned long)qi_load_relaxed(&z->reserve[k]);
-        say(&t, "\n        protection: (%lu, %lu, %lu, %lu)", kept[0], kept[1], kept[2], kept[2]);
+        say(&t, "\n        protection: (%lu, %lu, %lu, %lu, %lu)", kept[0], kept[1], kept[2],
+            kept[3], kept[4]);
         say(&t, "\n      nr_free_pages %lu", (unsigned long)s.free);
         say_stacks(&t, z);
         say(&t, "\n  node_unreclaimable:  0\n  start_pfn:           %lu\n",

@@ -172,10 +172,11 @@ void qi_frame_stacks_init(void)
                            k / QI_STACK_TYPES, k % QI_STACK_TYPES);
         for (unsigned i = 0; i <= QI_GFP_INDEX; i++) {
             quire_gfp gfp = (quire_gfp)i << 1;
-            uint8_t slot = qi_zonelists[qi_cpu_nodes[c]][qi_gfp_class(gfp)][0];
+            uint16_t slot = qi_zonelists[qi_cpu_nodes[c]][qi_gfp_class(gfp)][0];
 
-            cpu->fast[i] =
-                slot == 0xff ? none : qi_stack_of(cpu, qi_zones[slot].place, 0, qi_gfp_type(gfp));
+            cpu->fast[i] = slot == QI_LIST_END
+                               ? none
+                               : qi_stack_of(cpu, qi_zones[slot].place, 0, qi_gfp_type(gfp));
         }
     }
 }

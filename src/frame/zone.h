@@ -8,10 +8,14 @@
 #include "bitmap.h"
 #include "frame.h"
 
-#define QI_NONE             UINT32_MAX
-#define QI_BLOCK_ORDER      QUIRE_HUGE_ORDER
-#define QI_CLASSES          3 /* QUIRE_ZONE_DMA, DMA32, NORMAL: the highest zone a request may use */
-#define QI_MAX_ZONES        (QUIRE_MAX_NODES * QI_CLASSES)
+#define QI_NONE        UINT32_MAX
+#define QI_BLOCK_ORDER QUIRE_HUGE_ORDER
+#define QI_CLASSES     QUIRE_ZONE_DEVICE /* DMA..MOVABLE: the highest zone a request may use */
+#define QI_MAX_ZONES   (QUIRE_MAX_NODES * QI_CLASSES)
+/* What the direct map reaches is below 4 GiB anyway: then NORMAL begins where DMA ends. */
+#define QI_ZONE_BELOW_4G                                                                  \
+    (QUIRE_DIRECT_LIMIT && (uint64_t)QUIRE_DIRECT_LIMIT <= 4ull << 30 ? QUIRE_ZONE_NORMAL \
+                                                                      : QUIRE_ZONE_DMA32)
 #define QI_FULLNESS         7 /* lists of blocks with the same largest run: by sevenths free */
 #define QI_ZONE_STACK_BYTES (QI_STACK_ORDERS * QI_STACK_TYPES * sizeof(struct qi_stack))
 #define QI_PART_LISTS       ((QI_BITS_MAX_ORDER + 1) * QI_FULLNESS)
@@ -46,7 +50,8 @@ _Static_assert(sizeof(struct qi_block) == 16, "struct qi_block");
 
 struct qi_zone {
     struct qi_spin lock;
-    uint8_t slot, node, type;
+    uint8_t node, type;
+    uint16_t slot;
     uint32_t place;       /* zone and node as in the flags of a page */
     uint64_t start, end;  /* frames spanned */
     uint64_t first_block; /* start / 512 */
@@ -72,8 +77,9 @@ struct qi_zone {
 extern struct qi_zone qi_zones[QI_MAX_ZONES];
 extern unsigned qi_nzones, qi_nnodes, qi_ncpus;
 extern uint64_t qi_top_frame; /* end of the highest zone */
-/* Slots of the zones to try for a class from a node, in order; 0xff ends. */
-extern uint8_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
+#define QI_LIST_END 0xffffu
+/* Slots of the zones to try for a class from a node, in order; QI_LIST_END ends. */
+extern uint16_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
 extern uint8_t qi_cpu_nodes[QUIRE_MAX_CPUS];
 extern const char *const qi_zone_names[QUIRE_ZONES];
 
@@ -122,8 +128,12 @@ static inline unsigned qi_gfp_type(quire_gfp gfp)
 }
 static inline unsigned qi_gfp_class(quire_gfp gfp)
 {
-    return gfp & QUIRE_GFP_DMA     ? QUIRE_ZONE_DMA
-           : gfp & QUIRE_GFP_DMA32 ? QUIRE_ZONE_DMA32
+    if (QI_UNLIKELY(gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32)))
+        return gfp & QUIRE_GFP_DMA ? QUIRE_ZONE_DMA : QI_ZONE_BELOW_4G;
+    if (QUIRE_DIRECT_LIMIT && !(gfp & QUIRE_GFP_HIGHMEM))
+        return QUIRE_ZONE_NORMAL;
+    return gfp & QUIRE_GFP_MOVABLE ? QUIRE_ZONE_MOVABLE
+           : QUIRE_DIRECT_LIMIT    ? QUIRE_ZONE_HIGHMEM
                                    : QUIRE_ZONE_NORMAL;
 }
 
@@ -217,6 +227,15 @@ void qi_frame_watermarks(void);
 
 /* table: SLIT, or NULL. */
 void qi_zonelists_init(const uint8_t *table);
+
+/* ---- layout.c: at boot, one CPU ---- */
+
+/* What the caller of quire_frame_init() wants to be MOVABLE. */
+enum quire_status qi_layout_init(const struct quire_boot *b);
+/* The zone type of a frame of the node; *end: the first frame above that may have another. */
+unsigned qi_layout_zone(unsigned node, uint64_t pfn, uint64_t *end);
+/* Where the allocator's own data should lie: not in MOVABLE zones; *node may change.  0: anywhere. */
+uint64_t qi_layout_limit(unsigned *node);
 
 /* ---- init.c ---- */
 

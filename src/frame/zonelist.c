@@ -3,7 +3,7 @@
  */
 #include "zone.h"
 
-uint8_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
+uint16_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
 
 static uint8_t distances[QUIRE_MAX_NODES][QUIRE_MAX_NODES];
 
@@ -35,7 +35,7 @@ void qi_zonelists_init(const uint8_t *table)
         unsigned n = nodes_by_distance(node, order);
 
         for (unsigned class = 0; class < QI_CLASSES; class ++) {
-            uint8_t *l = qi_zonelists[node][class];
+            uint16_t *l = qi_zonelists[node][class];
 
             for (unsigned k = 0; k < n; k++)
                 for (unsigned type = class + 1; type-- > 0;) {
@@ -44,7 +44,7 @@ void qi_zonelists_init(const uint8_t *table)
                     if (z && z->managed)
                         *l++ = z->slot;
                 }
-            *l = 0xff;
+            *l = QI_LIST_END;
         }
     }
 }
