@@ -316,6 +316,20 @@ struct quire_zone_stats {
 };
 /* i-th populated zone, 0..; NOT_FOUND after the last.  O(pageblocks); task context. */
 enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out);
+/* The same by migrate type: maximal free blocks of each order, and pageblocks. */
+struct quire_zone_types {
+    uint64_t free_blocks[QUIRE_MIGRATE_TYPES][QUIRE_MAX_ORDER + 1];
+    uint64_t blocks[QUIRE_MIGRATE_TYPES];
+};
+enum quire_status quire_zone_types(unsigned i, struct quire_zone_types *out);
+
+/* How much of the zone's free memory is of no use to a request of the order: 0 none, 1000 all of it.
+ * Lists of CPUs are left out. */
+unsigned quire_unusable_permille(const struct quire_zone_stats *s, unsigned order);
+/* Why a request of the order would fail: towards 0 for lack of memory, towards 1000 because what is
+ * free is in pieces; -1000: it would not. */
+int quire_fragmentation_permille(const struct quire_zone_stats *s, unsigned order);
+
 /* Free frames of all zones, cached ones included: O(zones + CPUs).  Managed frames. */
 uint64_t quire_free_pages(void);
 uint64_t quire_managed_pages(void);
@@ -332,16 +346,30 @@ struct quire_block_info {
     enum quire_zone_type zone;
     enum quire_migrate_type type;
     uint16_t free, cached, reserved, slab, table, kva, anon, file, huge, other, absent;
-    uint16_t poisoned; /* bad frames, withheld or still held */
+    uint16_t poisoned;  /* bad frames, withheld or still held */
+    uint16_t anon_huge; /* of huge: anonymous */
 };
-/* The n-th pageblock from frame 0; NOT_FOUND at the end of the highest zone.  O(512). */
+/* The n-th pageblock from frame 0; NOT_FOUND at the end of the highest zone.  O(512), or O(1) if it is
+ * wholly free or a hole. */
 enum quire_status quire_block_info(uint64_t n, struct quire_block_info *out);
+
+/* What the frames of a node, or of all (QUIRE_NODE_ANY), are used for.  O(frames in use).  Task context. */
+struct quire_usage {
+    uint64_t free, cached, reserved, slab, table, kva, anon, file, huge, anon_huge, other, poisoned;
+};
+void quire_usage(unsigned node, struct quire_usage *out);
 
 /* The frame has a struct page that may be looked at.  Any context. */
 bool quire_pfn_valid(q_pfn pfn);
 /* Exact flags of a valid frame, whatever state its pageblock is in; RESERVED for all others.  Any
  * context; a snapshot. */
 uint32_t quire_page_flags(q_pfn pfn);
+
+/* The frame as /proc/kpageflags and /proc/kpagecount of Linux tell it: KPF_* bits (Linux,
+ * include/uapi/linux/kernel-page-flags.h), and how many entries of user spaces map it.  Any frame number;
+ * a snapshot. */
+uint64_t quire_kpageflags(q_pfn pfn);
+uint64_t quire_kpagecount(q_pfn pfn);
 
 /* Failure injection, a debugging feature: the n-th next allocation of this layer (and only it) fails
  * (n >= 1; each page of a bulk request counts); -1: off.  While armed the per-CPU lists are not used,

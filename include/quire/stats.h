@@ -11,6 +11,14 @@
 
 /* /proc/buddyinfo: free blocks of each order, a line for each zone. */
 size_t quire_buddyinfo(char *buf, size_t cap);
+/* /proc/pagetypeinfo: the same by migrate type, and how many pageblocks are of each. */
+size_t quire_pagetypeinfo(char *buf, size_t cap);
+/* The unusable free space index and the fragmentation index of each zone and order (quire/frame.h),
+ * in the form of /sys/kernel/debug/extfrag. */
+size_t quire_extfrag_unusable(char *buf, size_t cap);
+size_t quire_extfrag_index(char *buf, size_t cap);
+/* Everything that a picture of memory wants (docs/design/frames.md has the format). */
+size_t quire_blockinfo(char *buf, size_t cap);
 /* /proc/zoneinfo: watermarks, sizes and per-CPU lists of each zone. */
 size_t quire_zoneinfo(char *buf, size_t cap);
 /* /proc/slabinfo, version 2.1. */

@@ -32,9 +32,10 @@ static const char *const of_programs[] = {"quire_space_read", "quire_space_write
  * Views that are of no one moment: counters of one writer, who must not pay for their readers, and
  * the state of blocks.  Nothing but what is shown depends on them.
  */
-static const char *const shows_state[] = {
-    "quire_zone_stats", "count_traffic", "quire_zoneinfo", "quire_page_flags", "quire_block_info",
-    "qi_zone_of_frame", "classify",      "frame_present",  "head_now",         NULL};
+static const char *const shows_state[] = {"quire_zone_stats", "count_traffic", "quire_zoneinfo",
+                                          "quire_page_flags", "count_block",   "qi_zone_of_frame",
+                                          "classify",         "frame_present", "head_now",
+                                          "uniform",          "is_offline",    NULL};
 
 /*
  * These read the counters, lists and struct pages of a machine that goes on, and say what they saw:
@@ -42,10 +43,13 @@ static const char *const shows_state[] = {
  * (quire/stats.h).  To count by atomics for their sake would slow down who allocates.  What they
  * write, and what is written to what they decide by, is judged as ever.
  */
-static const char *const of_reports[] = {
-    "quire_free_pages", "cached_pages",    "census",           "count_traffic",  "quire_zone_stats",
-    "qi_zone_of_frame", "quire_pfn_valid", "quire_page_flags", "classify",       "frame_present",
-    "quire_block_info", "quire_buddyinfo", "say_stacks",       "quire_zoneinfo", NULL};
+static const char *const of_reports[] = {"quire_free_pages", "cached_pages",     "census",
+                                         "count_traffic",    "quire_zone_stats", "qi_zone_of_frame",
+                                         "quire_pfn_valid",  "quire_page_flags", "classify",
+                                         "frame_present",    "count_block",      "uniform",
+                                         "quire_buddyinfo",  "say_stacks",       "say_zone",
+                                         "quire_zoneinfo",   "quire_kpageflags", "quire_kpagecount",
+                                         "is_offline",       "head_of",          NULL};
 
 /*
  * The mark of a bad frame that somebody else holds: its holder changes his flags without an atomic,

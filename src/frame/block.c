@@ -225,6 +225,8 @@ static uint32_t run_head(const struct qi_zone *z, uint32_t i)
     return QI_NONE;
 }
 
+bool qi_zone_is_whole(const struct qi_zone *z, uint32_t i) { return run_head(z, i) != QI_NONE; }
+
 bool qi_zone_isolate(struct qi_zone *z, uint32_t i)
 {
     uint32_t at = run_head(z, i);

@@ -1,8 +1,9 @@
 /*
- * frame/report.c - what the allocator says of itself: counts, pageblocks, /proc texts.
+ * frame/report.c - what the allocator says of itself: counts of zones, what occupies a pageblock and
+ * a node.  The texts made of it are in views.c.
+ *
+ * Nothing stops while it is counted: each number was true at some moment, but not all at the same.
  */
-#include <quire/stats.h>
-#include <quire/format.h>
 #include "zone.h"
 
 /* Blocks walked under one taking of the lock. */
@@ -40,9 +41,11 @@ uint64_t quire_free_pages(void)
     return n;
 }
 
-/* Maximal free blocks of each order, from the bitmaps and the heads of whole runs. */
-static void census(struct qi_zone *z, uint64_t *count)
+/* Maximal free blocks of each order, from the bitmaps and the heads of whole runs; and pageblocks, by
+ * type.  A run of whole blocks counts as what its first block is. */
+static void census(struct qi_zone *z, struct quire_zone_types *out)
 {
+    *out = (struct quire_zone_types){0};
     for (uint32_t i = 0; i < z->nblocks;) {
         unsigned long irq = qport_irq_save();
         uint32_t end = QI_MIN(z->nblocks, i + WALK_STEP);
@@ -51,10 +54,12 @@ static void census(struct qi_zone *z, uint64_t *count)
         for (; i < end; i++) {
             const struct qi_block *b = &z->blocks[i];
 
+            if (b->state != QI_BLOCK_ABSENT)
+                out->blocks[b->type]++;
             if (b->state == QI_BLOCK_WHOLE)
-                count[b->order]++;
+                out->free_blocks[b->type][b->order]++;
             else if (b->state == QI_BLOCK_PART && b->free)
-                qi_bits_census(z->bits[i], count);
+                qi_bits_census(z->bits[i], out->free_blocks[b->type]);
         }
         qi_zone_unlock(z);
         qport_irq_restore(irq);
@@ -79,6 +84,7 @@ static void count_traffic(const struct qi_zone *z, struct quire_zone_stats *out)
 enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
 {
     struct qi_zone *z = &qi_zones[i];
+    struct quire_zone_types types;
     unsigned long irq;
 
     if (i >= qi_nzones)
@@ -107,8 +113,48 @@ enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
     qi_zone_unlock(z);
     qport_irq_restore(irq);
     count_traffic(z, out);
-    census(z, out->free_blocks);
+    census(z, &types);
+    for (unsigned t = 0; t < QUIRE_MIGRATE_TYPES; t++)
+        for (unsigned o = 0; o <= QUIRE_MAX_ORDER; o++)
+            out->free_blocks[o] += types.free_blocks[t][o];
     return QUIRE_OK;
+}
+
+enum quire_status quire_zone_types(unsigned i, struct quire_zone_types *out)
+{
+    if (i >= qi_nzones)
+        return QUIRE_NOT_FOUND;
+    census(&qi_zones[i], out);
+    return QUIRE_OK;
+}
+
+/*
+ * Linux, mm/vmstat.c: unusable_free_index(), __fragmentation_index(); Gorman and Whitcroft, "The
+ * What, The Why and the Where To of Anti-Fragmentation", OLS 2006; Gorman's thesis, chapter 2.
+ * A free block of order k serves 2^(k - order) requests.
+ */
+unsigned quire_unusable_permille(const struct quire_zone_stats *s, unsigned order)
+{
+    uint64_t pages = 0, usable = 0;
+
+    for (unsigned o = 0; o <= QUIRE_MAX_ORDER; o++) {
+        pages += s->free_blocks[o] << o;
+        usable += o >= order ? s->free_blocks[o] << o : 0;
+    }
+    return pages ? (unsigned)((pages - usable) * 1000 / pages) : 1000;
+}
+
+int quire_fragmentation_permille(const struct quire_zone_stats *s, unsigned order)
+{
+    uint64_t pages = 0, blocks = 0;
+
+    for (unsigned o = 0; o <= QUIRE_MAX_ORDER; o++) {
+        if (o >= order && s->free_blocks[o])
+            return -1000; /* a request would succeed */
+        pages += s->free_blocks[o] << o;
+        blocks += s->free_blocks[o];
+    }
+    return blocks ? 1000 - (int)((1000 + (pages * 1000 >> order)) / blocks) : 0;
 }
 
 /* ---- One frame, one pageblock ---- */
@@ -179,6 +225,7 @@ uint32_t quire_page_flags(q_pfn pfn)
     return flags;
 }
 
+/* One frame of a pageblock that is not free as a whole. */
 static void classify(struct quire_block_info *out, const struct qi_zone *z,
                      const struct qi_block *b, uint64_t pfn)
 {
@@ -206,7 +253,7 @@ static void classify(struct quire_block_info *out, const struct qi_zone *z,
     else if (what & QUIRE_PG_KVA)
         out->kva++;
     else if (what & QUIRE_PG_HEAD && (what >> QUIRE_PG_ORDER_SHIFT & 31) >= QI_BLOCK_ORDER)
-        out->huge++;
+        out->huge++, out->anon_huge += !!(what & QUIRE_PG_ANON);
     else if (what & QUIRE_PG_ANON)
         out->anon++;
     else if (what & QUIRE_PG_OBJECT)
@@ -229,18 +276,58 @@ static bool frame_present(uint64_t pfn, const struct qi_zone **z, const struct q
     return qi_load_relaxed(&p->refs) || !(quire_page_flags_now(p) & QUIRE_PG_RESERVED);
 }
 
-enum quire_status quire_block_info(uint64_t n, struct quire_block_info *out)
+/* All frames of the n-th pageblock are of one zone and free, so that none of them need be looked at (the
+ * struct pages of memory that was never used need not even exist); or no zone has any of them. */
+static bool uniform(uint64_t n, struct quire_block_info *out)
+{
+    struct qi_zone *owner = NULL;
+    const struct qi_block *b;
+    unsigned long irq;
+    bool free;
+
+    for (unsigned i = 0; i < qi_nzones; i++) {
+        struct qi_zone *z = &qi_zones[i];
+
+        if (n < z->first_block || n - z->first_block >= z->nblocks ||
+            z->blocks[n - z->first_block].state == QI_BLOCK_ABSENT)
+            continue;
+        if (owner)
+            return false;
+        owner = z;
+    }
+    if (!owner) {
+        out->absent = QI_BLOCK_FRAMES;
+        return true;
+    }
+    b = &owner->blocks[n - owner->first_block];
+    irq = qport_irq_save();
+    qi_zone_lock(owner);
+    free = qi_zone_is_whole(owner, (uint32_t)(n - owner->first_block));
+    out->type = (enum quire_migrate_type)b->type;
+    qi_zone_unlock(owner);
+    qport_irq_restore(irq);
+    out->node = owner->node;
+    out->zone = (enum quire_zone_type)owner->type;
+    out->free = free ? QI_BLOCK_FRAMES : 0;
+    return free;
+}
+
+/* The n-th pageblock; only frames of this node, unless it is QUIRE_NODE_ANY. */
+static void count_block(uint64_t n, unsigned node, struct quire_block_info *out)
 {
     bool named = false;
 
-    if (n >= (qi_top_frame + QI_BLOCK_FRAMES - 1) / QI_BLOCK_FRAMES)
-        return QUIRE_NOT_FOUND;
     *out = (struct quire_block_info){.start = Q_PFN(n * QI_BLOCK_FRAMES)};
+    if (uniform(n, out)) {
+        if (out->free && node != QUIRE_NODE_ANY && node != out->node)
+            out->free = 0, out->absent = QI_BLOCK_FRAMES;
+        return;
+    }
     for (uint64_t pfn = out->start.v; pfn < out->start.v + QI_BLOCK_FRAMES; pfn++) {
         const struct qi_zone *z;
         const struct qi_block *b;
 
-        if (!frame_present(pfn, &z, &b)) {
+        if (!frame_present(pfn, &z, &b) || (node != QUIRE_NODE_ANY && node != z->node)) {
             out->absent++;
             continue;
         }
@@ -252,91 +339,39 @@ enum quire_status quire_block_info(uint64_t n, struct quire_block_info *out)
         }
         classify(out, z, b, pfn);
     }
+}
+
+static uint64_t blocks_of_all(void)
+{
+    return (qi_top_frame + QI_BLOCK_FRAMES - 1) / QI_BLOCK_FRAMES;
+}
+
+enum quire_status quire_block_info(uint64_t n, struct quire_block_info *out)
+{
+    if (n >= blocks_of_all())
+        return QUIRE_NOT_FOUND;
+    count_block(n, QUIRE_NODE_ANY, out);
     return QUIRE_OK;
 }
 
-/* ---- /proc/buddyinfo and /proc/zoneinfo: proc(5) and Linux, mm/vmstat.c, for the format ---- */
-
-struct text {
-    char *buf;
-    size_t cap, len;
-};
-
-static void say(struct text *t, const char *fmt, ...) QUIRE_PRINTF(2, 3);
-static void say(struct text *t, const char *fmt, ...)
+void quire_usage(unsigned node, struct quire_usage *out)
 {
-    bool room = t->len < t->cap;
-    va_list ap;
+    struct quire_block_info b;
 
-    va_start(ap, fmt);
-    t->len += quire_vsnprintf(room ? t->buf + t->len : NULL, room ? t->cap - t->len : 0, fmt, ap);
-    va_end(ap);
-}
-
-size_t quire_buddyinfo(char *buf, size_t cap)
-{
-    struct text t = {buf, cap, 0};
-    struct quire_zone_stats s;
-
-    if (cap)
-        buf[0] = 0;
-    for (unsigned i = 0; quire_zone_stats(i, &s) == QUIRE_OK; i++) {
-        say(&t, "Node %u, zone %8s ", s.node, s.name);
-        for (unsigned o = 0; o <= QUIRE_MAX_ORDER; o++)
-            say(&t, "%6lu ", (unsigned long)s.free_blocks[o]);
-        say(&t, "\n");
+    *out = (struct quire_usage){0};
+    for (uint64_t n = 0; n < blocks_of_all(); n++) {
+        count_block(n, node, &b);
+        out->free += b.free;
+        out->cached += b.cached;
+        out->reserved += b.reserved;
+        out->slab += b.slab;
+        out->table += b.table;
+        out->kva += b.kva;
+        out->anon += b.anon;
+        out->file += b.file;
+        out->huge += b.huge;
+        out->anon_huge += b.anon_huge;
+        out->other += b.other;
+        out->poisoned += b.poisoned;
     }
-    return t.len;
-}
-
-static void say_stacks(struct text *t, const struct qi_zone *z)
-{
-    say(t, "\n  pagesets");
-    for (unsigned c = 0; c < qi_ncpus; c++) {
-        uint64_t count = 0, high = 0;
-
-        for (unsigned o = 0; o < QI_STACK_ORDERS; o++)
-            for (unsigned k = 0; k < QI_STACK_TYPES; k++) {
-                const struct qi_stack *s = qi_stack_of(&qi_frame_cpus[c], z->place, o, k);
-
-                count += (uint64_t)qi_load_relaxed(&s->count) << o;
-                high += (uint64_t)s->want << o;
-            }
-        say(t,
-            "\n    cpu: %u\n              count: %lu\n              high:  %lu\n"
-            "              batch: %u",
-            c, (unsigned long)count, (unsigned long)high,
-            (qi_stack_of(&qi_frame_cpus[c], z->place, 0, 0)->want + 1u) / 2);
-    }
-}
-
-size_t quire_zoneinfo(char *buf, size_t cap)
-{
-    struct text t = {buf, cap, 0};
-    struct quire_zone_stats s;
-
-    if (cap)
-        buf[0] = 0;
-    for (unsigned i = 0; quire_zone_stats(i, &s) == QUIRE_OK; i++) {
-        const struct qi_zone *z = &qi_zones[i];
-        unsigned long kept[QI_CLASSES];
-
-        say(&t, "Node %u, zone %8s", s.node, s.name);
-        say(&t,
-            "\n  pages free     %lu\n        boost    0\n        min      %lu\n"
-            "        low      %lu\n        high     %lu\n        spanned  %lu\n"
-            "        present  %lu\n        managed  %lu\n        cma      0",
-            (unsigned long)s.free, (unsigned long)s.wmark_min, (unsigned long)s.wmark_low,
-            (unsigned long)s.wmark_high, (unsigned long)(s.end.v - s.start.v),
-            (unsigned long)s.present, (unsigned long)s.managed);
-        for (unsigned k = 0; k < QI_CLASSES; k++)
-            kept[k] = (unsigned long)qi_load_relaxed(&z->reserve[k]);
-        say(&t, "\n        protection: (%lu, %lu, %lu, %lu, %lu)", kept[0], kept[1], kept[2],
-            kept[3], kept[4]);
-        say(&t, "\n      nr_free_pages %lu", (unsigned long)s.free);
-        say_stacks(&t, z);
-        say(&t, "\n  node_unreclaimable:  0\n  start_pfn:           %lu\n",
-            (unsigned long)s.start.v);
-    }
-    return t.len;
 }

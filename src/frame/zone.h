@@ -172,6 +172,8 @@ void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order);
 /* The frames of an allocated block of order 9 and up become separate allocations. */
 void qi_zone_shatter(struct qi_zone *z, uint64_t pfn, unsigned order);
 
+/* A block is wholly free, alone or in a run. */
+bool qi_zone_is_whole(const struct qi_zone *z, uint32_t i);
 /* A wholly free block leaves its run and all lists; false: it is not wholly free. */
 bool qi_zone_isolate(struct qi_zone *z, uint32_t i);
 /* A wholly free block, if it is one, comes under the bitmap; the caller takes a frame of it. */

@@ -12,8 +12,9 @@
 static void look_at_texts(void)
 {
     char text[65536];
-    static size_t (*const views[])(char *, size_t) = {quire_buddyinfo, quire_zoneinfo,
-                                                      quire_slabinfo};
+    static size_t (*const views[])(char *, size_t) = {
+        quire_buddyinfo,        quire_zoneinfo,      quire_slabinfo, quire_pagetypeinfo,
+        quire_extfrag_unusable, quire_extfrag_index, quire_blockinfo};
 
     for (unsigned i = 0; i < sizeof views / sizeof views[0]; i++) {
         size_t n = views[i](text, sizeof text);
@@ -55,6 +56,24 @@ static void look_at_blocks(void)
             sim_fail("content", "block %llu: its frames are not 512", (unsigned long long)i);
 }
 
+/* A frame is of one kind at a time, whoever changes it meanwhile (the bits: quire_kpageflags()). */
+static void look_at_frames(void)
+{
+    struct quire_block_info b;
+
+    for (uint64_t i = 0; quire_block_info(i, &b) == QUIRE_OK; i++)
+        for (uint64_t pfn = b.start.v; pfn < b.start.v + 512; pfn += 37) {
+            uint64_t flags = quire_kpageflags(Q_PFN(pfn)), kinds = 1ull << 7 | 1ull << 10 |
+                                                                   1ull << 12 | 1ull << 20 |
+                                                                   1ull << 26 | 1ull << 32;
+
+            if (__builtin_popcountll(flags & kinds) > 1)
+                sim_fail("content", "frame %llu is of several kinds: %#llx",
+                         (unsigned long long)pfn, (unsigned long long)flags);
+            quire_kpagecount(Q_PFN(pfn));
+        }
+}
+
 void look_at_views(void)
 {
     struct quire_cache_stats c;
@@ -68,6 +87,8 @@ void look_at_views(void)
     look_at_zones();
     sim_doing("looking at the blocks");
     look_at_blocks();
+    sim_doing("looking at the frames");
+    look_at_frames();
     for (unsigned i = 0; quire_cache_stats(i, &c) == QUIRE_OK; i++)
         if (c.slot_size < c.object_size || !c.objects_per_slab)
             sim_fail("content", "cache %s: slots of %zu for objects of %zu", c.name, c.slot_size,
