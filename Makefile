@@ -8,7 +8,7 @@ PY = /usr/bin/python3
 NINJA = ninja -C $(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check canary bench bench-icount features sizes coverage install format clean all sim quire-sim setup-build setup-run setup-test
+.PHONY: help run test check canary bench bench-frames bench-icount features sizes coverage install format clean all sim quire-sim setup-build setup-run setup-test setup-bench
 
 help:
 	@echo 'make run           a tour: real Linux programs in a machine whose memory Quire manages'
@@ -16,6 +16,7 @@ help:
 	@echo 'make check         the quick part of it: format, layers, unit tests (under a minute)'
 	@echo 'make canary        planted bugs: the simulator must find each (ends with "found F of C")'
 	@echo 'make bench         all tables of measurements'
+	@echo 'make bench-frames  the frame allocator beside a textbook buddy and page pools (QUICK=1: a minute)'
 	@echo 'make bench-icount  instructions of each memory operation, beside those of Linux 6.1'
 	@echo 'make features      which features are proved by which tests (AREA=run: those of one area)'
 	@echo 'make sizes         bytes of machine code by layer'
@@ -29,6 +30,10 @@ help:
 
 setup-build setup-run setup-test: setup-%:
 	@sh scripts/setup.sh $*
+
+# Rivals to measure against: what is missing is left out of the table.
+setup-bench:
+	@sh scripts/setup.sh bench || echo 'bench: goes on without them'
 
 $(BUILD)/build.ninja: | setup-build
 	meson setup $(BUILD)
@@ -49,8 +54,11 @@ check: setup-test $(BUILD)/build.ninja
 canary: setup-test
 	@$(PY) tools/canary.py
 
-bench: setup-test all
+bench: setup-run setup-bench all
 	@$(PY) tools/bench.py all --build $(BUILD)
+
+bench-frames: setup-build setup-bench $(BUILD)/build.ninja
+	@$(PY) tools/bench.py frames --build $(BUILD) $(if $(QUICK),--quick)
 
 bench-icount: setup-run all
 	@$(PY) tools/bench.py icount --build $(BUILD)

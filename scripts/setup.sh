@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install what Quire needs: setup.sh [build|run|test].  build: compiler and build tools; run: also
-# QEMU and the programs of the tour; test: also everything that the tests use.  Takes milliseconds when nothing is
+# Install what Quire needs: setup.sh [build|run|test|bench].  build: compiler and build tools; run: also
+# QEMU and the programs of the tour; test: also everything that the tests use; bench: rivals of the benchmarks.  Takes milliseconds when nothing is
 # missing.  Knows Debian and its derivatives; elsewhere it says what to install.
 set -eu
 
@@ -30,6 +30,9 @@ test  patch            patch
 test  musl-tools       musl-gcc
 test  redis-server     redis-server
 test  redis-tools      redis-benchmark
+bench libjemalloc2     /usr/lib/x86_64-linux-gnu/libjemalloc.so.2
+bench libmimalloc2.0   /usr/lib/x86_64-linux-gnu/libmimalloc.so.2.0
+bench libtcmalloc-minimal4 /usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4
 '
 
 group=${1:-test}
@@ -37,8 +40,9 @@ case $group in
 build) groups=build ;;
 run) groups='build run' ;;
 test) groups='build run test' ;;
+bench) groups=bench ;;
 *)
-    echo "usage: $0 [build|run|test]" >&2
+    echo "usage: $0 [build|run|test|bench]" >&2
     exit 2
     ;;
 esac

@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""Measurements: bench.py icount|all [--build DIR].
+"""Measurements: bench.py frames|icount|all [--build DIR] [--quick].
 
 icount counts the instructions of each memory operation on the reference kernel and sets them beside Linux's
 (bench/linux-6.1-icount.tsv): tab-separated row, ours, Linux, ratio; last line "geomean G over N rows".
-all builds and runs in addition the benchmarks bench/*_bench.c, each under its name.
+frames is the table of frame allocators in nanoseconds (tools/bench_frames.py).  all is both and the benchmarks
+bench/*_bench.c that are left, each under its name.  --quick: fewer repetitions.
 """
 import argparse
 import glob
@@ -48,14 +49,27 @@ def icount(build):
     print("geomean %.3f over %d rows" % (math.exp(sum(map(math.log, ratios)) / len(ratios)), len(ratios)))
 
 
+def frames(build, quick):
+    command = [sys.executable, os.path.join(ROOT, "tools", "bench_frames.py"), "--build", build]
+    if subprocess.run(command + ["--quick"] * quick, check=False).returncode:
+        sys.exit("the frame table failed")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["icount", "all"])
+    parser.add_argument("what", choices=["frames", "icount", "all"])
     parser.add_argument("--build", default="build")
+    parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     build = os.path.join(ROOT, args.build)
+    if args.what in ("frames", "all"):
+        print("== frame allocators (ns)", flush=True)
+        frames(args.build, args.quick)
+    if args.what == "frames":
+        return 0
     if args.what == "all":
-        names = sorted(os.path.splitext(os.path.basename(f))[0] for f in glob.glob(os.path.join(ROOT, "bench", "*_bench.c")))
+        names = sorted(os.path.splitext(os.path.basename(f))[0] for f in glob.glob(os.path.join(ROOT, "bench", "*_bench.c"))
+                       if not f.endswith("frame_bench.c"))
         subprocess.run(["ninja", "-C", build, "--quiet"] + ["bench/" + n for n in names], check=True)
         for name in names:
             program = os.path.join(args.build, "bench", name)

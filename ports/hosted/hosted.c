@@ -56,6 +56,43 @@ void hosted_init(uint64_t span)
     hosted_fail_populate = -1;
 }
 
+void hosted_init_sparse(uint64_t span)
+{
+    hosted_init(span);
+    /* a huge page would be 2 MiB for the sake of one byte */
+    if (madvise((void *)hosted_direct_base, arena_bytes - QUIRE_HUGE_SIZE, MADV_NOHUGEPAGE) ||
+        madvise((void *)hosted_vmemmap_base, vmemmap_bytes, MADV_NOHUGEPAGE))
+        perror("hosted: no huge pages"); /* a host that knows none */
+}
+
+static bool overlaps(uintptr_t a, uintptr_t a_end, uintptr_t b, uint64_t len)
+{
+    return a < b + len && b < a_end;
+}
+
+/* The kernel's own count.  The two reservations may be one mapping there, but are no one else's. */
+uint64_t hosted_resident(void)
+{
+    FILE *f = fopen("/proc/self/smaps", "r");
+    unsigned long start, end, kib;
+    uint64_t sum = 0;
+    bool ours = false;
+    char line[512];
+
+    if (!f) {
+        perror("hosted: /proc/self/smaps");
+        abort();
+    }
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+            ours = overlaps(start, end, hosted_direct_base, arena_bytes - QUIRE_HUGE_SIZE) ||
+                   overlaps(start, end, hosted_vmemmap_base, vmemmap_bytes);
+        else if (ours && sscanf(line, "Rss: %lu kB", &kib) == 1)
+            sum += kib * 1024;
+    fclose(f);
+    return sum;
+}
+
 void hosted_fini(void)
 {
     if (!arena_bytes)

@@ -13,6 +13,11 @@
  * and make this thread CPU 0.  Calling it again starts a fresh, zeroed machine.
  */
 void hosted_init(uint64_t span);
+/* The same for a machine larger than the host: it is backed in single pages, and these are counted.  For
+ * metadata alone: nothing stops whoever touches all of its memory. */
+void hosted_init_sparse(uint64_t span);
+/* Bytes of the host's memory behind a sparse machine: what of its memory and vmemmap was ever touched. */
+uint64_t hosted_resident(void);
 /* Make the calling thread CPU number cpu. */
 void hosted_cpu_set(unsigned cpu);
 /* Give all back. */
