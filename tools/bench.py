@@ -2,7 +2,8 @@
 """Measurements: bench.py frames|icount|all [--build DIR] [--quick].
 
 icount counts the instructions of each memory operation on the reference kernel and sets them beside Linux's
-(bench/linux-6.1-icount.tsv): tab-separated row, ours, Linux, ratio; last line "geomean G over N rows".
+(bench/linux-6.1-frames.tsv for the frame allocator's calls in the kernel itself, bench/linux-6.1-icount.tsv for what programs
+see): tab-separated row, ours, Linux, ratio; last line "geomean G over N rows".
 frames is the table of frame allocators in nanoseconds (tools/bench_frames.py).  all is both and the benchmarks
 bench/*_bench.c that are left, each under its name.  --quick: fewer repetitions.
 """
@@ -10,6 +11,7 @@ import argparse
 import glob
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -25,28 +27,55 @@ def read_table(text):
     return table
 
 
-def icount(build):
+def run_counted(build, options, program):
+    """Standard output and log of a program under the instruction counter."""
     command = [os.path.join(ROOT, "quire"), "run", "--icount", "--mem", "1G", "--timeout", "580", "--kernel",
-               os.path.join(build, "quire-kernel.elf"), "--", os.path.join(build, "bench", "icount")]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+               os.path.join(build, "quire-kernel.elf")] + options + ["--", program]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE if options else None, text=True, check=False)
     if done.returncode:
-        print(done.stdout, end="")
+        print(done.stdout, done.stderr or "", end="")
         sys.exit("the benchmark ended with status %d" % done.returncode)
-    ours = read_table(done.stdout)
-    with open(os.path.join(ROOT, "bench", "linux-6.1-icount.tsv"), encoding="utf-8") as f:
-        linux = read_table(f.read())
+    return done.stdout, done.stderr
+
+
+def read_linux(name):
+    with open(os.path.join(ROOT, "bench", name), encoding="utf-8") as f:
+        return [line.rstrip("\n").split("\t") for line in f if not line.startswith(("#", "row\t"))]
+
+
+def geomean(ratios):
+    if not ratios:
+        sys.exit("no row was measured")
+    print("geomean %.3f over %d rows" % (math.exp(sum(map(math.log, ratios)) / len(ratios)), len(ratios)))
+
+
+def icount(build):
+    ours = read_table(run_counted(build, [], os.path.join(build, "bench", "icount"))[0])
     print("row\tours\tLinux\tratio")
     ratios = []
-    for name, theirs in linux.items():
-        mine = ours.get(name)
+    for name, theirs in read_linux("linux-6.1-icount.tsv"):
+        mine, theirs = ours.get(name), float(theirs)
         if mine is None:
             print("%s\tskip\t%.2f\t-" % (name, theirs))
             continue
         ratios.append(mine / theirs)
         print("%s\t%.2f\t%.2f\t%.3f" % (name, mine, theirs, mine / theirs))
-    if not ratios:
-        sys.exit("no row was measured")
-    print("geomean %.3f over %d rows" % (math.exp(sum(map(math.log, ratios)) / len(ratios)), len(ratios)))
+    geomean(ratios)
+
+
+def icount_frames(build):
+    log = run_counted(build, ["--log", "--append", "quire.bench=frames"], "/bin/true")[1]
+    ours = dict(re.findall(r"quire: bench (\w+) ([\d.]+)", log))
+    linux = read_linux("linux-6.1-frames.tsv")
+    print("row\tours\tLinux\tratio\tgoal")
+    for name, theirs, goal in linux:
+        if name not in ours:
+            sys.exit("the kernel did not measure %s" % name)
+        mine = float(ours.pop(name))
+        print("%s\t%.2f\t%s\t%.3f\t%s" % (name, mine, theirs, mine / float(theirs), goal))
+    for name, mine in ours.items():
+        print("%s\t%s\t-\t-\t-" % (name, mine))
 
 
 def frames(build, quick):
@@ -76,7 +105,10 @@ def main():
             print("== %s (ns; reproduce with %s)" % (name, program), flush=True)
             if subprocess.run([os.path.join(ROOT, program)], check=False).returncode:
                 sys.exit("%s failed" % program)
-        print("== instructions of memory operations, beside Linux 6.1 (reproduce with make bench-icount)", flush=True)
+    print("== instructions of the frame allocator in the kernel, beside Linux 6.1 (reproduce with make bench-icount)",
+          flush=True)
+    icount_frames(build)
+    print("== instructions of memory operations, beside Linux 6.1", flush=True)
     icount(build)
     return 0
 

@@ -196,6 +196,7 @@ void selftest_verify(void);
 void selftest_print_tables(void);
 void selftest_crash(const char *how);
 void report_init(void);
+void frame_bench(void);
 extern void *syscall_table[SYSCALL_COUNT];
 
 #endif
