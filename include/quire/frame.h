@@ -70,7 +70,10 @@ static inline q_pa quire_pa_of_page(const struct quire_page *page)
 /* The direct map: kernel logical addresses.  Round trip for all memory of the map. */
 static inline q_kla quire_kla_of_pa(q_pa pa) { return Q_KLA(QPORT_DIRECT_BASE + pa.v); }
 static inline q_pa quire_pa_of_kla(q_kla a) { return Q_PA(a.v - QPORT_DIRECT_BASE); }
-static inline void *quire_ptr_of_pa(q_pa pa) { return (void *)(QPORT_DIRECT_BASE + pa.v); }
+static inline void *quire_ptr_of_pa(q_pa pa)
+{
+    return (void *)(uintptr_t)(QPORT_DIRECT_BASE + pa.v);
+}
 static inline void *quire_page_ptr(const struct quire_page *page)
 {
     return quire_ptr_of_pa(quire_pa_of_page(page));

@@ -54,6 +54,9 @@ void hosted_init(uint64_t span)
     hosted_vmemmap_base = (uintptr_t)reserve(vmemmap_bytes);
     hosted_cpu = 0;
     hosted_fail_populate = -1;
+#if QUIRE_DIRECT_LIMIT
+    hosted_high_start(span);
+#endif
 }
 
 void hosted_init_sparse(uint64_t span)

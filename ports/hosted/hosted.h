@@ -48,6 +48,10 @@ const char *hosted_log_last(void);
 /* qport_vmemmap_populate fails once after n more successes; -1 = never (default). */
 extern int hosted_fail_populate;
 
+/* High memory, if the library is built to have any: frames mapped now, by library or test. */
+extern unsigned hosted_frames_mapped;
+void hosted_high_start(uint64_t span);
+
 /* hosted_dma_clean and hosted_dma_invalidate, NULL by default, stand in quire_port.h. */
 
 /* What qport_ipi does for each CPU; NULL (default): the sending thread runs the target's interrupt at

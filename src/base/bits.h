@@ -44,6 +44,23 @@ static inline bool qi_mul_overflows(uint64_t a, uint64_t b, uint64_t *product)
     return __builtin_mul_overflow(a, b, product);
 }
 
+/* The high half of a * b; *low: the low half. */
+static inline uint64_t qi_mul_wide(uint64_t a, uint64_t b, uint64_t *low)
+{
+#ifdef __SIZEOF_INT128__
+    unsigned __int128 product = (unsigned __int128)a * b;
+
+    *low = (uint64_t)product;
+    return (uint64_t)(product >> 64);
+#else
+    uint64_t al = (uint32_t)a, ah = a >> 32, bl = (uint32_t)b, bh = b >> 32;
+    uint64_t mid = (al * bl >> 32) + (uint32_t)(ah * bl) + (uint32_t)(al * bh);
+
+    *low = a * b;
+    return ah * bh + (ah * bl >> 32) + (al * bh >> 32) + (mid >> 32);
+#endif
+}
+
 /* Index of the lowest / highest set bit; v must not be 0. */
 static inline unsigned qi_lowest_bit(uint64_t v) { return (unsigned)__builtin_ctzll(v); }
 static inline unsigned qi_highest_bit(uint64_t v) { return 63u - (unsigned)__builtin_clzll(v); }

@@ -17,9 +17,9 @@
 #include "../base/bits.h"
 #include "../base/check.h"
 
-#define QI_STACK_SLOTS  59
-#define QI_STACK_ORDERS 4 /* orders 0..3 */
-#define QI_STACK_TYPES  3 /* QUIRE_UNMOVABLE, MOVABLE, RECLAIMABLE */
+#define QI_STACK_SLOTS  (unsigned)(472 / sizeof(void *)) /* 59, or 118 where pointers have 32 bits */
+#define QI_STACK_ORDERS 4                                /* orders 0..3 */
+#define QI_STACK_TYPES  3                                /* QUIRE_UNMOVABLE, MOVABLE, RECLAIMABLE */
 
 struct qi_zone;
 

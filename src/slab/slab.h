@@ -41,7 +41,7 @@ struct qi_sheaf {
     uint32_t n;            /* entries; not kept while the sheaf is a CPU's main one */
     struct qi_entry e[QI_SHEAF_CAP];
 };
-_Static_assert(sizeof(struct qi_sheaf) == 512, "struct qi_sheaf");
+_Static_assert(sizeof(struct qi_sheaf) == 512 || sizeof(void *) < 8, "struct qi_sheaf");
 
 /* One CPU's part of a cache.  Written by that CPU with interrupts off; others only look
  * (statistics) and set drain. */
@@ -57,7 +57,7 @@ struct qi_cache_cpu {
     struct qi_sheaf *main, *spare;
     struct qi_sheaf *remote; /* objects on their way home to other nodes */
 };
-_Static_assert(sizeof(struct qi_cache_cpu) == 64, "struct qi_cache_cpu");
+_Static_assert(sizeof(struct qi_cache_cpu) == 64 || sizeof(void *) < 8, "struct qi_cache_cpu");
 
 enum qi_slab_list { QI_SLAB_EMPTY, QI_SLAB_PARTIAL, QI_SLAB_FULL, QI_SLAB_LISTS };
 
@@ -236,10 +236,10 @@ static QI_ALWAYS_INLINE bool qi_slab_index(const struct qi_slab *s, const void *
 {
     /* p = origin + k * slot + r: the high half is k, and the low half is below recip if and only
      * if r is 0 (Lemire, Kaser, Kurz: "Faster remainder by direct computation", 2019) */
-    unsigned __int128 product = (unsigned __int128)((uintptr_t)p - s->origin) * s->recip;
+    uint64_t low;
 
-    *index = (uint64_t)(product >> 64);
-    return (uint64_t)product < s->recip;
+    *index = qi_mul_wide((uintptr_t)p - s->origin, s->recip, &low);
+    return low < s->recip;
 }
 
 /* Set *s to the slab that p lies in; false: p is no pointer to an object of a user.  (Not the

@@ -13,7 +13,7 @@
 #define MIB (1ull << 20)
 #define GIB (1ull << 30)
 #define ANY QUIRE_NODE_ANY
-#define CAP 64
+#define CAP (64 + 4 * QUIRE_MAX_NODES)
 
 static struct quire_mem_range ranges[CAP], reserved[CAP];
 static struct quire_memmap map;

@@ -1,18 +1,8 @@
 /*
- * frame_order_test.c - blocks of up to 16 MiB: the sources of src/frame built with a larger
- * QUIRE_MAX_ORDER, where a buddy may be split while its whole is not.
+ * frame_order_test.c - blocks of up to 16 MiB: the library built with QUIRE_MAX_ORDER 12, where a buddy
+ * may be split while its whole is not.
  */
-#define QUIRE_MAX_ORDER 12
-
 #include <frame_machine.h>
-
-#include <frame/block.c>
-#include <frame/frame.c>
-#include <frame/init.c>
-#include <frame/memmap.c>
-#include <frame/page.c>
-#include <frame/report.c>
-#include <frame/verify.c>
 
 /* The allocator's own data lies in the zone above, so that this one is three runs of 16 MiB. */
 static void three_large_blocks(void)
