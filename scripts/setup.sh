@@ -28,6 +28,7 @@ test  git              git
 test  cpio             cpio
 test  patch            patch
 test  musl-tools       musl-gcc
+test  numactl          numactl
 test  redis-server     redis-server
 test  redis-tools      redis-benchmark
 bench libjemalloc2     /usr/lib/x86_64-linux-gnu/libjemalloc.so.2

@@ -92,6 +92,58 @@ static int table_readdir(struct dentry *dir, struct dir_emit *em, u64 *pos)
 
 const struct inode_ops gen_dir_ops = {.lookup = table_lookup, .readdir = table_readdir};
 
+/* ---- families: a position is the family's place in the list above the number ---- */
+
+#define FAMILY_SHIFT 32
+
+static struct dentry *family_lookup(struct dentry *dir, const char *name, int *err)
+{
+    const struct gen_entry *e = dir->inode->priv;
+
+    for (const struct gen_family *f = e->families; f->prefix; f++) {
+        size_t n = strlen(f->prefix);
+        i64 v;
+
+        if (strncmp(name, f->prefix, n) || name[n] < '0' || name[n] > '9' ||
+            (name[n] == '0' && name[n + 1]) || gen_number(name + n, 0, (i64)f->count() - 1, &v))
+            continue;
+        if (!f->has || f->has((u64)v, dir->inode->key))
+            return gen_make(dir, f->member, name, (u64)v, err);
+    }
+    return gen_find(dir, e->children, name, dir->inode->key, err);
+}
+
+static bool family_list(const struct gen_family *f, u64 first, u64 key, struct dir_emit *em,
+                        u64 *pos)
+{
+    for (*pos = K_MAX(*pos, first); *pos - first < f->count(); ++*pos) {
+        u64 n = *pos - first;
+        char name[32];
+
+        if (f->has && !f->has(n, key))
+            continue;
+        ksnprintf(name, sizeof name, "%s%lu", f->prefix, (unsigned long)n);
+        if (!dir_emit(em, name, gen_ino(f->member, n), f->member->mode, *pos + 3))
+            return false;
+    }
+    return true;
+}
+
+static int family_readdir(struct dentry *dir, struct dir_emit *em, u64 *pos)
+{
+    const struct gen_entry *e = dir->inode->priv;
+    u64 first = 0;
+
+    for (const struct gen_family *f = e->families; f->prefix; f++, first += 1ull << FAMILY_SHIFT)
+        if (*pos < first + (1ull << FAMILY_SHIFT) &&
+            !family_list(f, first, dir->inode->key, em, pos))
+            return em->err;
+    gen_list(e->children, dir->inode->key, first, em, pos);
+    return em->err;
+}
+
+const struct inode_ops gen_family_ops = {.lookup = family_lookup, .readdir = family_readdir};
+
 /* ---- files ---- */
 
 #define STORE_MAX 65536u

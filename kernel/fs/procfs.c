@@ -1,154 +1,11 @@
 /*
- * fs/procfs.c - the top of /proc: what concerns the whole machine (proc(5)).
+ * fs/procfs.c - the top of /proc: what concerns the whole machine (proc(5)); its memory is in
+ * procvm.c.
  */
 #include "../proc/proc.h"
 #include "procipc.h"
-#include "virtio/balloon.h"
-#include "virtio/reporting.h"
-#include <quire/space.h>
-#include <quire/stats.h>
 
-#define NS         1000000000ull
-#define KIB(pages) ((unsigned long)((pages) << 2))
-
-/* ---- memory ---- */
-
-struct usage {
-    u64 anon, file, slab, table, kva;
-};
-
-static void count_frames(struct usage *u)
-{
-    struct quire_block_info b;
-
-    *u = (struct usage){0};
-    for (u64 n = 0; quire_block_info(n, &b) == QUIRE_OK; n++) {
-        u->anon += b.anon;
-        u->file += b.file;
-        u->slab += b.slab;
-        u->table += b.table;
-        u->kva += b.kva;
-    }
-}
-
-static int show_meminfo(struct text *t, u64 key)
-{
-    u64 total = quire_managed_pages(), free = quire_free_pages() + reporting_pages();
-    u64 files, shared;
-    struct usage u;
-
-    (void)key;
-    count_frames(&u);
-    quire_object_totals(&files, &shared);
-    text_printf(t, "MemTotal:       %8lu kB\nMemFree:        %8lu kB\nMemAvailable:   %8lu kB\n",
-                KIB(total), KIB(free), KIB(free));
-    text_printf(t, "Buffers:        %8lu kB\nCached:         %8lu kB\nSwapCached:     %8lu kB\n",
-                0ul, KIB(files + shared), 0ul);
-    text_printf(t, "SwapTotal:      %8lu kB\nSwapFree:       %8lu kB\n", 0ul, 0ul);
-    text_printf(t, "AnonPages:      %8lu kB\nShmem:          %8lu kB\n", KIB(u.anon), KIB(shared));
-    text_printf(t, "Slab:           %8lu kB\nSReclaimable:   %8lu kB\nSUnreclaim:     %8lu kB\n",
-                KIB(u.slab), 0ul, KIB(u.slab));
-    text_printf(t, "PageTables:     %8lu kB\n", KIB(u.table));
-    text_printf(t, "Balloon:        %8lu kB\n", KIB(balloon_pages()));
-    text_printf(t, "CommitLimit:    %8lu kB\nCommitted_AS:   %8lu kB\n", KIB(total),
-                KIB(u.anon + shared));
-    text_printf(t, "VmallocTotal:   34359738367 kB\nVmallocUsed:    %8lu kB\n", KIB(u.kva));
-    text_printf(t, "HugePages_Total:   %5lu\nHugePages_Free:    %5lu\nHugePages_Rsvd:    %5lu\n",
-                0ul, 0ul, 0ul);
-    text_printf(t, "HugePages_Surp:    %5lu\nHugepagesize:       2048 kB\n", 0ul);
-    return 0;
-}
-
-static int show_vmstat(struct text *t, u64 key)
-{
-    struct usage u;
-    u64 files, shared;
-
-    (void)key;
-    count_frames(&u);
-    quire_object_totals(&files, &shared);
-    text_printf(t, "nr_free_pages %lu\nnr_anon_pages %lu\nnr_file_pages %lu\nnr_shmem %lu\n",
-                (unsigned long)quire_free_pages(), (unsigned long)u.anon,
-                (unsigned long)(files + shared), (unsigned long)shared);
-    text_printf(t, "nr_page_table_pages %lu\nnr_slab_unreclaimable %lu\n", (unsigned long)u.table,
-                (unsigned long)u.slab);
-    for (unsigned k = 0; k < QUIRE_EVENT_COUNT; k++)
-        text_printf(t, "%s %lu\n", quire_event_name(k), (unsigned long)quire_event_count(k));
-    return 0;
-}
-
-static int library_text(struct text *t, size_t (*fn)(char *, size_t))
-{
-    size_t n = fn(NULL, 0);
-
-    if (!text_room(t, n + 512)) /* it may grow between the two calls */
-        return 0;
-    n = fn(t->p + t->len, t->cap - t->len);
-    t->len += K_MIN(n, t->cap - t->len - 1);
-    return 0;
-}
-
-static int show_buddyinfo(struct text *t, u64 key)
-{
-    (void)key;
-    return library_text(t, quire_buddyinfo);
-}
-static int show_zoneinfo(struct text *t, u64 key)
-{
-    (void)key;
-    return library_text(t, quire_zoneinfo);
-}
-static int show_slabinfo(struct text *t, u64 key)
-{
-    (void)key;
-    return library_text(t, quire_slabinfo);
-}
-
-static int show_blocks(struct text *t, u64 key)
-{
-    struct quire_block_info b;
-
-    (void)key;
-    text_printf(
-        t,
-        "# pfn node zone type free cached reserved slab table kva anon file huge other absent\n");
-    for (u64 n = 0; quire_block_info(n, &b) == QUIRE_OK; n++)
-        text_printf(t, "%lu %u %u %u %u %u %u %u %u %u %u %u %u %u %u\n", (unsigned long)b.start.v,
-                    b.node, b.zone, b.type, b.free, b.cached, b.reserved, b.slab, b.table, b.kva,
-                    b.anon, b.file, b.huge, b.other, b.absent);
-    return 0;
-}
-
-static int show_events(struct text *t, u64 key)
-{
-    (void)key;
-    for (unsigned k = 0; k < QUIRE_EVENT_COUNT; k++)
-        text_printf(t, "%s %lu\n", quire_event_name(k), (unsigned long)quire_event_count(k));
-    return 0;
-}
-
-static void pt_line(void *ctx, const char *line)
-{
-    text_put(ctx, line, strlen(line));
-    text_put(ctx, "\n", 1);
-}
-
-static int show_pt(struct text *t, u64 key)
-{
-    struct quire_space *s = process_space(current->proc);
-
-    (void)key;
-    if (!s)
-        return -ESRCH;
-    quire_pt_dump(quire_space_root(s), 0, USER_END, pt_line, t);
-    quire_space_put(s);
-    return 0;
-}
-
-static const struct gen_entry quire_table[] = {GEN_FILE("blocks", show_blocks),
-                                               GEN_FILE("events", show_events),
-                                               GEN_SECRET("pt", show_pt),
-                                               {.name = NULL}};
+#define NS 1000000000ull
 
 /* ---- time, CPUs, identity ---- */
 
@@ -344,16 +201,14 @@ static const struct inode_ops mounts_link_ops = {.readlink = self_mounts};
 
 static const struct gen_entry top_table[] = {
     GEN_LINK("self", &proc_self_ops),     GEN_LINK("thread-self", &proc_thread_self_ops),
-    GEN_LINK("mounts", &mounts_link_ops), GEN_FILE("meminfo", show_meminfo),
-    GEN_FILE("vmstat", show_vmstat),      GEN_FILE("buddyinfo", show_buddyinfo),
-    GEN_FILE("zoneinfo", show_zoneinfo),  GEN_SECRET("slabinfo", show_slabinfo),
+    GEN_LINK("mounts", &mounts_link_ops), PROCVM_ENTRIES,
     GEN_FILE("uptime", show_uptime),      GEN_FILE("loadavg", show_loadavg),
     GEN_FILE("stat", show_stat),          GEN_FILE("cpuinfo", show_cpuinfo),
     GEN_FILE("version", show_version),    GEN_FILE("filesystems", show_filesystems),
     GEN_FILE("cmdline", show_cmdline),    GEN_FILE("devices", show_devices),
     GEN_FILE("swaps", show_swaps),        GEN_DIR("sys", proc_sys_table),
     GEN_FILE("config.gz", show_config),   GEN_DIR("sysvipc", proc_sysvipc_table),
-    GEN_DIR("quire", quire_table),        {.name = NULL},
+    GEN_DIR("quire", proc_quire_table),   {.name = NULL},
 };
 
 static struct dentry *top_lookup(struct dentry *dir, const char *name, int *err)

@@ -70,6 +70,8 @@ uint64_t quire_kpageflags(q_pfn pfn)
         out |= BIT(KPF_HWPOISON);
     if (flags & QUIRE_PG_FREE)
         return out | BIT(KPF_BUDDY);
+    if (flags & QUIRE_PG_RESERVED && !out && !qi_load_relaxed(&quire_page_of_pfn(pfn)->refs))
+        return BIT(KPF_NOPAGE); /* a hole in a pageblock: reserved, and nobody holds it */
     if (flags & QUIRE_PG_RESERVED)
         return out | BIT(KPF_RESERVED) | (is_offline(pfn.v) ? BIT(KPF_OFFLINE) : 0);
     head = head_of(quire_page_of_pfn(pfn), flags);

@@ -334,10 +334,12 @@ static void kpageflags_by_state(void **state)
 
     (void)state;
     map_start(64 * MIB);
-    map_add(16 * MIB, 32 * MIB, 0);
+    map_add(16 * MIB + 4096, 32 * MIB, 0);
     assert_int_equal(quire_memmap_reserve(&map, Q_PA(18 * MIB), 4096, "kernel", NULL), QUIRE_OK);
     boot(1, 1, NULL, NULL);
     assert_int_equal(quire_kpageflags(Q_PFN(1)), KPF(20)); /* NOPAGE */
+    assert_int_equal(quire_kpageflags(Q_PFN(16 * MIB / 4096)),
+                     KPF(20)); /* in a pageblock that we have */
     assert_int_equal(quire_kpageflags(Q_PFN(UINT64_MAX)), KPF(20));
     assert_int_equal(quire_kpageflags(Q_PFN(18 * MIB / 4096)), KPF(32)); /* RESERVED */
     assert_int_equal(quire_kpageflags(Q_PFN(30 * MIB / 4096)), KPF(10)); /* BUDDY */

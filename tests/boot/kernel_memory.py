@@ -1,0 +1,122 @@
+"""What the kernel shows of physical memory: /proc, /sys, and Debian's own programs that read them."""
+import re
+
+PYTHON = "/usr/bin/python3"
+NUMA = ("--cpus", "4", "--nodes", "2", "--mem", "1G")
+
+
+def in_guest(t, program, *options, timeout=60):
+    """What a python program in the guest prints; its helpers are below."""
+    done = t.quire(PYTHON, "-c", HELPERS + program, options=list(options), timeout=timeout)
+    t.check(done.status == 0, done)
+    return done.stdout
+
+
+HELPERS = """
+import mmap, os, re
+def text(path):
+    with open(path) as f: return f.read()
+def zones():
+    return re.findall(r'^Node (\\d+), zone +(\\w+)\\n((?:  .*\\n)+)', text('/proc/zoneinfo'), re.M)
+def field(body, name):
+    return int(re.search(r'^ +%s +(\\d+)$' % name, body, re.M).group(1))
+NODES = '/sys/devices/system/node/'
+def kb(path, name):
+    return int(re.search(r'%s: +(\\d+) kB' % name, text(path)).group(1))
+"""
+
+
+# The views of one thing agree: zones, nodes, the whole; and they move when a program takes memory.
+def test_memory_views_agree(t):
+    out = in_guest(t, """
+nodes = [n for n in os.listdir(NODES) if re.fullmatch(r'node\\d+', n)]
+assert sorted(nodes) == ['node0', 'node1'] and text(NODES + 'online') == text(NODES + 'has_memory') == '0-1\\n'
+managed = {}
+for node, zone, body in zones():
+    spanned, present = field(body, 'spanned'), field(body, 'present')
+    assert spanned >= present >= field(body, 'managed') >= field(body, 'pages free'), (node, zone)
+    assert field(body, 'min') <= field(body, 'low') <= field(body, 'high')
+    assert len(re.findall(r'^    cpu: \\d', body, re.M)) == 4
+    managed[node] = managed.get(node, 0) + 4 * field(body, 'managed')
+for node, total in managed.items():
+    assert kb(NODES + 'node%s/meminfo' % node, 'MemTotal') == total
+assert sum(managed.values()) == kb('/proc/meminfo', 'MemTotal')
+def anon():
+    return sum(kb(NODES + n + '/meminfo', 'AnonPages') for n in nodes)
+before = anon(), kb('/proc/meminfo', 'AnonPages')
+kept = mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for at in range(0, 64 << 20, 4096): kept[at] = 1
+after = anon(), kb('/proc/meminfo', 'AnonPages')
+assert all(65536 <= b - a < 66500 for a, b in zip(before, after)), (before, after)
+for line in text('/proc/pagetypeinfo').splitlines():
+    m = re.match(r'Node +(\\d+), zone +(\\w+), type +(\\w+) ([ \\d]+)$', line)
+    if m: print(m.group(1), m.group(2), m.group(3), sum(int(c) << o for o, c in enumerate(m.group(4).split())))
+for name in ('unusable_index', 'extfrag_index'):
+    rows = text('/sys/kernel/debug/extfrag/' + name).splitlines()
+    assert len(rows) == len(zones()) and all(len(r.split()) == 4 + 11 for r in rows), rows
+""", *NUMA)
+    rows = [line.split() for line in out.splitlines()]
+    t.check({r[2] for r in rows} == {"Unmovable", "Movable", "Reclaimable", "CMA", "Isolate"}, out)
+    t.check(sum(int(r[3]) for r in rows) * 4 > 800 << 10, out)
+
+
+# proves: LX-49 LX-50
+def test_kpageflags_and_kpagecount(t):
+    in_guest(t, """
+end = max(field(b, 'start_pfn:') + field(b, 'spanned') for _, _, b in zones())
+said = {n: kb('/proc/meminfo', n) for n in ('MemFree', 'Slab', 'PageTables')}
+# into memory that is there already, so that little changes between the two
+buffers = [bytearray(b'x') * (8 * end) for _ in range(2)]
+files = [open('/proc/' + name, 'rb', 0) for name in ('kpageflags', 'kpagecount')]
+def words():
+    for f, b in zip(files, buffers):
+        f.seek(0)
+        assert f.readinto(b) == len(b)
+    return [memoryview(b).cast('Q') for b in buffers]
+flags, counts = words()
+with open('/proc/kpageflags', 'rb') as f:
+    assert f.seek(0, 2) == 8 * end and f.read(8) == b''
+    f.seek(4096); assert len(f.read(4096)) == 4096
+try: os.pread(os.open('/proc/kpageflags', os.O_RDONLY), 8, 4); assert False
+except OSError as e: assert e.errno == 22
+NOPAGE, BUDDY, ANON, MMAP, SLAB, TABLE = 1 << 20, 1 << 10, 1 << 12, 1 << 11, 1 << 7, 1 << 26
+assert flags[0] & NOPAGE and flags[0xb0] & NOPAGE  # frame 0, and the VGA hole
+free = sum(1 for f in flags if f & BUDDY) * 4
+assert abs(free - said['MemFree']) < 2048, (free, said)
+for bit, name in ((SLAB, 'Slab'), (TABLE, 'PageTables')):
+    n = sum(1 for f in flags if f & bit) * 4
+    assert n and abs(n - said[name]) <= 1024, (name, n, said)
+assert sum((c > 0) != bool(f & MMAP) for f, c in zip(flags, counts)) < 16 < sum(c > 0 for c in counts)
+kept = mmap.mmap(-1, 8 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def mapped(times):
+    return sum(c == times and f & ANON > 0 for f, c in zip(*words()))
+once, twice = mapped(1), mapped(2)
+for at in range(0, 8 << 20, 4096): kept[at] = 1
+assert mapped(1) - once >= 2048
+r, w = os.pipe()
+if not os.fork():
+    os.read(r, 1); os._exit(0)
+assert mapped(2) - twice >= 2048  # of parent and child now
+os.write(w, b'x'); os.wait()
+""", "--mem", "256M")
+
+
+# Debian's programs read it all and find two nodes.
+def test_numactl_numastat_lsmem(t):
+    t.need("numastat", "lsmem", "lscpu", "free", "vmstat", "bash")
+    script = t.file("tools.sh", "set -e; numastat; numastat -m; lsmem -a -o RANGE,STATE,NODE,ZONES; lscpu; free -k; vmstat\n")
+    options = list(NUMA)
+    for program in ("numastat", "lsmem", "lscpu", "free", "vmstat"):
+        options += ["--with", program]
+    done = t.quire("bash", script, options=options, timeout=60)
+    t.check(done.status == 0 and not done.stderr, done)
+    out = done.stdout
+    t.check(re.search(r"^ +node0 +node1$", out, re.M) and "not in hash" not in out, out)
+    total = [float(x) for x in re.search(r"^MemTotal +([\d.]+) +([\d.]+) +([\d.]+)$", out, re.M).groups()]
+    t.check(450 < total[0] < 512 and 450 < total[1] < 512 and abs(sum(total[:2]) - total[2]) < 0.1, out)
+    blocks = re.findall(r"^0x(\w+)-0x(\w+) online +(\d) +(\w+)$", out, re.M)
+    t.check([b[2] for b in blocks] == ["0"] * 4 + ["1"] * 4, out)
+    t.check(all(b[3] == "DMA32" for b in blocks[1:]) and "Total online memory:       1G" in out, out)
+    t.check(re.search(r"NUMA node0 CPU\(s\): +0,1$", out, re.M) and re.search(r"NUMA node1 CPU\(s\): +2,3$", out, re.M), out)
+    free = re.search(r"^Mem: +(\d+)", out, re.M)
+    t.check(abs(int(free.group(1)) - total[2] * 1024) < 1024, out)
