@@ -317,7 +317,8 @@ struct quire_zone_stats {
     uint64_t allocs, frees, fails;
     uint64_t lock_acquisitions;
 };
-/* i-th populated zone, 0..; NOT_FOUND after the last.  O(pageblocks); task context. */
+/* i-th zone, 0..; NOT_FOUND after the last.  A zone whose memory is still to come has nothing present.
+ * O(pageblocks); task context. */
 enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out);
 /* The same by migrate type: maximal free blocks of each order, and pageblocks. */
 struct quire_zone_types {

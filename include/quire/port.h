@@ -38,6 +38,10 @@
  *                                   LOCKED, UNLOCK             ptr lock, n 0 a spin lock, 1 a
  *                                   sleeping one as a reader, 2 a sleeping one alone
  *                                   A FREE and an UNLOCK come before the fact, the others after it.
+ *   QPORT_VMEMMAP_RELEASE(from, to) may be left out: [from, to) of the vmemmap array, that
+ *                                   quire_memory_add() asked for, is not used any more; parts that were
+ *                                   never backed are passed over.  When it is asked for again it has to
+ *                                   be zeros.  Task, may sleep
  *   QPORT_DMA_CLEAN(ptr, n)         may be left out where no device is QUIRE_DMA_NONCOHERENT: write the
  *                                   lines of the caches with bytes [ptr, ptr + n) of the direct map
  *                                   to memory, done before the device is told to begin; any

@@ -129,14 +129,25 @@ void qport_panic(const char *text)
 
 enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned node)
 {
-    (void)from, (void)to, (void)node;
+    (void)node;
     if (hosted_fail_populate == 0) {
         hosted_fail_populate = -1;
         return QUIRE_NO_MEMORY;
     }
     if (hosted_fail_populate > 0)
         hosted_fail_populate--;
-    return QUIRE_OK; /* the whole array is lazily backed */
+    /* the whole array is lazily backed; parts of it may have been released */
+    return mprotect((void *)from, to - from, PROT_READ | PROT_WRITE) ? QUIRE_NO_MEMORY : QUIRE_OK;
+}
+
+/* Whoever touches it from now on crashes. */
+void hosted_vmemmap_release(uintptr_t from, uintptr_t to)
+{
+    if (madvise((void *)from, to - from, MADV_DONTNEED) ||
+        mprotect((void *)from, to - from, PROT_NONE)) {
+        perror("hosted: release of struct pages");
+        abort();
+    }
 }
 
 uint64_t qport_now_ns(void)

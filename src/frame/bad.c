@@ -47,7 +47,7 @@ static void withhold(struct qi_zone *z, struct quire_page *p)
 
     qi_store_relaxed(&p->flags, z->place | QUIRE_PG_POISON | QUIRE_PG_RESERVED);
     qi_store_relaxed(&p->counts, (uint64_t)1);
-    b->managed--;
+    qi_store_relaxed(&b->managed, (uint16_t)(b->managed - 1));
     qi_store_relaxed(&z->managed, z->managed - 1);
     qi_store_relaxed(&z->poisoned, z->poisoned + 1);
 }
@@ -212,7 +212,7 @@ static enum quire_status poison(struct qi_zone *z, uint64_t pfn)
 
 enum quire_status quire_frame_poison(q_pfn pfn)
 {
-    unsigned long irq = qport_irq_save();
+    unsigned long irq = qi_look_begin();
     struct qi_block *b;
     struct qi_zone *z = qi_zone_of_frame(pfn.v, &b);
     enum quire_status s = QUIRE_INVALID;
@@ -222,6 +222,6 @@ enum quire_status quire_frame_poison(q_pfn pfn)
         s = poison(z, pfn.v);
         qi_zone_unlock(z);
     }
-    qport_irq_restore(irq);
+    qi_look_end(irq);
     return s;
 }

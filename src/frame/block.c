@@ -54,7 +54,7 @@ static void big_link(struct qi_zone *z, uint32_t i, unsigned order)
 {
     struct qi_block *b = &z->blocks[i];
 
-    b->state = QI_BLOCK_WHOLE;
+    qi_block_set(b, QI_BLOCK_WHOLE);
     b->order = (uint8_t)order;
     link(z, &z->big[order - QI_BLOCK_ORDER], i);
     z->big_mask |= 1u << (order - QI_BLOCK_ORDER);
@@ -74,7 +74,7 @@ static void big_give(struct qi_zone *z, uint32_t i, unsigned order)
 {
     uint64_t n = z->first_block + i;
 
-    z->blocks[i].state = QI_BLOCK_BODY;
+    qi_block_set(&z->blocks[i], QI_BLOCK_BODY);
     for (; order < QUIRE_MAX_ORDER; order++) {
         uint64_t buddy = n ^ (1ull << (order - QI_BLOCK_ORDER));
         struct qi_block *b;
@@ -85,7 +85,7 @@ static void big_give(struct qi_zone *z, uint32_t i, unsigned order)
         if (b->state != QI_BLOCK_WHOLE || b->order != order)
             break;
         big_unlink(z, (uint32_t)(buddy - z->first_block));
-        b->state = QI_BLOCK_BODY;
+        qi_block_set(b, QI_BLOCK_BODY);
         n &= ~(1ull << (order - QI_BLOCK_ORDER));
     }
     big_link(z, (uint32_t)(n - z->first_block), order);
@@ -107,7 +107,7 @@ static uint32_t big_take(struct qi_zone *z, unsigned order)
         have--;
         big_link(z, i + (1u << (have - QI_BLOCK_ORDER)), have);
     }
-    z->blocks[i].state = QI_BLOCK_BODY;
+    qi_block_set(&z->blocks[i], QI_BLOCK_BODY);
     return i;
 }
 
@@ -117,7 +117,7 @@ void qi_zone_add_whole(struct qi_zone *z, uint32_t i, uint32_t n)
 
     set_free(z, z->free + (uint64_t)n * QI_BLOCK_FRAMES);
     for (uint32_t k = i; k < end; k++) {
-        z->blocks[k].state = QI_BLOCK_BODY;
+        qi_block_set(&z->blocks[k], QI_BLOCK_BODY);
         z->blocks[k].managed = QI_BLOCK_FRAMES;
         qi_store_relaxed(&z->blocks[k].type, (uint8_t)QUIRE_MOVABLE);
     }
@@ -170,9 +170,9 @@ void qi_zone_add_part(struct qi_zone *z, uint32_t i)
 {
     struct qi_block *b = &z->blocks[i];
 
-    b->state = QI_BLOCK_PART;
+    qi_block_set(b, QI_BLOCK_PART);
     qi_store_relaxed(&b->type, (uint8_t)QUIRE_MOVABLE);
-    b->pages = QI_PAGES_LOOSE;
+    qi_store_relaxed(&b->pages, (uint8_t)QI_PAGES_LOOSE);
     b->free = (uint16_t)qi_bits_count(z->bits[i]);
     set_free(z, z->free + b->free);
     b->order = (uint8_t)qi_bits_max_order(z->bits[i]);
@@ -186,11 +186,11 @@ static void under_bitmap(struct qi_zone *z, uint32_t i, unsigned type)
 
     if (b->pages != QI_PAGES_LOOSE) {
         qi_pages_loose_free(z, quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i))), QI_BLOCK_ORDER);
-        b->pages = QI_PAGES_LOOSE;
+        qi_store_relaxed(&b->pages, (uint8_t)QI_PAGES_LOOSE);
     }
     for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
         z->bits[i][w] = UINT64_MAX;
-    b->state = QI_BLOCK_PART;
+    qi_block_set(b, QI_BLOCK_PART);
     qi_store_relaxed(&b->type, (uint8_t)type);
     b->order = QI_BITS_MAX_ORDER;
     b->free = QI_BLOCK_FRAMES; /* for a moment: the caller takes at least one frame */
@@ -241,11 +241,11 @@ bool qi_zone_isolate(struct qi_zone *z, uint32_t i)
 
         order--;
         half = at + (1u << (order - QI_BLOCK_ORDER));
-        z->blocks[half].state = QI_BLOCK_BODY;
+        qi_block_set(&z->blocks[half], QI_BLOCK_BODY);
         big_link(z, i < half ? half : at, order);
         at = i < half ? at : half;
     }
-    z->blocks[i].state = QI_BLOCK_BODY;
+    qi_block_set(&z->blocks[i], QI_BLOCK_BODY);
     return true;
 }
 
@@ -394,7 +394,7 @@ struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order
         i = big_take(z, order);
         if (i == QI_NONE)
             return NULL;
-        z->blocks[i].state = QI_BLOCK_USED;
+        qi_block_set(&z->blocks[i], QI_BLOCK_USED);
         z->blocks[i].order = (uint8_t)order;
         for (uint32_t k = 0; k < 1u << (order - QI_BLOCK_ORDER); k++)
             qi_store_relaxed(&z->blocks[i + k].type, (uint8_t)type);
@@ -468,7 +468,7 @@ void qi_zone_shatter(struct qi_zone *z, uint64_t pfn, unsigned order)
 
     /* the head's block last: quire_page_flags() compares the others' form with its */
     for (uint32_t k = i + n; k-- > i;) {
-        z->blocks[k].state = QI_BLOCK_PART;
+        qi_block_set(&z->blocks[k], QI_BLOCK_PART);
         z->blocks[k].free = 0;
         z->blocks[k].order = 0;
         qi_store_release(&z->blocks[k].pages, (uint8_t)QI_PAGES_LOOSE);

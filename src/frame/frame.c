@@ -184,9 +184,10 @@ static struct quire_page *take_from_zone(struct qi_zone *z, unsigned order, quir
 static struct quire_page *take_from_list(unsigned order, quire_gfp gfp, unsigned class,
                                          unsigned node)
 {
+    struct qi_zone *z;
+
     for (int mark = 1; mark >= 0; mark--)
-        for (const uint16_t *l = qi_zonelists[node][class]; *l != QI_LIST_END; l++) {
-            struct qi_zone *z = &qi_zones[*l];
+        for (const uint16_t *l = qi_zonelists[node][class]; (z = qi_zone_listed(l)); l++) {
             struct quire_page *p;
 
             if (gfp & QUIRE_GFP_THISNODE && z->node != node)
@@ -200,10 +201,10 @@ static struct quire_page *take_from_list(unsigned order, quire_gfp gfp, unsigned
 
 static void count_failure(unsigned class, unsigned node)
 {
-    uint16_t slot = qi_zonelists[node][class][0];
+    struct qi_zone *z = qi_zone_listed(qi_zonelists[node][class]);
 
-    if (slot != QI_LIST_END)
-        qi_fetch_add_relaxed(&qi_zones[slot].fails, 1u);
+    if (z)
+        qi_fetch_add_relaxed(&z->fails, 1u);
 }
 
 static QI_NOINLINE struct quire_page *clear_block(struct quire_page *p, unsigned order)
@@ -323,12 +324,12 @@ static size_t bulk_step(size_t n, struct quire_page **out, quire_gfp gfp, unsign
     unsigned class = qi_gfp_class(gfp);
     unsigned long irq = qport_irq_save();
     struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
+    struct qi_zone *z;
     size_t got = 0;
 
     if (node == QUIRE_NODE_ANY)
         node = qi_cpu_nodes[qport_cpu()];
-    for (const uint16_t *l = qi_zonelists[node][class]; *l != QI_LIST_END && got < n; l++) {
-        struct qi_zone *z = &qi_zones[*l];
+    for (const uint16_t *l = qi_zonelists[node][class]; got < n && (z = qi_zone_listed(l)); l++) {
         struct qi_stack *s = qi_stack_of(c, z->place, 0, qi_gfp_type(gfp));
 
         if (gfp & QUIRE_GFP_THISNODE && z->node != node)

@@ -55,6 +55,7 @@ _Static_assert(sizeof(struct qi_stack) == 512, "a stack is eight cache lines");
 struct qi_frame_cpu {
     struct qi_stack *fast[QI_GFP_INDEX + 1]; /* of the preferred zone, order 0; never NULL */
     struct qi_stack *stacks;                 /* [zone slot][order][type] */
+    uint32_t looking;                        /* at frames that it does not hold (zone.h) */
 } QI_CACHE_ALIGNED;
 
 extern struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
@@ -134,7 +135,8 @@ static QI_ALWAYS_INLINE struct quire_page *qi_page_pop(unsigned order, quire_gfp
 {
     unsigned long irq = *flags = qport_irq_save();
     struct qi_stack *s =
-        qi_frame_cpus[qport_cpu()].fast[gfp >> 1 & QI_GFP_INDEX] + order * QI_STACK_TYPES;
+        qi_load_relaxed(&qi_frame_cpus[qport_cpu()].fast[gfp >> 1 & QI_GFP_INDEX]) +
+        order * QI_STACK_TYPES;
     struct quire_page *p = NULL;
 
     if (QI_LIKELY(s->count)) {

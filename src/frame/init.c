@@ -22,11 +22,32 @@ struct piece {
 };
 
 struct cursor {
+    enum quire_mem_kind kind;
     uint32_t range;
     uint64_t at; /* go on from this frame of the range */
 };
 
-/* Walk the usable ranges of the map, cut at the borders between zone types.  False: done. */
+/* Of memory that may come: whole pageblocks that nobody has reserved.  Shrinks [*start, *end) to the
+ * first such part. */
+static void announced_part(const struct quire_memmap *m, uint64_t *start, uint64_t *end)
+{
+    for (uint32_t i = 0; i < m->nreserved; i++) {
+        const struct quire_mem_range *r = &m->reserved[i];
+        uint64_t from = r->base.v / QUIRE_PAGE_SIZE;
+        uint64_t to = (r->base.v + (r->len - 1)) / QUIRE_PAGE_SIZE + 1;
+
+        if (to <= *start)
+            continue;
+        if (qi_align_down(from, QI_BLOCK_FRAMES) <= qi_align_up(*start, QI_BLOCK_FRAMES))
+            *start = to; /* no whole block before it */
+        else
+            *end = QI_MIN(*end, from);
+    }
+    *start = qi_align_up(*start, QI_BLOCK_FRAMES);
+    *end = qi_align_down(*end, QI_BLOCK_FRAMES);
+}
+
+/* Walk the ranges of the kind, cut at the borders between zone types.  False: done. */
 static bool next_piece(const struct quire_memmap *m, struct cursor *c, struct piece *out)
 {
     for (; c->range < m->n; c->range++, c->at = 0) {
@@ -37,10 +58,15 @@ static bool next_piece(const struct quire_memmap *m, struct cursor *c, struct pi
         /* Frame 0 is never handed out: too many callers take address 0 for "none". */
         start = QI_MAX(QI_MAX(start, c->at), (uint64_t)1);
         end = QI_MIN(end, PFN_END);
-        if (r->kind != QUIRE_MEM_USABLE || start >= end)
+        if (r->kind == c->kind && c->kind == QUIRE_MEM_HOTPLUG)
+            announced_part(m, &start, &end);
+        if (r->kind != c->kind || start >= end)
             continue;
         out->node = r->node;
-        out->type = qi_layout_zone(r->node, start, &border);
+        if (c->kind == QUIRE_MEM_HOTPLUG)
+            out->type = qi_layout_address(start, &border);
+        else
+            out->type = qi_layout_zone(r->node, start, &border);
         out->start = start;
         out->end = c->at = QI_MIN(end, border);
         return true;
@@ -48,9 +74,19 @@ static bool next_piece(const struct quire_memmap *m, struct cursor *c, struct pi
     return false;
 }
 
-#define FOR_EACH_PIECE(m, p) for (struct cursor c_ = {0}; next_piece(m, &c_, &(p));)
+#define FOR_EACH_PIECE(m, p) \
+    for (struct cursor c_ = {.kind = QUIRE_MEM_USABLE}; next_piece(m, &c_, &(p));)
+#define FOR_EACH_ANNOUNCED(m, p) \
+    for (struct cursor c_ = {.kind = QUIRE_MEM_HOTPLUG}; next_piece(m, &c_, &(p));)
 
 /* ---- What the caller says ---- */
+
+static enum quire_status no_such_node(const struct quire_boot *b, const struct piece *p)
+{
+    qi_log(QUIRE_LOG_ERROR, "frames: memory at %#lx is of node %u of %u",
+           (unsigned long)(p->start * QUIRE_PAGE_SIZE), p->node, b->nodes);
+    return QUIRE_INVALID;
+}
 
 static enum quire_status check_boot(const struct quire_boot *b)
 {
@@ -69,20 +105,39 @@ static enum quire_status check_boot(const struct quire_boot *b)
             return QUIRE_INVALID;
         }
     FOR_EACH_PIECE(b->map, p)
-    if (p.node >= b->nodes) {
-        qi_log(QUIRE_LOG_ERROR, "frames: memory at %#lx is of node %u of %u",
-               (unsigned long)(p.start * QUIRE_PAGE_SIZE), p.node, b->nodes);
-        return QUIRE_INVALID;
-    }
+    if (p.node >= b->nodes)
+        return no_such_node(b, &p);
+    FOR_EACH_ANNOUNCED(b->map, p)
+    if (p.node >= b->nodes && p.node != QUIRE_NODE_ANY)
+        return no_such_node(b, &p);
     return QUIRE_OK;
 }
 
 /* ---- Zones ---- */
 
-/* The populated zones by node, then upwards, with their spans. */
-static enum quire_status find_zones(const struct quire_boot *b)
+/* What there is of the zone, and where more of it may come. */
+static void find_span(const struct quire_memmap *m, struct qi_zone *z)
 {
     struct piece p;
+
+    FOR_EACH_PIECE(m, p)
+    if (p.node == z->node && p.type == z->type) {
+        z->start = QI_MIN(z->start, p.start);
+        z->end = QI_MAX(z->end, p.end);
+        z->present += p.end - p.start;
+    }
+    FOR_EACH_ANNOUNCED(m, p)
+    if ((p.node == z->node || p.node == QUIRE_NODE_ANY) &&
+        (p.type == z->type || z->type == QUIRE_ZONE_MOVABLE)) {
+        z->start = QI_MIN(z->start, p.start);
+        z->end = QI_MAX(z->end, p.end);
+    }
+}
+
+/* The zones by node, then upwards, with their spans. */
+static enum quire_status find_zones(const struct quire_boot *b)
+{
+    uint64_t present = 0;
 
     qi_nzones = 0;
     for (unsigned i = 0; i < QI_COUNT(qi_stack_offset); i++)
@@ -93,13 +148,9 @@ static enum quire_status find_zones(const struct quire_boot *b)
 
             *z =
                 (struct qi_zone){.start = UINT64_MAX, .node = (uint8_t)node, .type = (uint8_t)type};
-            FOR_EACH_PIECE(b->map, p)
-            if (p.node == node && p.type == type) {
-                z->start = QI_MIN(z->start, p.start);
-                z->end = QI_MAX(z->end, p.end);
-                z->present += p.end - p.start;
-            }
-            if (!z->present)
+            find_span(b->map, z);
+            present += z->present;
+            if (z->start > z->end)
                 continue;
             z->slot = (uint16_t)qi_nzones++;
             z->place = node << QUIRE_PG_NODE_SHIFT | type << QUIRE_PG_ZONE_SHIFT;
@@ -115,7 +166,7 @@ static enum quire_status find_zones(const struct quire_boot *b)
                 for (unsigned l = 0; l < QI_PART_LISTS; l++)
                     z->part[t][l] = QI_NONE;
         }
-    if (qi_nzones)
+    if (present)
         return QUIRE_OK;
     qi_log(QUIRE_LOG_ERROR, "frames: the memory map has no usable memory");
     return QUIRE_INVALID;
@@ -185,6 +236,28 @@ static enum quire_status alloc_blocks(struct quire_memmap *m, struct qi_zone *z)
     return QUIRE_OK;
 }
 
+/* The ranges where memory may come are written down: the map is the caller's. */
+static enum quire_status alloc_announced(struct quire_memmap *m)
+{
+    struct qi_announced *to;
+    enum quire_status s;
+    struct piece p;
+    uint32_t n = 0;
+    void *at;
+
+    qi_nannounced = 0;
+    FOR_EACH_ANNOUNCED(m, p) n++;
+    if (!n)
+        return QUIRE_OK;
+    s = qi_boot_alloc(m, n * sizeof *to, 0, "hot-plug ranges", &at);
+    if (s)
+        return s;
+    to = qi_announced = at;
+    FOR_EACH_ANNOUNCED(m, p)
+    to[qi_nannounced++] = (struct qi_announced){p.start, p.end, p.node};
+    return QUIRE_OK;
+}
+
 /* ---- Frames into blocks ---- */
 
 /* [start, end) may be handed out. */
@@ -214,7 +287,7 @@ static void mark_reserved(struct qi_zone *z, uint64_t start, uint64_t end)
 
         p->flags = z->place | QUIRE_PG_RESERVED;
         p->counts = 1;
-        z->blocks[qi_block_of(z, start)].state = QI_BLOCK_RESERVED;
+        qi_block_set(&z->blocks[qi_block_of(z, start)], QI_BLOCK_RESERVED);
     }
 }
 
@@ -297,6 +370,8 @@ static enum quire_status build(const struct quire_boot *b)
         s = populate(b->map);
     if (!s)
         s = qi_frame_stacks_alloc(b->map);
+    if (!s)
+        s = alloc_announced(b->map);
     for (unsigned i = 0; !s && i < qi_nzones; i++)
         s = alloc_blocks(b->map, &qi_zones[i]);
     if (s)
@@ -311,6 +386,7 @@ static enum quire_status build(const struct quire_boot *b)
     qi_frame_watermarks();
     qi_zonelists_init(b->distance);
     qi_frame_stacks_init();
+    quire_memory_set_use(QUIRE_ADD_MOVABLE);
     return QUIRE_OK;
 }
 

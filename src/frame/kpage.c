@@ -57,7 +57,8 @@ static bool is_offline(uint64_t pfn)
     return qi_zone_of_frame(pfn, &b) && qi_load_relaxed(&b->state) == QI_BLOCK_OFFLINE;
 }
 
-uint64_t quire_kpageflags(q_pfn pfn)
+/* The caller looks (qi_look_begin()). */
+static uint64_t kpageflags(q_pfn pfn)
 {
     uint32_t flags, what;
     uint64_t out = 0;
@@ -90,12 +91,24 @@ uint64_t quire_kpageflags(q_pfn pfn)
     return out;
 }
 
+uint64_t quire_kpageflags(q_pfn pfn)
+{
+    unsigned long irq = qi_look_begin();
+    uint64_t out = kpageflags(pfn);
+
+    qi_look_end(irq);
+    return out;
+}
+
 uint64_t quire_kpagecount(q_pfn pfn)
 {
+    unsigned long irq = qi_look_begin();
     const struct quire_page *p = quire_page_of_pfn(pfn);
-    uint32_t flags = quire_pfn_valid(pfn) ? quire_page_flags(pfn) : QUIRE_PG_RESERVED;
+    uint32_t flags = quire_page_flags(pfn);
+    uint64_t maps = 0;
 
-    if (flags & (QUIRE_PG_FREE | QUIRE_PG_RESERVED))
-        return 0;
-    return qi_load_relaxed(&head_of(p, flags)->maps);
+    if (!(flags & (QUIRE_PG_FREE | QUIRE_PG_RESERVED)))
+        maps = qi_load_relaxed(&head_of(p, flags)->maps);
+    qi_look_end(irq);
+    return maps;
 }

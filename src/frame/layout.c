@@ -27,7 +27,7 @@ static uint64_t movable_nodes;
 static unsigned cut_zone;
 static uint64_t movable_from[QUIRE_MAX_NODES];
 
-static unsigned zone_by_address(uint64_t pfn, uint64_t *end)
+unsigned qi_layout_address(uint64_t pfn, uint64_t *end)
 {
     *end = pfn < PFN_16M ? PFN_16M : REACH;
     if (pfn < PFN_16M)
@@ -42,9 +42,11 @@ static unsigned zone_by_address(uint64_t pfn, uint64_t *end)
     return QUIRE_ZONE_DMA32;
 }
 
+bool qi_layout_movable(unsigned node) { return movable_nodes >> node & 1; }
+
 unsigned qi_layout_zone(unsigned node, uint64_t pfn, uint64_t *end)
 {
-    unsigned type = zone_by_address(pfn, end);
+    unsigned type = qi_layout_address(pfn, end);
 
     if (node >= nodes)
         return type;
@@ -144,7 +146,7 @@ enum quire_status qi_layout_init(const struct quire_boot *b)
             continue;
         total += r->len / QUIRE_PAGE_SIZE;
         cut_zone = QI_MAX(cut_zone,
-                          zone_by_address((r->base.v + (r->len - 1)) / QUIRE_PAGE_SIZE, &border));
+                          qi_layout_address((r->base.v + (r->len - 1)) / QUIRE_PAGE_SIZE, &border));
     }
     if (movable_nodes >> (nodes - 1) > 1 || (all && !total) || (movable && movable >= total)) {
         qi_log(QUIRE_LOG_ERROR,

@@ -32,7 +32,7 @@ void qi_pages_compound(struct qi_zone *z, struct quire_page *head, unsigned orde
 
     for (uint64_t i = 1; i < n; i++) {
         qi_store_relaxed(&head[i].flags, z->place | QUIRE_PG_TAIL);
-        head[i].index = (uint32_t)i;
+        qi_store_relaxed(&head[i].index, (uint32_t)i); /* who looks at a former tail may read it */
         head[i].counts = 0;
         head[i].owner = 0;
     }

@@ -170,10 +170,10 @@ struct qi_zone *qi_zone_of_frame(uint64_t pfn, struct qi_block **block)
         if (pfn < qi_block_pfn(z, 0) || pfn >= qi_block_pfn(z, z->nblocks))
             continue;
         b = &z->blocks[qi_block_of(z, pfn)];
-        if (b->state == QI_BLOCK_ABSENT)
+        if (qi_load_relaxed(&b->state) == QI_BLOCK_ABSENT)
             continue;
         *block = b;
-        if (b->managed == QI_BLOCK_FRAMES ||
+        if (qi_load_relaxed(&b->managed) == QI_BLOCK_FRAMES ||
             qi_zone_of(qi_load_relaxed(&quire_page_of_pfn(Q_PFN(pfn))->flags)) == z)
             return z;
     }
@@ -182,9 +182,12 @@ struct qi_zone *qi_zone_of_frame(uint64_t pfn, struct qi_block **block)
 
 bool quire_pfn_valid(q_pfn pfn)
 {
+    unsigned long irq = qi_look_begin();
     struct qi_block *b;
+    bool valid = qi_zone_of_frame(pfn.v, &b) != NULL;
 
-    return qi_zone_of_frame(pfn.v, &b) != NULL;
+    qi_look_end(irq);
+    return valid;
 }
 
 /* The head of a page with these flags; itself unless it is a tail, for the index of others is their
@@ -196,7 +199,8 @@ static const struct quire_page *head_now(const struct quire_page *p, uint32_t fl
     return index >> QUIRE_MAX_ORDER ? p : p - index;
 }
 
-uint32_t quire_page_flags(q_pfn pfn)
+/* The caller looks (qi_look_begin()). */
+static uint32_t flags_of(q_pfn pfn)
 {
     struct qi_block *b;
     struct qi_zone *z = qi_zone_of_frame(pfn.v, &b);
@@ -208,20 +212,29 @@ uint32_t quire_page_flags(q_pfn pfn)
     if (!z)
         return QUIRE_PG_RESERVED;
     flags = qi_load_relaxed(&p->flags);
-    if (b->managed == QI_BLOCK_FRAMES && b->pages == QI_PAGES_UNTOUCHED)
+    form = qi_load_relaxed(&b->pages);
+    if (qi_load_relaxed(&b->managed) == QI_BLOCK_FRAMES && form == QI_PAGES_UNTOUCHED)
         return z->place | QUIRE_PG_FREE;
     if (!(flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL)))
         return flags;
     head = head_now(p, flags);
-    /* a free block that kept its form is made of free frames */
-    if (qi_load_relaxed(&head->flags) & QUIRE_PG_FREE)
-        return z->place | QUIRE_PG_FREE;
-    /* so is what is left of one whose head is something else by now */
+    /* what is left of a block whose head is something else by now, or not there any more, is free */
     first = quire_pfn_of_page(head).v;
-    form = qi_load_relaxed(&b->pages);
     if (form > QI_BLOCK_ORDER && first >= qi_block_pfn(z, 0) &&
         qi_load_relaxed(&z->blocks[qi_block_of(z, first)].pages) != form)
         return z->place | QUIRE_PG_FREE;
+    /* so is a free block that kept its form */
+    if (qi_load_relaxed(&head->flags) & QUIRE_PG_FREE)
+        return z->place | QUIRE_PG_FREE;
+    return flags;
+}
+
+uint32_t quire_page_flags(q_pfn pfn)
+{
+    unsigned long irq = qi_look_begin();
+    uint32_t flags = flags_of(pfn);
+
+    qi_look_end(irq);
     return flags;
 }
 
@@ -230,10 +243,10 @@ static void classify(struct quire_block_info *out, const struct qi_zone *z,
                      const struct qi_block *b, uint64_t pfn)
 {
     uint32_t raw = qi_load_relaxed(&quire_page_of_pfn(Q_PFN(pfn))->flags);
-    uint32_t flags = quire_page_flags(Q_PFN(pfn));
+    uint32_t flags = flags_of(Q_PFN(pfn));
     uint32_t i = qi_block_of(z, pfn);
     /* a tail is what its head is */
-    uint32_t what = raw & QUIRE_PG_TAIL
+    uint32_t what = raw & QUIRE_PG_TAIL && !(flags & QUIRE_PG_FREE)
                         ? qi_load_relaxed(&head_now(quire_page_of_pfn(Q_PFN(pfn)), raw)->flags)
                         : flags;
 
@@ -289,7 +302,7 @@ static bool uniform(uint64_t n, struct quire_block_info *out)
         struct qi_zone *z = &qi_zones[i];
 
         if (n < z->first_block || n - z->first_block >= z->nblocks ||
-            z->blocks[n - z->first_block].state == QI_BLOCK_ABSENT)
+            qi_load_relaxed(&z->blocks[n - z->first_block].state) == QI_BLOCK_ABSENT)
             continue;
         if (owner)
             return false;
@@ -312,10 +325,28 @@ static bool uniform(uint64_t n, struct quire_block_info *out)
     return free;
 }
 
+/* Frame pfn of the block, if it is one of this node. */
+static void count_frame(uint64_t pfn, unsigned node, struct quire_block_info *out)
+{
+    const struct qi_zone *z;
+    const struct qi_block *b;
+
+    if (!frame_present(pfn, &z, &b) || (node != QUIRE_NODE_ANY && node != z->node)) {
+        out->absent++;
+        return;
+    }
+    if (out->absent == pfn - out->start.v) { /* the first that is there gives its name */
+        out->node = z->node;
+        out->zone = (enum quire_zone_type)z->type;
+        out->type = (enum quire_migrate_type)qi_load_relaxed(&b->type);
+    }
+    classify(out, z, b, pfn);
+}
+
 /* The n-th pageblock; only frames of this node, unless it is QUIRE_NODE_ANY. */
 static void count_block(uint64_t n, unsigned node, struct quire_block_info *out)
 {
-    bool named = false;
+    unsigned long irq;
 
     *out = (struct quire_block_info){.start = Q_PFN(n * QI_BLOCK_FRAMES)};
     if (uniform(n, out)) {
@@ -323,22 +354,10 @@ static void count_block(uint64_t n, unsigned node, struct quire_block_info *out)
             out->free = 0, out->absent = QI_BLOCK_FRAMES;
         return;
     }
-    for (uint64_t pfn = out->start.v; pfn < out->start.v + QI_BLOCK_FRAMES; pfn++) {
-        const struct qi_zone *z;
-        const struct qi_block *b;
-
-        if (!frame_present(pfn, &z, &b) || (node != QUIRE_NODE_ANY && node != z->node)) {
-            out->absent++;
-            continue;
-        }
-        if (!named) {
-            out->node = z->node;
-            out->zone = (enum quire_zone_type)z->type;
-            out->type = (enum quire_migrate_type)qi_load_relaxed(&b->type);
-            named = true;
-        }
-        classify(out, z, b, pfn);
-    }
+    irq = qi_look_begin();
+    for (uint64_t pfn = out->start.v; pfn < out->start.v + QI_BLOCK_FRAMES; pfn++)
+        count_frame(pfn, node, out);
+    qi_look_end(irq);
 }
 
 static uint64_t blocks_of_all(void)

@@ -92,7 +92,7 @@ static bool leave(struct qi_zone *z, struct qi_block *b)
     qi_zone_lock(z);
     free = qi_zone_isolate(z, (uint32_t)(b - z->blocks));
     if (free) {
-        b->state = QI_BLOCK_OFFLINE;
+        qi_block_set(b, QI_BLOCK_OFFLINE);
         qi_store_relaxed(&z->free, z->free - QI_BLOCK_FRAMES);
         qi_store_relaxed(&z->managed, z->managed - QI_BLOCK_FRAMES);
     }
@@ -118,7 +118,7 @@ static bool take(uint64_t pfn)
 }
 
 /* An offline block comes back, and finds its neighbours. */
-static void give(uint64_t pfn)
+void qi_block_give(uint64_t pfn)
 {
     unsigned long irq = qport_irq_save();
     struct qi_block *b;
@@ -127,7 +127,7 @@ static void give(uint64_t pfn)
     write_pages(z, pfn, QUIRE_PG_FREE, 0);
     qi_store_relaxed(&b->managed, (uint16_t)QI_BLOCK_FRAMES);
     qi_zone_lock(z);
-    b->state = QI_BLOCK_USED; /* for a moment: given back like an allocation of this order */
+    qi_block_set(b, QI_BLOCK_USED); /* for a moment: given back like an allocation of this order */
     b->order = QI_BLOCK_ORDER;
     qi_store_relaxed(&z->managed, z->managed + QI_BLOCK_FRAMES);
     qi_zone_give(z, pfn, QI_BLOCK_ORDER);
@@ -135,14 +135,17 @@ static void give(uint64_t pfn)
     qport_irq_restore(irq);
 }
 
-static enum quire_status take_all(q_pfn start, uint64_t frames)
+bool qi_blocks_begin(void) { return !qi_xchg_acqrel(&changing, 1u); }
+void qi_blocks_end(void) { qi_store_release(&changing, 0u); }
+
+enum quire_status qi_blocks_take(q_pfn start, uint64_t frames)
 {
     uint64_t end = start.v + frames;
 
     for (uint64_t pfn = start.v; pfn < end; pfn += QI_BLOCK_FRAMES)
         if (!take(pfn)) {
             while (pfn > start.v)
-                give(pfn -= QI_BLOCK_FRAMES);
+                qi_block_give(pfn -= QI_BLOCK_FRAMES);
             return QUIRE_BUSY;
         }
     return QUIRE_OK;
@@ -154,13 +157,13 @@ enum quire_status quire_frame_offline(q_pfn start, uint64_t frames)
 
     if (!in_blocks(start, frames))
         return QUIRE_INVALID;
-    if (qi_xchg_acqrel(&changing, 1u))
+    if (!qi_blocks_begin())
         return QUIRE_BUSY;
     if (all_are(start, frames, false))
-        s = take_all(start, frames);
+        s = qi_blocks_take(start, frames);
     if (!s)
         qi_frame_watermarks();
-    qi_store_release(&changing, 0u);
+    qi_blocks_end();
     return s;
 }
 
@@ -170,13 +173,13 @@ enum quire_status quire_frame_online(q_pfn start, uint64_t frames)
 
     if (!in_blocks(start, frames))
         return QUIRE_INVALID;
-    if (qi_xchg_acqrel(&changing, 1u))
+    if (!qi_blocks_begin())
         return QUIRE_BUSY;
     offline = all_are(start, frames, true);
     for (uint64_t n = 0; offline && n < frames; n += QI_BLOCK_FRAMES)
-        give(start.v + n);
+        qi_block_give(start.v + n);
     if (offline)
         qi_frame_watermarks();
-    qi_store_release(&changing, 0u);
+    qi_blocks_end();
     return offline ? QUIRE_OK : QUIRE_INVALID;
 }

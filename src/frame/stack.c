@@ -65,7 +65,11 @@ QI_NOINLINE void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page
 bool qi_stack_fill(struct qi_stack *s, uint64_t may)
 {
     struct qi_zone *z = s->zone;
-    unsigned want = s->limit ? (s->limit + 1u) / 2 : 1, n = 0;
+    unsigned want, n = 0;
+
+    if (s->limit) /* the zone may have another size by now */
+        s->limit = qi_load_relaxed(&s->want);
+    want = s->limit ? (s->limit + 1u) / 2 : 1;
 
     want = (unsigned)QI_MIN((uint64_t)want, may >> s->order);
     qi_zone_lock(z);
@@ -118,24 +122,29 @@ void qi_stack_limits_set(bool on)
         for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
             struct qi_stack *s = &qi_frame_cpus[c].stacks[i];
 
-            qi_store_relaxed(&s->limit, on ? s->want : 0u);
+            qi_store_relaxed(&s->limit, on ? qi_load_relaxed(&s->want) : 0u);
         }
 }
 
 /* ---- Start ---- */
 
+/* A small zone must not disappear into the stacks. */
+static uint16_t limit_for(const struct qi_zone *z, unsigned order)
+{
+    static const uint8_t limits[QI_STACK_ORDERS] = {56, 16, 8, 4};
+    uint64_t fair = (qi_load_relaxed(&z->managed) >> order) / (64ull * qi_ncpus);
+
+    return (uint16_t)QI_MAX(QI_MIN((uint64_t)limits[order], fair), (uint64_t)2);
+}
+
 static void stack_init(struct qi_stack *s, struct qi_zone *z, unsigned order, unsigned type)
 {
-    /* a small zone must not disappear into the stacks */
-    static const uint8_t limits[QI_STACK_ORDERS] = {56, 16, 8, 4};
-    uint64_t fair = (z->managed >> order) / (64ull * qi_ncpus);
-
     s->count = 0;
     s->allocs = s->net = 0;
     s->zone = z;
     s->order = (uint8_t)order;
     s->type = (uint8_t)type;
-    s->want = (uint16_t)QI_MAX(QI_MIN((uint64_t)limits[order], fair), (uint64_t)2);
+    s->want = limit_for(z, order);
     s->limit = s->want;
     s->flags = z->place |
                (order ? QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT : type << QI_PG_TYPE_SHIFT);
@@ -157,26 +166,54 @@ enum quire_status qi_frame_stacks_alloc(struct quire_memmap *m)
     return QUIRE_OK;
 }
 
-/* After the zones are filled: limits depend on their sizes. */
-void qi_frame_stacks_init(void)
+/* The zone that serves most requests of a class that come from this node: the first with memory. */
+static const struct qi_zone *first_zone(unsigned node, unsigned class)
+{
+    const struct qi_zone *z, *empty = NULL;
+
+    for (const uint16_t *l = qi_zonelists[node][class]; (z = qi_zone_listed(l)); l++) {
+        if (qi_load_relaxed(&z->managed))
+            return z;
+        empty = empty ? empty : z;
+    }
+    return empty;
+}
+
+static void choose_fast(void)
 {
     /* for a class without a zone: always empty */
     static struct qi_stack none[QI_STACK_ORDERS * QI_STACK_TYPES];
 
-    for (unsigned c = 0; c < qi_ncpus; c++) {
-        struct qi_frame_cpu *cpu = &qi_frame_cpus[c];
-
-        for (unsigned i = 0; i < qi_nzones; i++)
-            for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++)
-                stack_init(&cpu->stacks[i * QI_STACK_ORDERS * QI_STACK_TYPES + k], &qi_zones[i],
-                           k / QI_STACK_TYPES, k % QI_STACK_TYPES);
+    for (unsigned c = 0; c < qi_ncpus; c++)
         for (unsigned i = 0; i <= QI_GFP_INDEX; i++) {
             quire_gfp gfp = (quire_gfp)i << 1;
-            uint16_t slot = qi_zonelists[qi_cpu_nodes[c]][qi_gfp_class(gfp)][0];
+            const struct qi_zone *z = first_zone(qi_cpu_nodes[c], qi_gfp_class(gfp));
 
-            cpu->fast[i] = slot == QI_LIST_END
-                               ? none
-                               : qi_stack_of(cpu, qi_zones[slot].place, 0, qi_gfp_type(gfp));
+            qi_store_relaxed(&qi_frame_cpus[c].fast[i],
+                             z ? qi_stack_of(&qi_frame_cpus[c], z->place, 0, qi_gfp_type(gfp))
+                               : none);
         }
-    }
+}
+
+/* After the zones are filled: limits depend on their sizes. */
+void qi_frame_stacks_init(void)
+{
+    for (unsigned c = 0; c < qi_ncpus; c++)
+        for (unsigned i = 0; i < qi_nzones; i++)
+            for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++)
+                stack_init(&qi_frame_cpus[c].stacks[i * QI_STACK_ORDERS * QI_STACK_TYPES + k],
+                           &qi_zones[i], k / QI_STACK_TYPES, k % QI_STACK_TYPES);
+    choose_fast();
+}
+
+/* A stack's owner takes the new limit when he fills it. */
+void qi_frame_stacks_update(void)
+{
+    for (unsigned c = 0; c < qi_ncpus; c++)
+        for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
+            struct qi_stack *s = &qi_frame_cpus[c].stacks[i];
+
+            qi_store_relaxed(&s->want, limit_for(s->zone, s->order));
+        }
+    choose_fast();
 }

@@ -130,13 +130,13 @@ static void say_stacks(struct text *t, const struct qi_zone *z)
                 const struct qi_stack *s = qi_stack_of(&qi_frame_cpus[c], z->place, o, k);
 
                 count += (uint64_t)qi_load_relaxed(&s->count) << o;
-                high += (uint64_t)s->want << o;
+                high += (uint64_t)qi_load_relaxed(&s->want) << o;
             }
         say(t,
             "\n    cpu: %u\n              count: %lu\n              high:  %lu\n"
             "              batch: %u",
             c, (unsigned long)count, (unsigned long)high,
-            (qi_stack_of(&qi_frame_cpus[c], z->place, 0, 0)->want + 1u) / 2);
+            (qi_load_relaxed(&qi_stack_of(&qi_frame_cpus[c], z->place, 0, 0)->want) + 1u) / 2);
     }
 }
 

@@ -51,6 +51,7 @@ _Static_assert(sizeof(struct qi_block) == 16, "struct qi_block");
 struct qi_zone {
     struct qi_spin lock;
     uint8_t node, type;
+    bool listed; /* has or had memory: stands in the zone lists */
     uint16_t slot;
     uint32_t place;       /* zone and node as in the flags of a page */
     uint64_t start, end;  /* frames spanned */
@@ -78,10 +79,27 @@ extern struct qi_zone qi_zones[QI_MAX_ZONES];
 extern unsigned qi_nzones, qi_nnodes, qi_ncpus;
 extern uint64_t qi_top_frame; /* end of the highest zone */
 #define QI_LIST_END 0xffffu
-/* Slots of the zones to try for a class from a node, in order; QI_LIST_END ends. */
+/* Slots of the zones to try for a class from a node, in order; QI_LIST_END ends.  Zones may come in
+ * (zonelist.c): read with qi_zone_listed(). */
 extern uint16_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
 extern uint8_t qi_cpu_nodes[QUIRE_MAX_CPUS];
 extern const char *const qi_zone_names[QUIRE_ZONES];
+
+/* Whole pageblocks of one zone type that were not there at boot and may come (hotplug.c); constant. */
+struct qi_announced {
+    uint64_t start, end; /* frames */
+    unsigned node;       /* or QUIRE_NODE_ANY */
+};
+extern struct qi_announced *qi_announced;
+extern uint32_t qi_nannounced;
+
+/* The zone at a place of a zone list; NULL: the end. */
+static inline struct qi_zone *qi_zone_listed(const uint16_t *l)
+{
+    uint16_t slot = qi_load_relaxed(l);
+
+    return slot == QI_LIST_END ? NULL : &qi_zones[slot];
+}
 
 static inline struct qi_zone *qi_zone_by(unsigned node, unsigned type)
 {
@@ -89,6 +107,12 @@ static inline struct qi_zone *qi_zone_by(unsigned node, unsigned type)
         if (qi_zones[i].node == node && qi_zones[i].type == type)
             return &qi_zones[i];
     return NULL;
+}
+
+/* Under the zone's lock, or at boot; qi_zone_of_frame() reads it without. */
+static inline void qi_block_set(struct qi_block *b, enum qi_block_state state)
+{
+    qi_store_relaxed(&b->state, (uint8_t)state);
 }
 
 /* The list of a block under the bitmap.  One that has just come there, all 512 free, counts as one
@@ -193,8 +217,42 @@ void qi_stack_sift(struct qi_stack *s);
 
 /* ---- report.c ---- */
 
-/* The zone and block of a frame; NULL: there is no such frame. */
+/* The zone and block of a frame; NULL: there is no such frame.  Whoever neither holds the frame nor
+ * keeps blocks from coming and going is between qi_look_begin() and qi_look_end(). */
 struct qi_zone *qi_zone_of_frame(uint64_t pfn, struct qi_block **block);
+
+/* ---- hotplug.c ---- */
+
+/*
+ * Look at frames that may cease to exist: as long as this CPU looks, the struct pages of a block that
+ * was there after qi_look_begin() stay.  Interrupts are off in between; nests.
+ */
+static inline unsigned long qi_look_begin(void)
+{
+    unsigned long irq = qport_irq_save();
+    uint32_t *looking = &qi_frame_cpus[qport_cpu()].looking;
+
+    qi_store_relaxed(looking, *looking + 1);
+    qi_fence_full();
+    return irq;
+}
+static inline void qi_look_end(unsigned long irq)
+{
+    uint32_t *looking = &qi_frame_cpus[qport_cpu()].looking;
+
+    qi_store_release(looking, *looking - 1);
+    qport_irq_restore(irq);
+}
+
+/* ---- section.c ---- */
+
+/* One at a time takes blocks off line, brings them back, or makes them come and go; false: somebody
+ * does. */
+bool qi_blocks_begin(void);
+void qi_blocks_end(void);
+/* Managed blocks off line, all of the range or nothing (BUSY); an offline block back. */
+enum quire_status qi_blocks_take(q_pfn start, uint64_t frames);
+void qi_block_give(uint64_t pfn);
 
 /* ---- page.c: struct pages, no lock ---- */
 
@@ -229,6 +287,11 @@ void qi_frame_watermarks(void);
 
 /* table: SLIT, or NULL. */
 void qi_zonelists_init(const uint8_t *table);
+/* Zones that have got memory for the first time come in; none leaves.  Beside readers. */
+void qi_zonelists_update(void);
+
+/* After what zones manage has changed: the limits of their stacks, and which are the fast ones. */
+void qi_frame_stacks_update(void);
 
 /* ---- layout.c: at boot, one CPU ---- */
 
@@ -236,6 +299,10 @@ void qi_zonelists_init(const uint8_t *table);
 enum quire_status qi_layout_init(const struct quire_boot *b);
 /* The zone type of a frame of the node; *end: the first frame above that may have another. */
 unsigned qi_layout_zone(unsigned node, uint64_t pfn, uint64_t *end);
+/* The same for memory that is nowhere cut off for MOVABLE. */
+unsigned qi_layout_address(uint64_t pfn, uint64_t *end);
+/* All memory of the node is MOVABLE. */
+bool qi_layout_movable(unsigned node);
 /* Where the allocator's own data should lie: not in MOVABLE zones; *node may change.  0: anywhere. */
 uint64_t qi_layout_limit(unsigned *node);
 
