@@ -162,6 +162,17 @@ enum quire_status quire_space_vma(struct quire_space *s, q_uva addr, bool detail
  * object, or nothing. */
 struct quire_object *quire_space_object(struct quire_space *s, q_uva addr, uint64_t *offset);
 
+/*
+ * Move user memory out of [start, start + frames): the content of every private page, every page of an
+ * object, and every 2 MiB page there goes to a frame outside, all that map it map the new one, and
+ * the old frame is free.  Programs go on meanwhile; who touches a page that is on its way waits.
+ * Returns how many frames were moved.  What stays: pages that somebody has a reference to (input and
+ * output, quire_space_page()), kernel memory, page tables, and all for which there is no memory.
+ * Made to be given to quire_frame_set_mover() after quire_space_init().  Task context, under no lock;
+ * docs/design/migration.md.
+ */
+uint64_t quire_space_move_range(q_pfn start, uint64_t frames);
+
 struct quire_space_stats {
     uint64_t total, rss_anon, rss_file, rss_shared, peak_rss, locked, data, exec, stack,
         tables; /* pages */
@@ -198,7 +209,9 @@ enum quire_status quire_space_verify(struct quire_space *s);
     X(VMA_SPLIT, "vma_split")                                                                  \
     X(VMA_MERGE, "vma_merge")                                                                  \
     X(HUGE_SPLIT, "huge_split")                                                                \
-    X(PAGES_ZAPPED, "pages_zapped")
+    X(PAGES_ZAPPED, "pages_zapped")                                                            \
+    X(PAGES_MOVED, "pgmigrate_success") /* frames whose content went elsewhere */              \
+    X(PAGES_STAYED, "pgmigrate_fail")   /* frames that somebody kept from it */
 enum quire_event {
 #define QUIRE_EVENT_ENUM(name, text) QUIRE_EVENT_##name,
     QUIRE_EVENTS(QUIRE_EVENT_ENUM)

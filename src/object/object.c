@@ -31,7 +31,9 @@
 #include <quire/heap.h>
 
 static const struct qi_lock_class tree_class = {"object tree"}, map_class = {"object mappings"},
-                                  sync_class = {"object sync"};
+                                  sync_class = {"object sync"}, all_class = {"all objects"};
+static struct qi_list all_objects; /* under all_lock */
+static struct qi_spin all_lock;
 static struct quire_cache *object_cache;
 static uint64_t total_pages[2]; /* atomic; by kind: shared, file */
 
@@ -51,6 +53,8 @@ enum quire_status qi_object_setup(void)
                                              QUIRE_CACHE_ZERO, NULL, &object_cache);
 
     total_pages[0] = total_pages[1] = 0;
+    qi_list_init(&all_objects);
+    qi_spin_init(&all_lock, &all_class);
     return s == QUIRE_OK ? qi_pagetree_setup() : s;
 }
 
@@ -72,6 +76,12 @@ static enum quire_status create(enum quire_object_kind kind, uint64_t size,
     qi_rwsem_init(&o->sync_lock, &sync_class);
     qi_list_init(&o->vmas);
     qi_spin_init(&o->tree_lock, &tree_class);
+    qi_list_init(&o->link);
+    if (kind != QUIRE_OBJECT_DEVICE) {
+        qi_spin_lock(&all_lock);
+        qi_list_add_tail(&all_objects, &o->link);
+        qi_spin_unlock(&all_lock);
+    }
     *out = o;
     return QUIRE_OK;
 }
@@ -117,6 +127,16 @@ void quire_object_get(struct quire_object *o)
     QI_CHECK(old, "object %p: reference taken on a dead object", (void *)o);
 }
 
+/* What the flags of a page say of its content. */
+#define PAGE_STATE (QUIRE_PG_UPTODATE | QUIRE_PG_DIRTY | QUIRE_PG_REF | QUIRE_PG_ACTIVE)
+
+/* page is not the object's any more (O3). */
+static void leave_tree(struct quire_page *page)
+{
+    qi_fetch_and_relaxed(&page->flags, ~(QUIRE_PG_OBJECT | QUIRE_PG_DIRTY | QUIRE_PG_UPTODATE));
+    qi_store_relaxed(&page->owner, 0ull); /* who unmaps it meanwhile, looks (note_dirty) */
+}
+
 /* Take pages [from, to) out of the tree and drop the tree's references. */
 static void drop_pages(struct quire_object *o, uint64_t from, uint64_t to)
 {
@@ -136,8 +156,7 @@ static void drop_pages(struct quire_object *o, uint64_t from, uint64_t to)
         qi_spin_unlock(&o->tree_lock);
 
         page = entry_page(entry);
-        qi_fetch_and_relaxed(&page->flags, ~(QUIRE_PG_OBJECT | QUIRE_PG_DIRTY | QUIRE_PG_UPTODATE));
-        qi_store_relaxed(&page->owner, 0ull); /* who unmaps it meanwhile, looks (note_dirty) */
+        leave_tree(page);
         qi_fetch_sub_relaxed(total_of(o), 1ull);
         quire_page_put(page);
     }
@@ -152,6 +171,21 @@ bool quire_object_tryget(struct quire_object *o)
     return refs;
 }
 
+struct quire_object *qi_object_after(struct quire_object *o)
+{
+    struct qi_list *at;
+    struct quire_object *next = NULL;
+
+    qi_spin_lock(&all_lock);
+    for (at = o ? o->link.next : all_objects.next; at != &all_objects && !next; at = at->next) {
+        next = qi_list_entry(at, struct quire_object, link);
+        if (!quire_object_tryget(next))
+            next = NULL; /* ends, and waits for the lock to leave the list */
+    }
+    qi_spin_unlock(&all_lock);
+    return next;
+}
+
 void quire_object_put(struct quire_object *o)
 {
     uint32_t old = qi_fetch_sub_acqrel(&o->refs, 1u);
@@ -160,6 +194,9 @@ void quire_object_put(struct quire_object *o)
     if (old != 1)
         return;
     QI_ASSERT(qi_list_empty(&o->vmas));
+    qi_spin_lock(&all_lock);
+    qi_list_del(&o->link);
+    qi_spin_unlock(&all_lock);
     drop_pages(o, 0, ~0ull);
     if (o->pager && o->pager->release)
         o->pager->release(o->cookie);
@@ -208,6 +245,31 @@ unsigned qi_object_map_run(struct quire_object *o, uint64_t index, unsigned n,
     }
     qi_spin_unlock(&o->tree_lock);
     return i;
+}
+
+bool qi_object_replace(struct quire_object *o, struct quire_page *old, struct quire_page *new,
+                       uint64_t counts)
+{
+    uint32_t index = old->index;
+    bool alone;
+
+    qi_spin_lock(&o->tree_lock);
+    /* who finds the page in the tree needs this lock, and who has it would show in the counts */
+    alone = qi_load_acquire(&old->counts) == counts &&
+            entry_page(qi_pagetree_get(&o->tree, index)) == old;
+    if (alone) {
+        qport_copy_page(quire_page_ptr(new), quire_page_ptr(old));
+        new->owner = (uintptr_t)o;
+        new->index = index;
+        qi_fetch_or_relaxed(&new->flags,
+                            QUIRE_PG_OBJECT | (quire_page_flags_now(old) & PAGE_STATE));
+        qi_fetch_add_relaxed(&new->refs, 1u);
+        qi_pagetree_replace(&o->tree, index, (uintptr_t) new);
+        leave_tree(old);
+        qi_fetch_sub_relaxed(&old->refs, 1u); /* not the last: the caller has one */
+    }
+    qi_spin_unlock(&o->tree_lock);
+    return alone;
 }
 
 /* A page with valid content, not yet in the tree. */

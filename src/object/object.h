@@ -11,7 +11,8 @@
 #include <quire/object.h>
 
 struct quire_object {
-    uint32_t refs; /* atomic */
+    uint32_t refs;       /* atomic */
+    struct qi_list link; /* of all but devices; under the lock of that list */
     enum quire_object_kind kind;
     const struct quire_pager *pager;
     void *cookie;
@@ -57,6 +58,18 @@ extern void (*qi_object_unmap_hook)(struct quire_object *o, uint64_t from, uint6
  */
 extern bool (*qi_object_clean_hook)(struct quire_object *o, uint64_t index,
                                     const struct quire_page *page);
+
+/* All objects that have pages, oldest first: the one after o (NULL: the first), referenced; NULL: no more.
+ * o is referenced too, and stays so. */
+struct quire_object *qi_object_after(struct quire_object *o);
+
+/*
+ * If old, a page of o, has exactly these counts, so that nobody but those whom the caller knows of has it:
+ * new, which nobody else knows, gets its content and its state and takes its place.  The tree's
+ * reference goes from old to new.  False: nothing has changed.  map_lock is held for writing.
+ */
+bool qi_object_replace(struct quire_object *o, struct quire_page *old, struct quire_page *new,
+                       uint64_t counts);
 
 /*
  * Present pages from index on, at most n, that follow one another without a hole, each with one

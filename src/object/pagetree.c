@@ -87,18 +87,31 @@ void qi_pagetree_unreserve(struct qi_pagetree_reserve *r)
         quire_cache_free(node_cache, r->nodes[--r->n]);
 }
 
-uint64_t qi_pagetree_get(const struct qi_pagetree *t, uint64_t index)
+/* The lowest node on the way to index, or NULL. */
+static struct qi_pagetree_node *lowest(const struct qi_pagetree *t, uint64_t index)
 {
-    const struct qi_pagetree_node *n = t->root;
+    struct qi_pagetree_node *n = t->root;
 
     if (!n || !covers(n, index))
-        return 0;
-    while (n->shift) {
+        return NULL;
+    while (n && n->shift)
         n = child(n, slot_of(n, index));
-        if (!n)
-            return 0;
-    }
-    return n->slots[slot_of(n, index)];
+    return n;
+}
+
+uint64_t qi_pagetree_get(const struct qi_pagetree *t, uint64_t index)
+{
+    const struct qi_pagetree_node *n = lowest(t, index);
+
+    return n ? n->slots[slot_of(n, index)] : 0;
+}
+
+void qi_pagetree_replace(struct qi_pagetree *t, uint64_t index, uint64_t entry)
+{
+    struct qi_pagetree_node *n = lowest(t, index);
+
+    QI_ASSERT(n && entry && n->slots[slot_of(n, index)]);
+    n->slots[slot_of(n, index)] = entry;
 }
 
 static struct qi_pagetree_node *take_node(struct qi_pagetree_reserve *r, unsigned shift)
@@ -168,17 +181,12 @@ static void prune(struct qi_pagetree *t, struct qi_pagetree_node *n)
 
 uint64_t qi_pagetree_remove(struct qi_pagetree *t, uint64_t index)
 {
-    struct qi_pagetree_node *n = t->root;
+    struct qi_pagetree_node *n = lowest(t, index);
     uint64_t entry;
     unsigned slot;
 
-    if (!n || !covers(n, index))
+    if (!n)
         return 0;
-    while (n->shift) {
-        n = child(n, slot_of(n, index));
-        if (!n)
-            return 0;
-    }
     slot = slot_of(n, index);
     entry = n->slots[slot];
     if (entry) {
@@ -225,4 +233,12 @@ uint64_t qi_pagetree_next(const struct qi_pagetree *t, uint64_t *index)
             return entry;
     }
     return 0;
+}
+
+const struct qi_pagetree_node *qi_pagetree_leaf(const struct qi_pagetree *t, uint64_t *index)
+{
+    if (!qi_pagetree_next(t, index))
+        return NULL;
+    *index = qi_align_down(*index, QI_PAGETREE_SLOTS);
+    return lowest(t, *index);
 }

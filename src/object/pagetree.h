@@ -53,6 +53,11 @@ bool qi_pagetree_insert(struct qi_pagetree *t, uint64_t index, uint64_t entry,
                         struct qi_pagetree_reserve *r);
 /* Take the entry out; 0 if absent.  Empty nodes are freed. */
 uint64_t qi_pagetree_remove(struct qi_pagetree *t, uint64_t index);
+/* Another entry (not 0) in the place of one that is there. */
+void qi_pagetree_replace(struct qi_pagetree *t, uint64_t index, uint64_t entry);
+/* The lowest node (shift 0) with the first entry at or after *index, which becomes the index of its first
+ * slot; NULL: no more. */
+const struct qi_pagetree_node *qi_pagetree_leaf(const struct qi_pagetree *t, uint64_t *index);
 /* The first entry at or after *index; 0 at the end.  *index becomes its index. */
 uint64_t qi_pagetree_next(const struct qi_pagetree *t, uint64_t *index);
 

@@ -48,8 +48,8 @@ static bool leaf_ready(struct pin *p, uint64_t va, unsigned access)
     qi_pte *slot = qi_pt_lookup(p->space->tlb.root, va, &level);
     qi_pte e = slot ? qi_pte_load_link(slot) : QI_PTE(0);
 
-    /* a leaf without access still maps its frame: a forced read may use it */
-    if (!qi_pte_present(e) || (access == QUIRE_WRITE && !qi_pte_write(e)))
+    /* a leaf without access still maps its frame: a forced read may use it, unless it moves */
+    if (!qi_pte_present(e) || qi_pte_moving(e) || (access == QUIRE_WRITE && !qi_pte_write(e)))
         return false;
     p->pfn = Q_PFN(qi_pte_pfn(e).v + (level ? (va >> QUIRE_PAGE_SHIFT) & (QI_PT_ENTRIES - 1) : 0));
     p->counted = !qi_pte_special(e);
@@ -193,7 +193,7 @@ static enum quire_status force_private(struct quire_space *s, uint64_t va, struc
     if (status != QUIRE_OK)
         return status;
     unpin(p);
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     status = qi_huge_split_range(s, qi_align_down(va, QUIRE_HUGE_SIZE),
                                  qi_align_down(va, QUIRE_HUGE_SIZE) + QUIRE_HUGE_SIZE);
     if (status == QUIRE_OK)
@@ -260,7 +260,7 @@ enum quire_status quire_space_page(struct quire_space *s, q_uva addr, unsigned a
             break;
         /* a reference into a huge page would keep it from being split: make it small first */
         unpin(&pin);
-        qi_rwsem_write_lock(&s->lock);
+        qi_space_lock(s);
         status = qi_huge_split_range(s, base, base + QUIRE_HUGE_SIZE);
         qi_rwsem_write_unlock(&s->lock);
         if (status != QUIRE_OK)

@@ -227,7 +227,7 @@ enum quire_status quire_madvise(struct quire_space *s, q_uva addr, uint64_t len,
     if (reader)
         qi_rwsem_read_lock(&s->lock);
     else
-        qi_rwsem_write_lock(&s->lock);
+        qi_space_lock(s);
     status = advise_locked(s, addr.v, end, advice, reader);
     if (reader)
         qi_rwsem_read_unlock(&s->lock);
@@ -286,7 +286,7 @@ enum quire_status quire_mlock(struct quire_space *s, q_uva addr, uint64_t len, b
 
     if (status != QUIRE_OK || start == end)
         return status;
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     fresh = ((end - start) >> QUIRE_PAGE_SHIFT) - locked_pages(s, start, end);
     if (!s->limit_memlock)
         status = QUIRE_PERM;
@@ -311,7 +311,7 @@ enum quire_status quire_munlock(struct quire_space *s, q_uva addr, uint64_t len)
 
     if (status != QUIRE_OK || start == end)
         return status;
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     status = lock_range(s, start, end, 0);
     qi_rwsem_write_unlock(&s->lock);
     return status;
@@ -325,7 +325,7 @@ enum quire_status quire_mlockall(struct quire_space *s, unsigned flags)
 
     if ((flags & ~(unsigned)(CURRENT | FUTURE | ONFAULT)) || flags == ONFAULT)
         return QUIRE_INVALID;
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     if ((flags & CURRENT) && s->total > s->limit_memlock >> QUIRE_PAGE_SHIFT) {
         status = s->limit_memlock ? QUIRE_NO_MEMORY : QUIRE_PERM;
     } else {

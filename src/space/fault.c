@@ -326,6 +326,24 @@ static enum quire_status empty_slot(struct qi_vma *v, uint64_t va, qi_pte *slot,
     return status;
 }
 
+/*
+ * The first write to a page of a shared vma is noted.  map_lock keeps the page where it is meanwhile: a mark
+ * must not land on a frame that has become somebody else's.
+ */
+static void write_shared(struct qi_vma *v, qi_pte *slot)
+{
+    qi_pte e;
+
+    qi_rwsem_read_lock(&v->object->map_lock);
+    e = qi_pte_load_link(slot);
+    if (qi_pte_present(e) && !qi_pte_moving(e) && !qi_pte_write(e)) {
+        if (!qi_pte_special(e))
+            quire_object_dirty(v->object, quire_page_of_pfn(qi_pte_pfn(e)));
+        qi_pte_cas(slot, &e, qi_pte_mkdirty(qi_pte_modify(e, qi_vma_template(v, true))));
+    }
+    qi_rwsem_read_unlock(&v->object->map_lock);
+}
+
 /* A present leaf, small or huge, that did not satisfy the access as the hardware saw it.  mprotect has
  * given it v's rights already, but for the writing that a copy or a note may have to precede. */
 static enum quire_status present_slot(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte e,
@@ -334,10 +352,7 @@ static enum quire_status present_slot(struct qi_vma *v, uint64_t va, qi_pte *slo
     if (access == QUIRE_WRITE && !qi_pte_write(e)) {
         if (qi_vma_private(v))
             return write_private(v, va, slot, e);
-        /* shared: note the first write */
-        if (!qi_pte_special(e))
-            quire_object_dirty(v->object, quire_page_of_pfn(qi_pte_pfn(e)));
-        qi_pte_cas(slot, &e, qi_pte_mkdirty(qi_pte_modify(e, qi_vma_template(v, true))));
+        write_shared(v, slot);
         return QUIRE_OK;
     }
     /* another CPU was faster, or this CPU held an old entry */
@@ -359,6 +374,8 @@ enum quire_status qi_fault_page(struct qi_vma *v, uint64_t va, unsigned access)
     if (QI_UNLIKELY(status != QUIRE_OK))
         return status;
     e = qi_pte_load_link(slot);
+    if (QI_UNLIKELY(qi_pte_moving(e)))
+        e = qi_move_wait(slot);
     if (qi_pte_none(e)) /* of level 0: what is huge is not none */
         return empty_slot(v, va, slot, access);
     return present_slot(v, va, slot, e, access);
@@ -396,7 +413,7 @@ static enum quire_status grow_and_fault(struct quire_space *s, uint64_t va, unsi
     enum quire_status status = QUIRE_SEGV_MAPERR;
     struct qi_vma *v;
 
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     v = qi_vma_find(s, va);
     if (v && va < v->start && (v->flags & QI_VM_GROWSDOWN))
         status = qi_access_allowed(v, access) ? qi_stack_grow(&v, va) : QUIRE_SEGV_ACCERR;

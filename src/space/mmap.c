@@ -136,7 +136,7 @@ enum quire_status quire_munmap(struct quire_space *s, q_uva addr, uint64_t len)
     len = qi_align_up(len, QUIRE_PAGE_SIZE);
     if (!len)
         return QUIRE_INVALID;
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     qi_event(QUIRE_EVENT_MUNMAP);
     status = qi_munmap_locked(s, addr.v, addr.v + len);
     qi_rwsem_write_unlock(&s->lock);
@@ -344,7 +344,7 @@ enum quire_status quire_mmap(struct quire_space *s, const struct quire_mmap *m, 
     if (!m->object)
         like.pgoff = 0;
 
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     qi_event(QUIRE_EVENT_MMAP);
     status = map_locked(s, m, &like, len);
     qi_rwsem_write_unlock(&s->lock);
@@ -393,7 +393,7 @@ q_uva quire_brk(struct quire_space *s, q_uva want)
     uint64_t old, new = qi_align_up(want.v, QUIRE_PAGE_SIZE), result;
     bool populate = false;
 
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     qi_event(QUIRE_EVENT_BRK);
     old = qi_align_up(s->brk_end, QUIRE_PAGE_SIZE);
     if (want.v >= s->brk_start && want.v < s->end &&
@@ -427,7 +427,7 @@ enum quire_status quire_stack_map(struct quire_space *s, uint64_t limit, unsigne
 
     if (s->randomize)
         end -= (qport_random() & 0x3fffff) << QUIRE_PAGE_SHIFT; /* 16 GiB, as Linux */
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     like.start = end - first;
     like.end = end;
     status = range_free(s, like.start, first) ? insert(s, &like, &spare) : QUIRE_EXISTS;

@@ -9,9 +9,9 @@
  */
 #include "space.h"
 
-/* The entry that e must become under v's new flags. */
-static QI_ALWAYS_INLINE qi_pte new_leaf(const struct qi_vma *v, qi_pte e, qi_pte reader,
-                                        qi_pte writer)
+/* The entry that e, which does not move, must become under v's new flags. */
+static QI_ALWAYS_INLINE qi_pte settled_leaf(const struct qi_vma *v, qi_pte e, qi_pte reader,
+                                            qi_pte writer)
 {
     if ((v->flags & QUIRE_WRITE) && !qi_pte_special(e)) {
         const struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(e));
@@ -24,9 +24,21 @@ static QI_ALWAYS_INLINE qi_pte new_leaf(const struct qi_vma *v, qi_pte e, qi_pte
     return qi_pte_modify(e, reader);
 }
 
+static QI_ALWAYS_INLINE qi_pte new_leaf(const struct qi_vma *v, qi_pte e, qi_pte reader,
+                                        qi_pte writer)
+{
+    if (QI_LIKELY(!qi_pte_moving(e)))
+        return settled_leaf(v, e, reader, writer);
+    return qi_pte_mkmoving(settled_leaf(v, qi_pte_unmoving(e), reader, writer));
+}
+
 /* True if a CPU that goes on using old has rights that new does not give. */
 static bool loses(qi_pte old, qi_pte new)
 {
+    if (QI_UNLIKELY(qi_pte_moving(old))) { /* whoever moves it may not have flushed yet */
+        old = qi_pte_unmoving(old);
+        new = qi_pte_unmoving(new);
+    }
     return qi_pte_valid(old) && (!qi_pte_valid(new) || (qi_pte_write(old) && !qi_pte_write(new)) ||
                                  (qi_pte_exec(old) && !qi_pte_exec(new)));
 }
@@ -121,7 +133,7 @@ enum quire_status quire_mprotect(struct quire_space *s, q_uva addr, uint64_t len
         return QUIRE_INVALID;
     if (up)
         return QUIRE_INVALID; /* no mapping grows up on this machine */
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     qi_event(QUIRE_EVENT_MPROTECT);
     status = protect_locked(s, addr.v, end, prot, down, &flush);
     if (flush)

@@ -235,7 +235,7 @@ enum quire_status quire_space_verify(struct quire_space *s)
     uint64_t pages = 0, leaves = 0;
     bool ok;
 
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     ok = qi_vmatree_verify(s);
     for (const struct qi_vma *v = s->first; ok && v; v = v->next) {
         pages += qi_vma_pages(v);

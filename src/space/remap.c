@@ -278,7 +278,7 @@ enum quire_status quire_mremap(struct quire_space *s, q_uva old, uint64_t old_le
         (old.v & ~QUIRE_PAGE_MASK) || !r.new_len || r.old_len > s->end || r.new_len > s->end ||
         old.v > s->end)
         return QUIRE_INVALID;
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     qi_event(QUIRE_EVENT_MREMAP);
     status = remap_locked(s, &r);
     qi_rwsem_downgrade(&s->lock);

@@ -45,7 +45,7 @@
  * Copying leaves of files at fork (Linux does when the vma has private pages): faults around are
  * cheaper than copies that exec throws away.
  */
-#include "space.h"
+#include "migrate.h"
 
 static const struct qi_lock_class space_class = {"space"};
 static struct quire_cache *space_cache;
@@ -54,6 +54,8 @@ enum quire_status quire_space_init(void)
 {
     enum quire_status status = qi_object_setup();
 
+    qi_registry_setup();
+    qi_move_setup();
     if (status == QUIRE_OK)
         status = qi_vma_setup();
     if (status == QUIRE_OK)
@@ -95,6 +97,7 @@ static enum quire_status space_new(struct quire_space **out)
         return status;
     }
     s->refs = 1;
+    qi_list_init(&s->link);
     qi_rwsem_init(&s->lock, &space_class);
     qi_tlb_init(&s->tlb, root);
     *out = s;
@@ -103,7 +106,7 @@ static enum quire_status space_new(struct quire_space **out)
 
 void quire_space_set_limits(struct quire_space *s, const struct quire_space_config *c)
 {
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     s->limit_as = c->limit_as;
     s->limit_data = c->limit_data;
     s->limit_stack = c->limit_stack;
@@ -127,6 +130,7 @@ enum quire_status quire_space_create(const struct quire_space_config *c, struct 
     s->randomize = c->randomize;
     quire_space_set_limits(s, c);
     s->mmap_base = pick_mmap_base(s);
+    qi_space_register(s);
     *out = s;
     return QUIRE_OK;
 }
@@ -182,6 +186,7 @@ void quire_space_put(struct quire_space *s)
     QI_CHECK(old, "space %p: reference dropped on a dead space", (void *)s);
     if (old != 1)
         return;
+    qi_space_unregister(s);
     qi_tlb_retire(&s->tlb);
     tear_down(s);
     qi_pt_root_free(s->tlb.root);
@@ -190,7 +195,7 @@ void quire_space_put(struct quire_space *s)
 
 void quire_space_clear(struct quire_space *s)
 {
-    qi_rwsem_write_lock(&s->lock);
+    qi_space_lock(s);
     (void)!qi_munmap_locked(s, s->start, s->end); /* whole vmas: nothing to allocate */
     s->brk_start = s->brk_end = s->stack_top = 0;
     s->lock_future = 0;
@@ -310,7 +315,7 @@ enum quire_status quire_space_fork(struct quire_space *parent, struct quire_spac
 
     if (status != QUIRE_OK)
         return status;
-    qi_rwsem_write_lock(&parent->lock);
+    qi_space_lock(parent);
     qi_event(QUIRE_EVENT_FORK);
     copy_properties(child, parent);
     for (struct qi_vma *v = parent->first; v && status == QUIRE_OK; v = v->next)
@@ -322,6 +327,7 @@ enum quire_status quire_space_fork(struct quire_space *parent, struct quire_spac
         quire_space_put(child);
         return status;
     }
+    qi_space_register(child);
     *out = child;
     return QUIRE_OK;
 }

@@ -50,6 +50,8 @@ enum qi_rss { QI_RSS_ANON, QI_RSS_FILE, QI_RSS_SHARED, QI_RSS_KINDS };
 struct quire_space {
     uint32_t refs; /* atomic */
     struct qi_rwsem lock;
+    /* atomic; set under lock (write): some leaves of private pages move, and no writer may enter */
+    uint32_t moving;
     struct qi_tlb tlb;
 
     /* under lock */
@@ -66,6 +68,11 @@ struct quire_space {
     uint64_t limit_as, limit_data, limit_stack, limit_memlock; /* bytes */
 
     int64_t rss[QI_RSS_KINDS]; /* atomic; pages */
+
+    struct qi_list link; /* of all spaces; under the lock of that list */
+    /* the mover's, of which there is one at a time */
+    struct quire_space *move_next;
+    uint64_t move_start, move_end; /* where leaves may be that it is looking for */
 };
 
 /* End of the half of the table that a space may use; s->end may lie a little below. */
@@ -93,6 +100,37 @@ static inline uint64_t qi_vma_pgoff(const struct qi_vma *v, uint64_t va)
 static inline uint64_t qi_vma_address(const struct qi_vma *v, uint64_t index)
 {
     return v->start + ((index - v->pgoff) << QUIRE_PAGE_SHIFT);
+}
+
+/* ---- registry.c: all spaces ---- */
+
+void qi_registry_setup(void);
+/* s can be found from now on; it is complete. */
+void qi_space_register(struct quire_space *s);
+/* s ends: it cannot be found any more. */
+void qi_space_unregister(struct quire_space *s);
+/* The one after s (NULL: the first), oldest first, referenced; NULL: no more.  s is referenced, too, and
+ * stays so. */
+struct quire_space *qi_space_after(struct quire_space *s);
+
+/* ---- migrate.c: see migrate.h ---- */
+
+/* Under no lock: no leaf of s moves.  Only a moment's truth without s->lock. */
+void qi_move_wait_all(struct quire_space *s);
+/* The leaf at slot does not move: what it is now.  The space's lock is held, for reading or writing, and no
+ * map_lock. */
+qi_pte qi_move_wait(qi_pte *slot);
+
+/* Lock s for writing.  Leaves of its private pages do not move meanwhile; those of objects may, if their
+ * map_lock is not held. */
+static inline void qi_space_lock(struct quire_space *s)
+{
+    qi_rwsem_write_lock(&s->lock);
+    while (QI_UNLIKELY(qi_load_acquire(&s->moving))) {
+        qi_rwsem_write_unlock(&s->lock);
+        qi_move_wait_all(s);
+        qi_rwsem_write_lock(&s->lock);
+    }
 }
 
 /* ---- vmatree.c: the tree and the list.  All under the space's lock; changes: for writing. ---- */

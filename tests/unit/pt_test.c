@@ -83,6 +83,27 @@ static void modify_keeps_the_rest(void **state)
     }
 }
 
+static void a_moving_leaf_remembers_what_it_was(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20000; i++) {
+        unsigned prot = (unsigned)test_random_below(8) | QUIRE_USER;
+        uint64_t pfn = test_random_below(1ull << 40), to = test_random_below(1ull << 40);
+        uint64_t marks = test_random() & (QI_X86_A | QI_X86_D | QI_X86_PS | QI_PTE_SPECIAL);
+        qi_pte e = QI_PTE(qi_pte_make(Q_PFN(pfn), prot, QUIRE_CACHED, 0).v | marks);
+        qi_pte m = qi_pte_mkmoving(e);
+
+        assert_true(qi_pte_moving(m) && qi_pte_present(m) && !qi_pte_valid(m) && !qi_pte_leads(m));
+        assert_false(qi_pte_moving(e));
+        assert_int_equal(qi_pte_pfn(m).v, pfn);
+        assert_int_equal(qi_pte_dirty(m), qi_pte_dirty(e));
+        assert_int_equal(qi_pte_huge(m), qi_pte_huge(e));
+        assert_int_equal(qi_pte_unmoving(m).v, e.v);
+        assert_int_equal(qi_pte_elsewhere(e, Q_PFN(to)).v,
+                         qi_pte_make(Q_PFN(to), prot, QUIRE_CACHED, 0).v | marks);
+    }
+}
+
 static void software_entries_are_never_present(void **state)
 {
     (void)state;
@@ -465,6 +486,7 @@ int main(void)
         T(shape_of_the_tree),
         T(protection_as_the_cpu_sees_it),
         T(modify_keeps_the_rest),
+        T(a_moving_leaf_remembers_what_it_was),
         T(software_entries_are_never_present),
         T(the_root_is_the_address_space),
         T(tables_come_and_go_by_themselves),

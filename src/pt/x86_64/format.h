@@ -59,9 +59,9 @@ typedef struct {
 #define QI_X86_ADDR 0x000ffffffffff000ull
 
 /* Software bits of a leaf; kept by split, protect and move. */
-#define QI_PTE_SPECIAL 0x200ull /* the frame is not counted: zero page, device memory */
-#define QI_PTE_SOFT2   0x400ull
-#define QI_PTE_SOFT3   0x800ull
+#define QI_PTE_SPECIAL  0x200ull /* the frame is not counted: zero page, device memory */
+#define QI_PTE_MOVING   0x400ull /* no access: the content of the frame is on its way to another */
+#define QI_PTE_WAS_OPEN 0x800ull /* with MOVING: it was valid before */
 
 /* True if va is an address that the format can translate: bits 47..63 are equal. */
 static inline bool qi_pt_canonical(uint64_t va)
@@ -173,9 +173,32 @@ static inline qi_pte qi_pte_clear_soft(qi_pte e, uint64_t soft) { return QI_PTE(
 static inline qi_pte qi_pte_modify(qi_pte e, qi_pte template)
 {
     const uint64_t keep = QI_X86_ADDR | QI_X86_A | QI_X86_D | QI_X86_PS | QI_PTE_SPECIAL |
-                          QI_PTE_SOFT2 | QI_PTE_SOFT3;
+                          QI_PTE_MOVING | QI_PTE_WAS_OPEN;
 
     return QI_PTE((e.v & keep) | template.v);
+}
+/*
+ * While the content of a frame moves, its leaves are no-access entries that remember what they were:
+ * they still map the old frame, with its counts, for whoever takes them away (src/space/migrate.c).
+ */
+static inline bool qi_pte_moving(qi_pte e) { return e.v & QI_PTE_MOVING; }
+static inline qi_pte qi_pte_mkmoving(qi_pte e)
+{
+    uint64_t open = e.v & QI_X86_P ? QI_PTE_WAS_OPEN : 0;
+
+    return QI_PTE((e.v & ~QI_X86_P) | QI_X86_NONE | QI_PTE_MOVING | open);
+}
+/* What e was, or has become meanwhile. */
+static inline qi_pte qi_pte_unmoving(qi_pte e)
+{
+    uint64_t kind = e.v & QI_PTE_WAS_OPEN ? QI_X86_P : QI_X86_NONE;
+
+    return QI_PTE((e.v & ~(QI_X86_NONE | QI_PTE_MOVING | QI_PTE_WAS_OPEN)) | kind);
+}
+/* e, of any level, with another frame. */
+static inline qi_pte qi_pte_elsewhere(qi_pte e, q_pfn pfn)
+{
+    return QI_PTE((e.v & ~QI_X86_ADDR) | pfn.v << QUIRE_PAGE_SHIFT);
 }
 /* The level-0 leaf number i of the 512 that replace the level-1 leaf e (of level 1 for level 2:
  * set huge again with huge = true). */
