@@ -53,6 +53,7 @@ static void memory_init(void)
     quire_pt_cache(16); /* fork and exit make and drop about that many tables */
     must(quire_kva_init(&layout), "kernel areas");
     must(quire_space_init(), "address spaces");
+    quire_frame_set_mover(quire_space_move_range);
 }
 
 /* ---- the first program ---- */

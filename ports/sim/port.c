@@ -193,6 +193,7 @@ static void start_library(const struct sim_machine *m)
     must(quire_pt_init(quire_pa_of_page(root)), "page tables");
     must(quire_kva_init(&layout), "kernel areas");
     must(quire_space_init(), "spaces");
+    quire_frame_set_mover(quire_space_move_range);
 }
 
 void sim_machine_start(const struct sim_machine *m, const struct sim_watch *w)

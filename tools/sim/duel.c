@@ -82,7 +82,25 @@ static const struct {
       {SIM_OP_write, {PAGE_HERE}}},
      5,
      true},
+    /* pages whose frames move */
+    {{{SIM_OP_mmap, {PAGE_HERE, 2, 0, 0, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_move_page, {PAGE_HERE, 0}},
+      {SIM_OP_read, {PAGE_HERE}},
+      {SIM_OP_move_page, {PAGE_HERE, 3}},
+      {SIM_OP_write, {PAGE_HERE}}},
+     6,
+     true},
+    {{{SIM_OP_mmap, {PAGE_HERE, 2, 0, 2, 1}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_move_page, {PAGE_HERE, 0}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_move_page, {PAGE_HERE, 0}},
+      {SIM_OP_msync, {PAGE_HERE, 2}}},
+     6,
+     false},
 };
+enum { DUELS = sizeof duels / sizeof duels[0] };
 
 static void fight(struct worker *w, uint32_t at, unsigned kind)
 {
@@ -136,7 +154,7 @@ void do_duel(struct worker *w, uint32_t at, unsigned kind)
         sim_sleep(3000);
     world.fighter = w;
     if (!w->duel_waits)
-        fight(w, at, kind % (sizeof duels / sizeof duels[0]));
+        fight(w, at, (kind + at % 2 * SIM_BOXES) % DUELS);
     w->duel_waits = false;
     while (w->duel_on) /* what the neighbour writes must not hit what comes next */
         sim_sleep(500);

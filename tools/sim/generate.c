@@ -117,15 +117,25 @@ static unsigned draw_groups(void)
     return groups;
 }
 
-/* An operation that looks at each page of the machine is as long as a thousand others: keep it rare,
- * also where few others were drawn. */
+/* Operations that look at each page of the machine, or of much of it, are as long as a thousand others: keep
+ * them rare, also where few others were drawn. */
+static const enum sim_op_kind costly[] = {SIM_OP_views, SIM_OP_move_blocks};
+
 static void limit_costly(struct swarm *s)
 {
-    unsigned others = s->total - s->weight[SIM_OP_views];
+    enum { N = sizeof costly / sizeof costly[0] };
+    unsigned others = s->total;
 
-    if (s->weight[SIM_OP_views] > others / COSTLY_SHARE)
-        s->weight[SIM_OP_views] = others / COSTLY_SHARE;
-    s->total = others + s->weight[SIM_OP_views];
+    for (unsigned i = 0; i < N; i++)
+        others -= s->weight[costly[i]];
+    s->total = others;
+    for (unsigned i = 0; i < N; i++) {
+        unsigned *weight = &s->weight[costly[i]];
+
+        if (*weight > others / COSTLY_SHARE / N)
+            *weight = others / COSTLY_SHARE / N;
+        s->total += *weight;
+    }
 }
 
 static void weigh(struct swarm *s, bool drawn)

@@ -124,6 +124,8 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(pin, SPACE, 3, A(at, PAGE))                                                                 \
     X(futex_key, SPACE, 1, A(at, PAGE))                                                           \
     X(query, SPACE, 1, A(at, PAGE))                                                               \
+    X(move_page, SPACE, 6, A(at, PAGE) A(n, BOX))                                                 \
+    X(move_blocks, SPACE, 1, A(at, BYTES) A(n, BOX))                                              \
     X(msync, OBJECT, 2, A(at, PAGE) A(n, PAGES))                                                  \
     X(truncate, OBJECT, 2, A(n, PAGES))                                                           \
     X(punch, OBJECT, 1, A(at, PAGE) A(n, PAGES))                                                  \

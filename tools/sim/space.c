@@ -198,6 +198,8 @@ bool do_space_op(struct worker *w, const struct sim_op *op)
     switch (op->kind) {
     case SIM_OP_duel: do_duel(w, op->arg[0], op->arg[1]); return true;
     case SIM_OP_query: do_query(w); return true;
+    case SIM_OP_move_page: move_page(w, w->last_page, op->arg[1]); return true;
+    case SIM_OP_move_blocks: move_blocks(w, op->arg[0], op->arg[1]); return true;
     default: return do_mapping_op(w, op) || do_touch_op(w, op) || do_family_op(w, op);
     }
 }

@@ -9,6 +9,7 @@
  *             it; mapping.c, touch.c and duel.c change it, space.c has the rest
  *   dma.c     buffers that devices use
  *   section.c pageblocks that go off line and come back
+ *   migrate.c user memory that moves to other frames
  *   views.c   what the library tells of itself
  *   files.c   shared memory and files behind a device that is slow and fails
  *
@@ -190,6 +191,11 @@ void section_on(unsigned at);
 void sections_check(const struct quire_page *page, unsigned order);
 /* All back on line, when nobody works. */
 void sections_restore(void);
+
+/* Move what programs have there to other frames (migrate.c): the page at of the worker's region and what lies
+ * behind its frame; whole pageblocks. */
+void move_page(struct worker *w, unsigned at, unsigned n);
+void move_blocks(struct worker *w, unsigned at, unsigned n);
 
 void files_setup(void);
 void files_teardown(void);

@@ -1,0 +1,69 @@
+/*
+ * migrate.c - user memory that moves from frame to frame while its owners work on.
+ *
+ * What is in a page, its rights, and what reaches the device must stay what the models say; so the
+ * operations here compare little themselves.  They say which frames: those below a page that the worker
+ * has in use, so that the mover meets what others do there, or whole pageblocks.
+ */
+#include "region.h"
+
+static const uint64_t FRAMES = QUIRE_HUGE_SIZE / QUIRE_PAGE_SIZE;
+
+/* New frames are taken from outside the range; those inside that are free are missing meanwhile. */
+static bool room(uint64_t frames) { return quire_free_pages() >= world.low_mark + 2 * frames; }
+
+static bool alone(const struct worker *w)
+{
+    return world.nworkers == 1 && !(w->program->switches.groups >> SIM_GROUP_FAILURES & 1);
+}
+
+/* Nobody else is there, and nothing can fail: what is left in the range belongs to somebody. */
+static void must_be_empty(uint64_t first, uint64_t frames)
+{
+    for (uint64_t f = first; f < first + frames; f++) {
+        const struct quire_page *page = quire_page_of_pfn(Q_PFN(f));
+        uint32_t flags = quire_page_flags(Q_PFN(f));
+
+        if (!(flags & (QUIRE_PG_ANON | QUIRE_PG_OBJECT)) || flags & QUIRE_PG_FREE)
+            continue;
+        if (page->refs == page->maps + (flags & QUIRE_PG_OBJECT ? 1 : 0))
+            sim_fail("content", "frame %#llx, flags %#x refs %u maps %u, was left in its place",
+                     (unsigned long long)f, flags, page->refs, page->maps);
+    }
+}
+
+static void move(const struct worker *w, uint64_t first, uint64_t frames)
+{
+    uint64_t moved = quire_space_move_range(Q_PFN(first), frames);
+
+    if (!alone(w) || !room(frames))
+        return; /* others may put new pages where old ones were */
+    if (moved > frames)
+        sim_fail("status", "%llu frames moved out of a range of %llu", (unsigned long long)moved,
+                 (unsigned long long)frames);
+    must_be_empty(first, frames);
+}
+
+void move_blocks(struct worker *w, unsigned at, unsigned n)
+{
+    uint64_t blocks = sim_machine.memory / QUIRE_HUGE_SIZE, first = at % blocks;
+
+    n = 1 + n % 2;
+    if (n > blocks - first || !room(n * FRAMES))
+        return;
+    move(w, first * FRAMES, n * FRAMES);
+}
+
+/* The frame of a page of the worker's region, and up to three behind it. */
+void move_page(struct worker *w, unsigned i, unsigned n)
+{
+    uint64_t pfn;
+    struct quire_page *page;
+
+    if (!room(FRAMES) ||
+        quire_space_page(w->now->s, Q_UVA(region_va(w, i)), QUIRE_READ, &page) != QUIRE_OK)
+        return;
+    pfn = quire_pfn_of_page(page).v;
+    quire_page_put(page);
+    move(w, pfn, 1 + n % 4);
+}
