@@ -10,8 +10,8 @@ import time
 
 from picture import draw, parse, wants_colour
 from quire import QuireError
-from quire.cli import environment, parse as parse_options, pack
-from quire.machine import Machine, parse_size
+from quire.cli import environment, parse as parse_options, pack, set_shape
+from quire.machine import Machine
 from quire.pack import write_image
 from quire.report import Report, size
 
@@ -67,8 +67,7 @@ def stop(build, command, options):
     o = parse_options(options + ["--"] + command)
     image, program = pack(o)
     m = Machine(os.path.join(build, "quire-kernel.elf"), write_image(image), program, command[1:])
-    m.memory = parse_size(o.mem, "--mem")
-    m.cpus, m.nodes = o.cpus or 2, o.nodes
+    set_shape(m, o)
     m.env, m.report, m.timeout, m.stdin = environment(o.env), True, 60, None
     sys.stdout.flush()
     status = m.run()

@@ -1,7 +1,6 @@
 /*
- * arch/acpi.c - the few facts that the kernel wants from ACPI tables: CPUs and interrupt
- * controllers (MADT), memory and CPU affinity (SRAT), distances (SLIT), power registers (FADT).
- * ACPI 6.4, chapter 5.2.
+ * arch/acpi.c - finds the ACPI tables, and reads CPUs and interrupt controllers (MADT) and power
+ * registers (FADT).  ACPI 6.4, chapter 5.2.  The tables about nodes have readers of their own.
  *
  * Read once, through the boot map (below 4 GiB), before the kernel's own tables; nothing points
  * into the tables afterwards.  Tables are checked for length and sum; a bad one is named and
@@ -18,10 +17,7 @@ struct header {
     u32 oem_revision, creator, creator_revision;
 } __attribute__((packed));
 
-struct acpi_info acpi = {.lapic_pa = 0xfee00000, .nnodes = 1};
-
-static u32 domains[QUIRE_MAX_NODES]; /* proximity domain of each node */
-static unsigned ndomains;
+struct acpi_info acpi = {.lapic_pa = 0xfee00000};
 
 static const void *at(u64 pa) { return quire_ptr_of_pa(Q_PA(pa)); }
 
@@ -111,103 +107,18 @@ static void madt(const struct header *h)
     acpi.lapic_pa = get((const u8 *)h + 36, 4);
     walk(h, 44, madt_entry);
     boot_cpu_first();
+    numa_init(&acpi.numa, acpi.apic_ids, acpi.ncpus);
 }
 
-/* ---- SRAT, SLIT ---- */
+/* ---- the tables of nodes: numa.c, hmat.c ---- */
 
-/* Nodes are the domains in rising order.  First all domains are noted, then entries are taken. */
-static void note_domain(u32 domain)
+static void nodes(const struct header *h, const char *name,
+                  bool (*take)(struct numa_info *, const u8 *, u64, struct numa_fault *))
 {
-    unsigned i = 0;
+    struct numa_fault f;
 
-    while (i < ndomains && domains[i] < domain)
-        i++;
-    if (i < ndomains && domains[i] == domain)
-        return;
-    if (ndomains == QUIRE_MAX_NODES) {
-        printk("acpi: more than %u nodes: domain %u counts as node 0", QUIRE_MAX_NODES, domain);
-        return;
-    }
-    memmove(&domains[i + 1], &domains[i], (ndomains - i) * sizeof(domains[0]));
-    domains[i] = domain;
-    ndomains++;
-}
-
-static unsigned node_of_domain(u32 domain)
-{
-    for (unsigned i = 0; i < ndomains; i++)
-        if (domains[i] == domain)
-            return i;
-    return 0;
-}
-
-static void srat_domain(const u8 *e)
-{
-    switch (e[0]) {
-    case 0:
-        if (get(e + 4, 4) & 1)
-            note_domain(e[2] | (u32)get(e + 9, 3) << 8);
-        break;
-    case 1:
-        if (get(e + 28, 4) & 1 && get(e + 16, 8))
-            note_domain((u32)get(e + 2, 4));
-        break;
-    case 2:
-        if (get(e + 12, 4) & 1)
-            note_domain((u32)get(e + 4, 4));
-        break;
-    }
-}
-
-static void cpu_affinity(u32 id, u32 domain, u32 flags)
-{
-    if (!(flags & 1))
-        return;
-    for (unsigned i = 0; i < acpi.ncpus; i++)
-        if (acpi.apic_ids[i] == id)
-            acpi.cpu_node[i] = (u8)node_of_domain(domain);
-}
-
-static void srat_entry(const u8 *e)
-{
-    switch (e[0]) {
-    case 0: cpu_affinity(e[3], e[2] | (u32)get(e + 9, 3) << 8, (u32)get(e + 4, 4)); break;
-    case 1:
-        if (!(get(e + 28, 4) & 1) || !get(e + 16, 8) || acpi.nmemory == K_COUNT(acpi.memory))
-            break;
-        acpi.memory[acpi.nmemory].base = get(e + 8, 8);
-        acpi.memory[acpi.nmemory].len = get(e + 16, 8);
-        acpi.memory[acpi.nmemory++].node = node_of_domain((u32)get(e + 2, 4));
-        break;
-    case 2: cpu_affinity((u32)get(e + 8, 4), (u32)get(e + 4, 4), (u32)get(e + 12, 4)); break;
-    }
-}
-
-static void srat(const struct header *h)
-{
-    walk(h, 48, srat_domain);
-    if (!ndomains)
-        return;
-    acpi.nnodes = ndomains;
-    walk(h, 48, srat_entry);
-}
-
-/* Distances by domain: rows of the matrix are domains, ours are nodes. */
-static void slit(const struct header *h)
-{
-    const u8 *m = (const u8 *)h + 44;
-    u64 n = get((const u8 *)h + 36, 8);
-
-    if (n > 256 || 44 + n * n > h->length)
-        return;
-    for (unsigned i = 0; i < acpi.nnodes; i++)
-        for (unsigned j = 0; j < acpi.nnodes; j++)
-            if (domains[i] >= n || domains[j] >= n)
-                return;
-    for (unsigned i = 0; i < acpi.nnodes; i++)
-        for (unsigned j = 0; j < acpi.nnodes; j++)
-            acpi.distance[i * acpi.nnodes + j] = m[domains[i] * n + domains[j]];
-    acpi.has_distance = true;
+    if (!take(&acpi.numa, (const u8 *)h, h->length, &f))
+        printk("acpi: %s is not taken: %s (at %lu)", name, f.what, (unsigned long)f.at);
 }
 
 static void fadt(const struct header *h)
@@ -239,9 +150,11 @@ static void table(u64 pa, const char *wanted)
     if (!memcmp(wanted, "APIC", 4))
         madt(h);
     else if (!memcmp(wanted, "SRAT", 4))
-        srat(h);
+        nodes(h, wanted, numa_srat);
     else if (!memcmp(wanted, "SLIT", 4))
-        slit(h);
+        nodes(h, wanted, numa_slit);
+    else if (!memcmp(wanted, "HMAT", 4))
+        nodes(h, wanted, numa_hmat);
     else
         fadt(h);
 }
@@ -257,11 +170,12 @@ static u64 find_rsdp(void)
 void acpi_parse(u64 rsdp_pa)
 {
     /* in this order: affinity names CPUs, distances name nodes */
-    static const char *const wanted[] = {"APIC", "SRAT", "SLIT", "FACP"};
+    static const char *const wanted[] = {"APIC", "SRAT", "SLIT", "HMAT", "FACP"};
     const struct header *root;
     const u8 *rsdp;
     unsigned bytes;
 
+    numa_init(&acpi.numa, acpi.apic_ids, 1);
     for (unsigned i = 0; i < 16; i++)
         acpi.irq_gsi[i] = i;
     if (!rsdp_pa)

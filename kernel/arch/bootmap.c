@@ -177,13 +177,12 @@ static void map_image(void)
 
 static void set_nodes(void)
 {
-    for (unsigned i = 0; i < acpi.nmemory; i++) {
-        enum quire_status s = quire_memmap_set_node(&boot_memmap, Q_PA(acpi.memory[i].base),
-                                                    acpi.memory[i].len, acpi.memory[i].node);
+    for (unsigned i = 0; i < acpi.numa.nranges; i++) {
+        const struct numa_range *r = &acpi.numa.ranges[i];
+        enum quire_status s = quire_memmap_set_node(&boot_memmap, Q_PA(r->base), r->len, r->node);
 
         if (s != QUIRE_OK)
-            printk("memory map: node of %#lx: %s", (unsigned long)acpi.memory[i].base,
-                   quire_status_text(s));
+            printk("memory map: node of %#lx: %s", (unsigned long)r->base, quire_status_text(s));
     }
 }
 

@@ -5,6 +5,7 @@
 #define ARCH_CPU_H
 
 #include "lock.h"
+#include "numa.h"
 #include "task.h"
 #include "x86.h"
 
@@ -104,15 +105,7 @@ struct acpi_info {
     u64 lapic_pa;
     unsigned ncpus;
     u32 apic_ids[K_MAX_CPUS];
-    u8 cpu_node[K_MAX_CPUS];
-    unsigned nnodes;
-    u8 distance[QUIRE_MAX_NODES * QUIRE_MAX_NODES];
-    bool has_distance;
-    struct {
-        u64 base, len;
-        unsigned node;
-    } memory[64];
-    unsigned nmemory;
+    struct numa_info numa;
     u64 ioapic_pa;
     u32 ioapic_gsi_base;
     u32 irq_gsi[16];

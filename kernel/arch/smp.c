@@ -79,12 +79,12 @@ void smp_boot(void)
 {
     memcpy(quire_ptr_of_pa(Q_PA(TRAMPOLINE)), trampoline_start,
            (size_t)(trampoline_end - trampoline_start));
-    cpus[0].node = acpi.cpu_node[0];
+    cpus[0].node = acpi.numa.cpu_node[0];
     for (unsigned i = 1; i < acpi.ncpus; i++) {
         struct cpu *c = &cpus[i];
 
         c->apic_id = acpi.apic_ids[i];
-        c->node = acpi.cpu_node[i];
+        c->node = acpi.numa.cpu_node[i];
         if (!prepare(c, i)) {
             printk("smp: no memory for CPU %u", i);
             return;

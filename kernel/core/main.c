@@ -31,13 +31,30 @@ static void must(enum quire_status s, const char *what)
 
 /* ---- the manager ---- */
 
+/* How firmware says that nodes reach one another, for the library: reads. */
+static void reach(struct quire_boot *boot)
+{
+    static u32 latency[QUIRE_MAX_NODES * QUIRE_MAX_NODES];
+    static u32 bandwidth[QUIRE_MAX_NODES * QUIRE_MAX_NODES];
+    const struct numa_info *n = &acpi.numa;
+
+    boot->distance = n->has_distance ? n->distance : NULL;
+    if (!n->has_reach)
+        return;
+    for (unsigned i = 0; i < n->nnodes * n->nnodes; i++) {
+        latency[i] = n->reach[i].read_latency;
+        bandwidth[i] = n->reach[i].read_bandwidth;
+    }
+    boot->latency = latency;
+    boot->bandwidth = bandwidth;
+}
+
 static void memory_init(void)
 {
     struct quire_boot boot = {.map = &boot_memmap,
-                              .nodes = acpi.nnodes,
+                              .nodes = acpi.numa.nnodes,
                               .cpus = K_MAX(acpi.ncpus, 1u),
-                              .cpu_node = acpi.cpu_node,
-                              .distance = acpi.has_distance ? acpi.distance : NULL};
+                              .cpu_node = acpi.numa.cpu_node};
     static const struct quire_kva_layout layout = {
         .areas_start = {0xffffc00000000000},
         .areas_end = {0xffffd00000000000},
@@ -47,6 +64,7 @@ static void memory_init(void)
         .device_end = {0xffffff0000000000},
     };
 
+    reach(&boot);
     must(quire_frame_init(&boot), "frame allocator");
     must(quire_heap_init(), "heap");
     must(quire_pt_init(kernel_root), "page tables");

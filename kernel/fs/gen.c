@@ -96,6 +96,11 @@ const struct inode_ops gen_dir_ops = {.lookup = table_lookup, .readdir = table_r
 
 #define FAMILY_SHIFT 32
 
+static u64 member_key(const struct gen_family *f, u64 n, u64 dir_key)
+{
+    return f->key ? f->key(n, dir_key) : n;
+}
+
 static struct dentry *family_lookup(struct dentry *dir, const char *name, int *err)
 {
     const struct gen_entry *e = dir->inode->priv;
@@ -108,7 +113,7 @@ static struct dentry *family_lookup(struct dentry *dir, const char *name, int *e
             (name[n] == '0' && name[n + 1]) || gen_number(name + n, 0, (i64)f->count() - 1, &v))
             continue;
         if (!f->has || f->has((u64)v, dir->inode->key))
-            return gen_make(dir, f->member, name, (u64)v, err);
+            return gen_make(dir, f->member, name, member_key(f, (u64)v, dir->inode->key), err);
     }
     return gen_find(dir, e->children, name, dir->inode->key, err);
 }
@@ -123,7 +128,8 @@ static bool family_list(const struct gen_family *f, u64 first, u64 key, struct d
         if (f->has && !f->has(n, key))
             continue;
         ksnprintf(name, sizeof name, "%s%lu", f->prefix, (unsigned long)n);
-        if (!dir_emit(em, name, gen_ino(f->member, n), f->member->mode, *pos + 3))
+        if (!dir_emit(em, name, gen_ino(f->member, member_key(f, n, key)), f->member->mode,
+                      *pos + 3))
             return false;
     }
     return true;

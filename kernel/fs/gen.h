@@ -16,7 +16,8 @@ struct gen_family {
     u64 (*count)(void); /* numbers are below */
     /* Is there one, in a directory with this key?  NULL: yes. */
     bool (*has)(u64 n, u64 key);
-    const struct gen_entry *member; /* of each; its key is the number */
+    const struct gen_entry *member; /* of each */
+    u64 (*key)(u64 n, u64 key);     /* of a member, in a directory with this key; NULL: n */
 };
 
 struct gen_entry {
@@ -80,6 +81,18 @@ extern const struct gen_family sys_node_families[], sys_memory_families[];
 extern const struct gen_entry sys_node_table[], sys_memory_table[];
 /* Links to members of the other, and which of them there are. */
 extern const struct gen_entry sys_node_link, sys_memory_link;
+/* sysreach.c: of a node, what HMAT says */
+extern const struct gen_entry sys_reach, sys_cache_entry_table[];
+extern const struct gen_family sys_cache_families[];
+u64 sys_access_count(void);
+bool sys_has_access(u64 n, u64 node);
+u64 sys_pair(u64 n, u64 node);
+#define SYS_REACH_FAMILY                                                      \
+    {                                                                         \
+        .prefix = "access", .count = sys_access_count, .has = sys_has_access, \
+        .member = &sys_reach, .key = sys_pair                                 \
+    }
+#define SYS_CACHE_ENTRY GEN_FAMILIES("memory_side_cache", sys_cache_families, sys_cache_entry_table)
 u64 sys_memory_count(void);
 bool sys_memory_of_node(u64 block, u64 node);
 /* procconfig.c */

@@ -2,6 +2,7 @@
  * fs/sysnode.c - /sys/devices/system/node: what numactl(8), numastat(8) and lscpu(1) read (Linux,
  * Documentation/ABI/stable/sysfs-devices-node).
  */
+#include "arch/cpu.h"
 #include "gen.h"
 
 #define KIB(pages) ((unsigned long)((pages) << 2))
@@ -74,10 +75,17 @@ static bool with_normal(unsigned node, u64 arg)
         put_list(t, quire_nodes(), in, 0);   \
         return 0;                            \
     }
+static bool with_initiator(unsigned node, u64 arg)
+{
+    (void)arg;
+    return acpi.numa.with_initiator >> node & 1;
+}
+
 SHOW_NODES(show_nodes, any_node)
 SHOW_NODES(show_with_cpu, with_cpu)
 SHOW_NODES(show_with_memory, with_memory)
 SHOW_NODES(show_with_normal, with_normal)
+SHOW_NODES(show_with_initiator, with_initiator)
 
 static int show_cpulist(struct text *t, u64 node)
 {
@@ -170,6 +178,7 @@ static const struct gen_entry node_table[] = {GEN_FILE("meminfo", show_meminfo_o
                                               GEN_FILE("distance", show_distance),
                                               GEN_FILE("numastat", show_numastat),
                                               GEN_FILE("vmstat", show_vmstat_of),
+                                              SYS_CACHE_ENTRY,
                                               {.name = NULL}};
 
 /* ---- links to what belongs to the node ---- */
@@ -190,6 +199,7 @@ static const struct gen_family of_node[] = {
      .count = sys_memory_count,
      .has = sys_memory_of_node,
      .member = &sys_memory_link},
+    SYS_REACH_FAMILY,
     {.prefix = NULL}};
 
 /* ---- the directory ---- */
@@ -204,6 +214,7 @@ const struct gen_entry sys_node_table[] = {GEN_FILE("online", show_nodes),
                                            GEN_FILE("has_cpu", show_with_cpu),
                                            GEN_FILE("has_memory", show_with_memory),
                                            GEN_FILE("has_normal_memory", show_with_normal),
+                                           GEN_FILE("has_generic_initiator", show_with_initiator),
                                            {.name = NULL}};
 
 static long node_link_text(struct inode *i, char *buf, size_t cap)

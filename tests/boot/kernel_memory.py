@@ -1,4 +1,5 @@
 """What the kernel shows of physical memory: /proc, /sys, and Debian's own programs that read them."""
+import os
 import re
 
 PYTHON = "/usr/bin/python3"
@@ -120,3 +121,41 @@ def test_numactl_numastat_lsmem(t):
     t.check(re.search(r"NUMA node0 CPU\(s\): +0,1$", out, re.M) and re.search(r"NUMA node1 CPU\(s\): +2,3$", out, re.M), out)
     free = re.search(r"^Mem: +(\d+)", out, re.M)
     t.check(abs(int(free.group(1)) - total[2] * 1024) < 1024, out)
+
+
+# A node without processors, far away, and what HMAT says of it: distances, who reaches it how fast, a cache.
+# proves: VE-07
+def test_hmat_and_distances(t):
+    out = in_guest(t, """
+for n in (0, 1):
+    print(text(NODES + 'node%d/distance' % n).split(), text(NODES + 'node%d/cpulist' % n).strip())
+    for a in (0, 1):
+        d = NODES + 'node%d/access%d/initiators/' % (n, a)
+        print(sorted(f for f in os.listdir(d) if f.startswith('node')),
+              [int(text(d + rw + '_' + what)) for what in ('latency', 'bandwidth') for rw in ('read', 'write')])
+d = NODES + 'node1/memory_side_cache/index1/'
+print([int(text(d + f)) for f in ('size', 'line_size', 'indexing', 'write_policy')])
+print(text(NODES + 'has_cpu').strip(), text(NODES + 'has_memory').strip())
+""", "--nodes", "256M:2,256M:0", "--distance", "0-1=33", "--reach", "0-0=90/20000,0-1=250/5000",
+                   "--qemu", "-numa hmat-cache,node-id=1,size=16M,level=1,associativity=direct,policy=write-back,line=64")
+    near, far = "['node0'] [90, 90, 20000, 20000]", "['node0'] [250, 250, 5000, 5000]"
+    wanted = ["['10', '33'] 0-1", near, near, "['33', '10'] ", far, far, "[16777216, 64, 0, 0]", "0 0-1"]
+    t.check(out.splitlines() == wanted, out)
+
+
+# Tables that contradict themselves are named and not taken; the machine starts all the same.
+def test_bad_tables_of_nodes_are_refused(t):
+    def refused(signature, data, revision, *options):
+        path = os.path.join(t.scratch, signature)
+        with open(path, "wb") as f:
+            f.write(data)
+        done = t.quire("/bin/true", options=["--log", "--qemu", "-acpitable sig=%s,rev=%d,data=%s" % (signature, revision, path)]
+                       + list(options), timeout=60)
+        t.check(done.status == 0, done)
+        t.check(re.search(r"acpi: %s is not taken: \w.* \(at \d+\)" % signature, done.stderr), done.stderr)
+        return done.stderr
+
+    log = refused("SRAT", bytes(12) + bytes([1, 16]) + bytes(14), 3)
+    t.check("2 CPUs, 1 node" in log, log)
+    refused("SLIT", (3).to_bytes(8, "little") + bytes(8), 1)
+    refused("HMAT", bytes(4) + b"\1\0\0\0" + (4000).to_bytes(4, "little") + bytes(28), 2, "--nodes", "2")

@@ -169,6 +169,30 @@ class CommandLine(Case):
             with self.assertRaises(QuireError):
                 parse_size(bad, "--mem")
 
+    def test_nodes(self):
+        def numa(*words):
+            o = cli.parse(list(words) + ["--", "true"])
+            m = Machine("k", "i", "p")
+            cli.set_shape(m, o)
+            return m, " ".join(m.numa_args())
+
+        m, args = numa("--nodes", "2", "--mem", "1G", "--cpus", "3")
+        self.assertEqual((m.memory, m.cpus), (1 << 30, 3))
+        self.assertIn("node,nodeid=0,memdev=mem0,cpus=0,cpus=1 ", args)
+        self.assertIn("dist,src=0,dst=1,val=20", args)
+        m, args = numa("--nodes", "512M:1,256M:0,1G:2", "--distance", "0-1=30,1-2=12", "--reach", "0-1=250/5000")
+        self.assertEqual((m.memory, m.cpus, m.nodes), ((512 + 256 + 1024) << 20, 3, 3))
+        for wanted in ("size=512M", "nodeid=1,memdev=mem1,initiator=2 ", "nodeid=2,memdev=mem2,cpus=1,cpus=2 ", "dst=1,val=30",
+                       "src=1,dst=2,val=12", "src=0,dst=2,val=20", "latency,latency=250 ", "bandwidth,bandwidth=5000M"):
+            self.assertIn(wanted, args)
+        for words in (["--nodes", "9"], ["--nodes", "1G"], ["--nodes", "1G:0,1G:0"], ["--nodes", "1G:1", "--mem", "1G"],
+                      ["--nodes", "1G:1,x:2"], ["--distance", "0-1=20"], ["--nodes", "2", "--distance", "0-0=20"],
+                      ["--nodes", "2", "--distance", "0-1=10"], ["--nodes", "2", "--reach", "0-1=5"],
+                      ["--nodes", "64M:1,64M:0", "--reach", "1-0=5/5"]):
+            with self.assertRaises(QuireError) as caught:
+                numa(*words)
+            self.assertEqual(caught.exception.status, 2, words)
+
     def test_encoding_is_one_word(self):
         for text in ("a b", "tab\t", "new\nline", "100%", "\"quoted\"", ""):
             word = encode(text)

@@ -1,5 +1,6 @@
 """The command line of quire: what the options mean and in which order things happen."""
 import os
+import re
 import subprocess
 import sys
 
@@ -24,7 +25,11 @@ shrinks what fails to a file that repeats it; quire sim --help lists its options
 
   --mem SIZE            memory of the machine (512M)
   --cpus N              its processors (2)
-  --nodes N             its NUMA nodes (1)
+  --nodes N             its NUMA nodes (1), all alike; or what each has: --nodes 512M:2,256M:0 are 768 MiB in
+                        two nodes, of which the first has two processors and the second none
+  --distance A-B=D,...  how far nodes are from one another, 11 to 254 (20)
+  --reach A-B=NS/MBS,...  how processors of node A reach memory of node B: latency in nanoseconds, MB/s;
+                        the firmware then has ACPI's HMAT
   --file HOST[:GUEST]   also pack a file or folder; GUEST defaults to the same path
   --with PROGRAM        also pack another program, with what it needs
   --env NAME=VALUE      set a variable of the program's environment
@@ -46,7 +51,8 @@ program that cannot be run 126, one that does not exist 127, a wrong use of quir
 
 class Options:
     def __init__(self):
-        self.mem, self.cpus, self.nodes = "512M", None, 1
+        self.mem, self.cpus, self.nodes = None, None, 1
+        self.shapes, self.distances, self.reach = None, {}, {}
         self.files, self.programs, self.env, self.append, self.qemu = [], [], {}, [], []
         self.timeout = self.output = self.kernel = self.qmp = None
         self.report = self.log = self.icount = self.balloon = False
@@ -57,6 +63,47 @@ def number(text, option, low, high):
     if not text.isdigit() or not low <= int(text) <= high:
         raise QuireError("%s: %r is not a number from %d to %d" % (option, text, low, high), 2)
     return int(text)
+
+
+def parse_nodes(o, text):
+    """A number, or memory and processors of each node."""
+    if text.isdigit():
+        o.nodes = number(text, "--nodes", 1, 8)
+        return
+    o.shapes = []
+    for part in text.split(","):
+        size, sep, cpus = part.partition(":")
+        if not sep:
+            raise QuireError("--nodes: %r is not a number, nor like 512M:2" % part, 2)
+        o.shapes.append((parse_size(size, "--nodes"), number(cpus, "--nodes", 0, 64)))
+    o.nodes = len(o.shapes)
+    if o.nodes > 8 or not sum(cpus for _, cpus in o.shapes):
+        raise QuireError("--nodes: 1 to 8 of them, and a processor in one of them at least", 2)
+
+
+def parse_pairs(text, option, pattern):
+    """{(A, B): values} of A-B=VALUES,..."""
+    pairs = {}
+    for part in text.split(","):
+        m = re.fullmatch(r"(\d)-(\d)=" + pattern, part)
+        if not m:
+            raise QuireError("%s: %r is not like A-B=..." % (option, part), 2)
+        a, b, *values = (int(v) for v in m.groups())
+        pairs[a, b] = tuple(values)
+    return pairs
+
+
+def check_numa(o):
+    """What the options say of nodes fits together."""
+    for option, pairs in (("--distance", o.distances), ("--reach", o.reach)):
+        for a, b in pairs:
+            if max(a, b) >= o.nodes:
+                raise QuireError("%s: there is no node %d; --nodes makes them" % (option, max(a, b)), 2)
+    for (a, b), d in o.distances.items():
+        if a == b or not 11 <= d <= 254:
+            raise QuireError("--distance: from a node to another, 11 to 254", 2)
+    if o.shapes and (o.mem or o.cpus):
+        raise QuireError("--nodes already says how much memory and how many processors", 2)
 
 
 def parse(words):
@@ -82,7 +129,11 @@ def parse(words):
         elif option == "--cpus":
             o.cpus = number(value(option), option, 1, 64)
         elif option == "--nodes":
-            o.nodes = number(value(option), option, 1, 8)
+            parse_nodes(o, value(option))
+        elif option == "--distance":
+            o.distances.update({k: v[0] for k, v in parse_pairs(value(option), option, r"(\d+)").items()})
+        elif option == "--reach":
+            o.reach.update(parse_pairs(value(option), option, r"(\d+)/(\d+)"))
         elif option == "--file":
             o.files.append(value(option))
         elif option == "--with":
@@ -116,7 +167,8 @@ def parse(words):
             raise QuireError("unknown option %s; quire help lists them" % word, 2)
     if not o.command:
         raise QuireError("no program given; usage: quire run [options] -- PROGRAM ARGS...", 2)
-    if o.icount and o.cpus not in (None, 1):
+    check_numa(o)
+    if o.icount and (o.cpus or sum(cpus for _, cpus in o.shapes or [])) not in (None, 0, 1):
         raise QuireError("--icount counts the instructions of one processor; leave --cpus out", 2)
     return o
 
@@ -168,12 +220,20 @@ def environment(extra):
     return env
 
 
+def set_shape(m, o):
+    """Memory, processors and nodes."""
+    m.memory = parse_size(o.mem or "512M", "--mem")
+    m.cpus = o.cpus or (1 if o.icount else 2)
+    m.nodes, m.shapes, m.distances, m.reach = o.nodes, o.shapes, o.distances, o.reach
+    if o.shapes:
+        m.memory = sum(size for size, _ in o.shapes)
+        m.cpus = sum(cpus for _, cpus in o.shapes)
+
+
 def make_machine(root, o):
     image, program = pack(o)
     m = Machine(find_kernel(root, o.kernel), write_image(image), program, o.command[1:])
-    m.memory = parse_size(o.mem, "--mem")
-    m.cpus = o.cpus or (1 if o.icount else 2)
-    m.nodes = o.nodes
+    set_shape(m, o)
     m.env = environment(o.env)
     m.append = o.append
     m.cwd = os.getcwd()

@@ -50,6 +50,8 @@ class Machine:
     def __init__(self, kernel, image, program, args=()):
         self.kernel, self.image, self.program, self.args = kernel, image, program, list(args)
         self.memory, self.cpus, self.nodes = 512 << 20, 2, 1
+        self.shapes = None  # (bytes, CPUs) of each node, or all alike
+        self.distances, self.reach = {}, {}  # (node, node): distance; (initiator, memory): (ns, MB/s)
         self.env, self.append, self.qemu = {}, [], []
         self.icount = self.report = self.verbose = self.balloon = False
         self.qmp = None  # path of a UNIX socket for QEMU's monitor
@@ -102,7 +104,7 @@ class Machine:
             args += ["-accel", "tcg", "-icount", "shift=0,sleep=off", "-rtc", "base=2020-01-01,clock=vm"]
         else:
             args += ["-accel", "tcg,thread=multi"]
-        if self.nodes > 1:
+        if self.nodes > 1 or self.reach:
             args += self.numa_args()
         if self.balloon:
             args += ["-device", "virtio-balloon-pci,id=balloon,deflate-on-oom=on,free-page-reporting=on"]
@@ -115,19 +117,38 @@ class Machine:
                          "-device", "isa-debugcon,iobase=0x%x,chardev=%s" % (port, name)]
         return args + ["-device", "isa-debug-exit,iobase=0x%x,iosize=4" % EXIT_PORT] + self.qemu
 
-    def numa_args(self):
+    def node_shapes(self):
+        """(MiB, [CPU numbers]) of each node."""
         mib = self.memory >> 20
         if mib < 32 * self.nodes:
             raise QuireError("--nodes %d needs --mem %dM or more (32 MiB a node)" % (self.nodes, 32 * self.nodes))
-        args = []
-        for n in range(self.nodes):
-            share = mib // self.nodes + (mib % self.nodes if n == 0 else 0)
-            cpus = [c for c in range(self.cpus) if c * self.nodes // self.cpus == n]
-            args += ["-object", "memory-backend-ram,id=mem%d,size=%dM" % (n, share),
-                     "-numa", "node,nodeid=%d,memdev=mem%d%s" % (n, n, "".join(",cpus=%d" % c for c in cpus))]
+        if self.shapes:
+            first = [sum(cpus for _, cpus in self.shapes[:n]) for n in range(self.nodes)]
+            return [(size >> 20, list(range(f, f + cpus))) for (size, cpus), f in zip(self.shapes, first)]
+        return [(mib // self.nodes + (mib % self.nodes if n == 0 else 0),
+                 [c for c in range(self.cpus) if c * self.nodes // self.cpus == n]) for n in range(self.nodes)]
+
+    def distance(self, a, b):
+        return self.distances.get((a, b), self.distances.get((b, a), 20))
+
+    def numa_args(self):
+        args, shapes = [], self.node_shapes()
+        with_cpus = [n for n, (_, cpus) in enumerate(shapes) if cpus]
+        for n, (mib, cpus) in enumerate(shapes):
+            node = "node,nodeid=%d,memdev=mem%d%s" % (n, n, "".join(",cpus=%d" % c for c in cpus))
+            if self.reach and not cpus:  # HMAT wants to know: the nearest
+                node += ",initiator=%d" % min(with_cpus, key=lambda i, to=n: (self.distance(i, to), i))
+            args += ["-object", "memory-backend-ram,id=mem%d,size=%dM" % (n, mib), "-numa", node]
         for a in range(self.nodes):
             for b in range(a + 1, self.nodes):
-                args += ["-numa", "dist,src=%d,dst=%d,val=20" % (a, b)]
+                args += ["-numa", "dist,src=%d,dst=%d,val=%d" % (a, b, self.distance(a, b))]
+        if self.reach:
+            args += ["-machine", "hmat=on"]
+        for (a, b), (ns, mbs) in sorted(self.reach.items()):
+            if a not in with_cpus:
+                raise QuireError("--reach: node %d has no CPUs" % a, 2)
+            lb = "hmat-lb,initiator=%d,target=%d,hierarchy=memory,data-type=access-" % (a, b)
+            args += ["-numa", lb + "latency,latency=%d" % ns, "-numa", lb + "bandwidth,bandwidth=%dM" % mbs]
         return args
 
     def run(self):
