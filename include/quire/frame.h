@@ -314,6 +314,8 @@ struct quire_zone_stats {
     uint64_t cached;                           /* in per-CPU lists */
     uint64_t free_blocks[QUIRE_MAX_ORDER + 1]; /* maximal aligned free blocks by order */
     uint64_t wmark_min, wmark_low, wmark_high;
+    uint64_t boost;          /* on top of the high mark, at this moment (quire/pressure.h) */
+    uint64_t atomic_reserve; /* of free: set aside for ATOMIC requests of several frames */
     uint64_t allocs, frees, fails;
     uint64_t lock_acquisitions;
 };

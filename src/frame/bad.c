@@ -198,6 +198,8 @@ static enum quire_status poison(struct qi_zone *z, uint64_t pfn)
 
         if (flags & QUIRE_PG_RESERVED)
             return flags & QUIRE_PG_POISON ? QUIRE_EXISTS : QUIRE_INVALID;
+        if (z->atomic_bits && z->atomic_base == (pfn & ~63ull))
+            qi_reserve_release(z);
         if (qi_zone_take_frame(z, pfn)) {
             withhold(z, p);
             return QUIRE_OK;

@@ -285,6 +285,7 @@ static uint32_t part_steal(struct qi_zone *z, unsigned type, unsigned order)
 
         if (!fits)
             continue;
+        qi_zone_stolen(z);
         l = qi_highest_bit(fits);
         i = z->part[from][l];
         if (z->blocks[i].free >= QI_BLOCK_FRAMES / 2) {

@@ -38,7 +38,7 @@
  * allocation fails it empties the stacks of its own CPU and tries again.
  *
  * Reserves.  Each zone keeps min, low and high marks and a part of itself for requests that can use
- * nothing higher (init.c).  A request looks for a zone above low, then for one above min; ATOMIC goes to
+ * nothing higher (marks.c).  A request looks for a zone above low, then for one above min; ATOMIC goes to
  * three eighths of min; MEMALLOC to nothing.
  *
  * Invariants, walked by quire_frame_verify() (verify.c):
@@ -50,6 +50,7 @@
  *   F5  what a stack holds is FREE, in no bitmap, in no other stack; nothing else is FREE and in none.
  *   F6  bad frames that are withheld are POISON and RESERVED, and counted by the zone (bad.c).
  *   F7  of an offline block nothing is managed or free; its frames are RESERVED (section.c).
+ *   F8  what a zone sets aside for ATOMIC requests is FREE and in no bitmap (pressure.c).
  *
  * Locking.  One spin lock a zone, taken with interrupts off, guards bitmaps, descriptors and lists; it
  * is the innermost lock of the library.  A stack belongs to its CPU; others read its count.  Struct
@@ -72,6 +73,7 @@
  * that others could drain it: two atomics on the path that matters most, for the sake of one that does
  * not; what a CPU may hold back is bounded instead.
  */
+#include <quire/pressure.h>
 #include "zone.h"
 
 static const struct qi_lock_class zone_lock_class = {"zone"};
@@ -157,7 +159,7 @@ static struct quire_page *take_block(struct qi_zone *z, unsigned order, unsigned
 
 /* From this zone, if the mark lets it.  Interrupts off. */
 static struct quire_page *take_from_zone(struct qi_zone *z, unsigned order, quire_gfp gfp,
-                                         unsigned class, unsigned mark)
+                                         unsigned class, enum qi_mark mark)
 {
     struct qi_stack *s;
     struct quire_page *p;
@@ -170,6 +172,7 @@ static struct quire_page *take_from_zone(struct qi_zone *z, unsigned order, quir
                 may = qi_zone_spare(z, class, gfp, mark);
                 if (may >> order == 0 || !qi_stack_fill(s, may))
                     return NULL;
+                qi_zone_taken(z);
             }
             p = qi_stack_pop(s);
         } while (!offer(p, order, s->flags));
@@ -177,26 +180,107 @@ static struct quire_page *take_from_zone(struct qi_zone *z, unsigned order, quir
     }
     if (qi_zone_spare(z, class, gfp, mark) >> order == 0)
         return NULL;
-    return take_block(z, order, qi_gfp_type(gfp));
+    p = take_block(z, order, qi_gfp_type(gfp));
+    if (QI_LIKELY(p != NULL))
+        qi_zone_taken(z);
+    return p;
 }
 
-/* From the zones of the list, first those above their low mark, then down to min. */
-static struct quire_page *take_from_list(unsigned order, quire_gfp gfp, unsigned class,
-                                         unsigned node)
+#define ALL_NODES ~0ull
+
+/* From the first zone of the list that is above that mark, of these nodes. */
+static struct quire_page *take_at_mark(unsigned order, quire_gfp gfp, unsigned node, uint64_t nodes,
+                                       enum qi_mark mark)
 {
+    unsigned class = qi_gfp_class(gfp);
     struct qi_zone *z;
 
-    for (int mark = 1; mark >= 0; mark--)
-        for (const uint16_t *l = qi_zonelists[node][class]; (z = qi_zone_listed(l)); l++) {
-            struct quire_page *p;
+    for (const uint16_t *l = qi_zonelists[node][class]; (z = qi_zone_listed(l)); l++) {
+        struct quire_page *p;
 
-            if (gfp & QUIRE_GFP_THISNODE && z->node != node)
-                continue;
-            p = take_from_zone(z, order, gfp, class, (unsigned)mark);
-            if (p)
-                return p;
-        }
+        if (!(nodes >> z->node & 1))
+            continue;
+        p = take_from_zone(z, order, gfp, class,
+                           mark == QI_MARK_LOW && z->node != node ? QI_MARK_REMOTE : mark);
+        if (p)
+            return p;
+    }
     return NULL;
+}
+
+static struct quire_page *take_from_list(unsigned order, quire_gfp gfp, unsigned node,
+                                         uint64_t nodes)
+{
+    struct quire_page *p = take_at_mark(order, gfp, node, nodes, QI_MARK_LOW);
+    struct qi_zone *z;
+
+    if (QI_LIKELY(p != NULL))
+        return p;
+    for (const uint16_t *l = qi_zonelists[node][qi_gfp_class(gfp)]; (z = qi_zone_listed(l)); l++)
+        if (nodes >> z->node & 1) {
+            qi_pressure_note(z, QUIRE_PRESSURE_MIN);
+            break;
+        }
+    return take_at_mark(order, gfp, node, nodes, QI_MARK_MIN);
+}
+
+/* From what the zones have set aside for such requests, or by giving that back to all. */
+static struct quire_page *take_from_reserve(unsigned order, quire_gfp gfp, unsigned node,
+                                            uint64_t nodes)
+{
+    bool urgent = gfp & QUIRE_GFP_ATOMIC && order, released = false;
+    const uint16_t *l = qi_zonelists[node][qi_gfp_class(gfp)];
+    struct quire_page *p = NULL;
+    struct qi_zone *z;
+
+    if (!urgent && gfp & QUIRE_GFP_NORETRY)
+        return NULL;
+    for (; !p && (z = qi_zone_listed(l)); l++) {
+        if (!(nodes >> z->node & 1) || !qi_load_relaxed(&z->atomic_bits))
+            continue;
+        qi_zone_lock(z);
+        if (urgent)
+            p = qi_reserve_take(z, order);
+        else
+            released |= qi_reserve_release(z);
+        z->allocs += p ? 1ull << order : 0;
+        qi_zone_unlock(z);
+        if (p) {
+            qi_pages_compound(z, p, order);
+            QPORT_EVENT(FRAME_ALLOC, p, order);
+        }
+    }
+    return released ? take_at_mark(order, gfp, node, nodes, QI_MARK_MIN) : p;
+}
+
+/* What this CPU holds back, of other types and orders, may be just what is missing. */
+static struct quire_page *take_held_back(unsigned order, quire_gfp gfp, unsigned node,
+                                         uint64_t nodes)
+{
+    struct quire_page *p = NULL;
+
+    if (qi_frame_drain_cpu(qport_cpu()))
+        p = take_at_mark(order, gfp, node, nodes, QI_MARK_MIN);
+    return p ? p : take_from_reserve(order, gfp, node, nodes);
+}
+
+/* No zone of the node is above low: before another node is asked, some of it may be made free. */
+static struct quire_page *take_reclaimed(unsigned order, quire_gfp gfp, unsigned node,
+                                         unsigned long *irq)
+{
+    const struct qi_zone *first = qi_zone_listed(qi_zonelists[node][qi_gfp_class(gfp)]);
+    struct quire_page *p;
+    bool some;
+
+    if (!first || first->node != node)
+        return NULL;
+    p = take_at_mark(order, gfp, node, 1ull << node, QI_MARK_LOW);
+    if (p)
+        return p;
+    qport_irq_restore(*irq);
+    some = qi_reclaim_local(node, order, gfp);
+    *irq = qport_irq_save();
+    return some ? take_at_mark(order, gfp, node, 1ull << node, QI_MARK_LOW) : NULL;
 }
 
 static void count_failure(unsigned class, unsigned node)
@@ -207,6 +291,27 @@ static void count_failure(unsigned class, unsigned node)
         qi_fetch_add_relaxed(&z->fails, 1u);
 }
 
+/* The node of the first zone of the list, which is another than the request's if that has no memory of
+ * the class. */
+static unsigned wanted_node(unsigned node, unsigned class)
+{
+    const struct qi_zone *first = qi_zone_listed(qi_zonelists[node][class]);
+
+    return first ? first->node : node;
+}
+
+/* Frames that are not from where the request wanted them, or not of this CPU's node.  Those of the
+ * other CPUs' stacks are told from whose they are (node.c). */
+static void count_place(struct qi_zone *z, unsigned order, uint64_t frames, unsigned wanted)
+{
+    if (QI_UNLIKELY(z->node != wanted)) {
+        qi_fetch_add_relaxed(&z->missed, frames);
+        qi_fetch_add_relaxed(&qi_foreign[wanted], frames);
+    }
+    if (order >= QI_STACK_ORDERS && QI_UNLIKELY(z->node != qi_cpu_nodes[qport_cpu()]))
+        qi_fetch_add_relaxed(&z->remote, frames);
+}
+
 static QI_NOINLINE struct quire_page *clear_block(struct quire_page *p, unsigned order)
 {
     for (uint64_t i = 0; i < 1ull << order; i++)
@@ -214,10 +319,9 @@ static QI_NOINLINE struct quire_page *clear_block(struct quire_page *p, unsigned
     return p;
 }
 
-struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned node)
+struct quire_page *qi_page_alloc_among(unsigned order, quire_gfp gfp, unsigned node, uint64_t nodes)
 {
-    unsigned class = qi_gfp_class(gfp);
-    struct quire_page *p;
+    struct quire_page *p = NULL;
     unsigned long irq;
 
     QI_CHECK(node == QUIRE_NODE_ANY || node < qi_nnodes, "frames: allocation from node %u of %u",
@@ -227,16 +331,30 @@ struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned no
     irq = qport_irq_save();
     if (node == QUIRE_NODE_ANY)
         node = qi_cpu_nodes[qport_cpu()];
-    p = take_from_list(order, gfp, class, node);
-    /* what this CPU holds back, of other types and orders, may be just what is missing */
-    if (QI_UNLIKELY(!p) && qi_frame_drain_cpu(qport_cpu()))
-        p = take_from_list(order, gfp, class, node);
+    if (gfp & QUIRE_GFP_THISNODE)
+        nodes = 1ull << node;
+    if (QI_UNLIKELY(qi_load_relaxed(&qi_tune.reclaim_mode)) && nodes >> node & 1)
+        p = take_reclaimed(order, gfp, node, &irq);
+    if (!p)
+        p = take_from_list(order, gfp, node, nodes);
     if (QI_UNLIKELY(!p))
-        count_failure(class, node);
+        p = take_held_back(order, gfp, node, nodes);
+    if (QI_LIKELY(p != NULL))
+        count_place(qi_zone_of(p->flags), order, 1ull << order,
+                    wanted_node(node, qi_gfp_class(gfp)));
+    else
+        count_failure(qi_gfp_class(gfp), node);
     qport_irq_restore(irq);
+    if (QI_UNLIKELY(qi_load_relaxed(&qi_pressure_noted)))
+        qi_pressure_tell();
     if (p && gfp & QUIRE_GFP_ZERO)
         clear_block(p, order);
     return p;
+}
+
+struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned node)
+{
+    return qi_page_alloc_among(order, gfp, node, ALL_NODES);
 }
 
 /* All but single frames; by itself so that the path of those saves no register. */
@@ -280,11 +398,13 @@ struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned ord
         node = qi_cpu_nodes[qport_cpu()];
     for (unsigned i = 0; i < qi_nzones; i++)
         if (qi_zones[i].type == zone && qi_zones[i].node == node) {
-            p = take_from_zone(&qi_zones[i], order, gfp, zone, 0);
+            p = take_from_zone(&qi_zones[i], order, gfp, zone, QI_MARK_MIN);
             if (!p && qi_frame_drain_cpu(qport_cpu()))
-                p = take_from_zone(&qi_zones[i], order, gfp, zone, 0);
+                p = take_from_zone(&qi_zones[i], order, gfp, zone, QI_MARK_MIN);
             if (!p)
                 qi_fetch_add_relaxed(&qi_zones[i].fails, 1u);
+            else
+                count_place(&qi_zones[i], order, 1ull << order, node);
         }
     qport_irq_restore(irq);
     if (p && gfp & QUIRE_GFP_ZERO)
@@ -298,7 +418,7 @@ static size_t bulk_from_zone(struct qi_zone *z, size_t n, struct quire_page **ou
 {
     unsigned type = qi_gfp_type(gfp);
     uint32_t flags = z->place | type << QI_PG_TYPE_SHIFT;
-    uint64_t may = qi_zone_spare(z, class, gfp, 0);
+    uint64_t may = qi_zone_spare(z, class, gfp, QI_MARK_MIN);
     size_t got;
 
     if (!may)
@@ -308,6 +428,7 @@ static size_t bulk_from_zone(struct qi_zone *z, size_t n, struct quire_page **ou
     got = qi_zone_take_frames(z, type, (unsigned)n, out, 1);
     z->allocs += got;
     qi_zone_unlock(z);
+    qi_zone_taken(z);
     for (size_t i = 0; i < got;)
         if (offer(out[i], 0, flags))
             i++;
@@ -319,40 +440,51 @@ static size_t bulk_from_zone(struct qi_zone *z, size_t n, struct quire_page **ou
 /* Interrupts are off no longer than it takes to get this many. */
 #define BULK_STEP 256u
 
-static size_t bulk_step(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node)
+static size_t bulk_step(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node,
+                        uint64_t nodes)
 {
-    unsigned class = qi_gfp_class(gfp);
+    unsigned class = qi_gfp_class(gfp), wanted;
     unsigned long irq = qport_irq_save();
     struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
+    size_t got = 0, before;
     struct qi_zone *z;
-    size_t got = 0;
 
     if (node == QUIRE_NODE_ANY)
         node = qi_cpu_nodes[qport_cpu()];
+    if (gfp & QUIRE_GFP_THISNODE)
+        nodes = 1ull << node;
+    wanted = wanted_node(node, class);
     for (const uint16_t *l = qi_zonelists[node][class]; got < n && (z = qi_zone_listed(l)); l++) {
         struct qi_stack *s = qi_stack_of(c, z->place, 0, qi_gfp_type(gfp));
 
-        if (gfp & QUIRE_GFP_THISNODE && z->node != node)
+        if (!(nodes >> z->node & 1))
             continue;
+        before = got;
         while (got < n && s->count) {
             out[got] = qi_stack_pop(s);
             got += offer(out[got], 0, s->flags);
         }
+        count_place(z, 0, got - before, wanted);
+        before = got;
         if (got < n)
             got += bulk_from_zone(z, n - got, out + got, gfp, class);
+        count_place(z, QI_STACK_ORDERS, got - before, wanted);
     }
     qport_irq_restore(irq);
     return got;
 }
 
-size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node)
+size_t qi_page_alloc_bulk_among(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node,
+                                uint64_t nodes)
 {
     size_t got = 0, k;
 
     QI_CHECK(node == QUIRE_NODE_ANY || node < qi_nnodes, "frames: allocation from node %u of %u",
              node, qi_nnodes);
     while (got < n && !quire_frame_fail_armed()) {
-        k = bulk_step(QI_MIN(n - got, (size_t)BULK_STEP), out + got, gfp, node);
+        k = bulk_step(QI_MIN(n - got, (size_t)BULK_STEP), out + got, gfp, node, nodes);
+        if (QI_UNLIKELY(qi_load_relaxed(&qi_pressure_noted)))
+            qi_pressure_tell();
         if (!k)
             break;
         for (size_t i = got; gfp & QUIRE_GFP_ZERO && i < got + k; i++)
@@ -360,9 +492,14 @@ size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, u
         got += k;
     }
     /* the last ones, or those that injected failures count, one by one */
-    while (got < n && (out[got] = qi_page_alloc_slow(0, gfp, node)))
+    while (got < n && (out[got] = qi_page_alloc_among(0, gfp, node, nodes)))
         got++;
     return got;
+}
+
+size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node)
+{
+    return qi_page_alloc_bulk_among(n, out, gfp, node, ALL_NODES);
 }
 
 /* ---- Freeing ---- */

@@ -399,6 +399,10 @@ enum quire_status quire_frame_init(const struct quire_boot *b)
     qi_nnodes = b->nodes;
     qi_ncpus = b->cpus;
     qi_top_frame = 0;
+    qi_tune_init();
+    qi_pressure_init();
+    for (unsigned i = 0; i < QUIRE_MAX_NODES; i++)
+        qi_foreign[i] = 0;
     for (unsigned c = 0; c < b->cpus; c++)
         qi_cpu_nodes[c] = b->cpu_node ? b->cpu_node[c] : 0;
     s = build(b);

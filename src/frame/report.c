@@ -37,7 +37,8 @@ uint64_t quire_free_pages(void)
     uint64_t n = 0;
 
     for (unsigned i = 0; i < qi_nzones; i++)
-        n += qi_load_relaxed(&qi_zones[i].free) + cached_pages(&qi_zones[i]);
+        n += qi_load_relaxed(&qi_zones[i].free) + cached_pages(&qi_zones[i]) +
+             qi_popcount(qi_load_relaxed(&qi_zones[i].atomic_bits));
     return n;
 }
 
@@ -45,6 +46,8 @@ uint64_t quire_free_pages(void)
  * type.  A run of whole blocks counts as what its first block is. */
 static void census(struct qi_zone *z, struct quire_zone_types *out)
 {
+    uint64_t bits[QI_BLOCK_WORDS] = {0};
+
     *out = (struct quire_zone_types){0};
     for (uint32_t i = 0; i < z->nblocks;) {
         unsigned long irq = qport_irq_save();
@@ -64,6 +67,9 @@ static void census(struct qi_zone *z, struct quire_zone_types *out)
         qi_zone_unlock(z);
         qport_irq_restore(irq);
     }
+    bits[0] = qi_load_relaxed(&z->atomic_bits);
+    if (bits[0])
+        qi_bits_census(bits, out->free_blocks[QUIRE_UNMOVABLE]);
 }
 
 /* Adds what went through the stacks, whose counters may change meanwhile. */
@@ -103,10 +109,12 @@ enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
     qi_zone_lock(z);
     out->managed = z->managed;
     out->poisoned = z->poisoned;
-    out->free = z->free;
-    out->wmark_min = z->wmark[0];
-    out->wmark_low = z->wmark[1];
-    out->wmark_high = z->wmark[2];
+    out->atomic_reserve = qi_popcount(z->atomic_bits);
+    out->free = z->free + out->atomic_reserve;
+    out->wmark_min = z->wmark[QI_MARK_MIN];
+    out->wmark_low = z->wmark[QI_MARK_LOW];
+    out->wmark_high = z->wmark[QI_MARK_HIGH];
+    out->boost = qi_zone_boost(z);
     out->allocs = z->allocs;
     out->frees = z->frees;
     out->lock_acquisitions = z->locked;

@@ -108,6 +108,13 @@ static bool take(uint64_t pfn)
     struct qi_zone *z = qi_zone_of_frame(pfn, &b);
     bool left = leave(z, b) || (qi_frame_drain_cpu(qport_cpu()) && leave(z, b));
 
+    if (!left && qi_load_relaxed(&z->atomic_bits)) {
+        qi_zone_lock(z);
+        qi_reserve_release(z);
+        qi_zone_unlock(z);
+        left = leave(z, b);
+    }
+
     if (left) {
         write_pages(z, pfn, QUIRE_PG_RESERVED, 1);
         qi_store_relaxed(&b->pages, (uint8_t)QI_PAGES_LOOSE);

@@ -113,6 +113,11 @@ void quire_frame_drain(void)
 
     for (unsigned c = 0; c < qi_ncpus; c++)
         qi_frame_drain_cpu(c);
+    for (unsigned i = 0; i < qi_nzones; i++) {
+        qi_zone_lock(&qi_zones[i]);
+        qi_reserve_release(&qi_zones[i]);
+        qi_zone_unlock(&qi_zones[i]);
+    }
     qport_irq_restore(irq);
 }
 

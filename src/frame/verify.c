@@ -207,6 +207,26 @@ static enum quire_status verify_stacks(const struct qi_zone *z, uint64_t *frames
     return QUIRE_OK;
 }
 
+/* F8: what is set aside is free, in no bitmap, and of a pageblock under one. */
+static enum quire_status verify_reserve(const struct qi_zone *z, uint64_t *frames)
+{
+    for (unsigned i = 0; i < 64; i++) {
+        uint64_t pfn = z->atomic_base + i;
+        const struct quire_page *p = quire_page_of_pfn(Q_PFN(pfn));
+
+        if (!(z->atomic_bits >> i & 1))
+            continue;
+        if (pfn < z->start || pfn >= z->end ||
+            z->blocks[qi_block_of(z, pfn)].state != QI_BLOCK_PART ||
+            qi_bits_any(z->bits[qi_block_of(z, pfn)], pfn % QI_BLOCK_FRAMES, 0) ||
+            !(p->flags & QUIRE_PG_FREE) || p->counts)
+            BROKEN("frames: F8: zone %u sets pfn %#lx aside, flags %#x refs %u", z->slot,
+                   (unsigned long)pfn, p->flags, p->refs);
+        ++*frames;
+    }
+    return QUIRE_OK;
+}
+
 static enum quire_status verify_zone(const struct qi_zone *z)
 {
     struct sums s = {0};
@@ -224,6 +244,8 @@ static enum quire_status verify_zone(const struct qi_zone *z)
     r = verify_lists(z, &s);
     if (!r)
         r = verify_stacks(z, &cached);
+    if (!r)
+        r = verify_reserve(z, &cached);
     if (!r && cached != s.loose)
         BROKEN("frames: F5: zone %u: %lu frames in stacks, %lu marked so", z->slot,
                (unsigned long)cached, (unsigned long)s.loose);

@@ -158,12 +158,13 @@ static void say_node(struct text *t, unsigned node)
 static void say_zone(struct text *t, const struct qi_zone *z, const struct quire_zone_stats *s)
 {
     say(t,
-        "\n  pages free     %lu\n        boost    0\n        min      %lu\n"
+        "\n  pages free     %lu\n        boost    %lu\n        min      %lu\n"
         "        low      %lu\n        high     %lu\n        spanned  %lu\n"
         "        present  %lu\n        managed  %lu\n        cma      0",
-        (unsigned long)s->free, (unsigned long)s->wmark_min, (unsigned long)s->wmark_low,
-        (unsigned long)s->wmark_high, (unsigned long)(s->end.v - s->start.v),
-        (unsigned long)s->present, (unsigned long)s->managed);
+        (unsigned long)s->free, (unsigned long)s->boost, (unsigned long)s->wmark_min,
+        (unsigned long)s->wmark_low, (unsigned long)s->wmark_high,
+        (unsigned long)(s->end.v - s->start.v), (unsigned long)s->present,
+        (unsigned long)s->managed);
     say(t, "\n        protection: (");
     for (unsigned k = 0; k < QI_CLASSES; k++)
         say(t, "%s%lu", k ? ", " : "", (unsigned long)qi_load_relaxed(&z->reserve[k]));

@@ -48,6 +48,8 @@ struct qi_block {
 };
 _Static_assert(sizeof(struct qi_block) == 16, "struct qi_block");
 
+enum qi_mark { QI_MARK_MIN, QI_MARK_LOW, QI_MARK_HIGH, QI_MARK_REMOTE, QI_MARKS };
+
 struct qi_zone {
     struct qi_spin lock;
     uint8_t node, type;
@@ -61,7 +63,7 @@ struct qi_zone {
     uint64_t (*bits)[QI_BLOCK_WORDS];
     uint64_t present, managed;
     /* written under lock, read without it */
-    uint64_t wmark[3];            /* min, low, high */
+    uint64_t wmark[QI_MARKS];
     uint64_t reserve[QI_CLASSES]; /* kept from requests of that class, beside the mark */
 
     /* under lock; free may be read without it */
@@ -72,7 +74,13 @@ struct qi_zone {
     uint32_t part[QI_STACK_TYPES][QI_PART_LISTS];
     uint64_t allocs, frees, fails, locked; /* allocs, frees: past the stacks, in frames */
     uint64_t poisoned;                     /* frames withheld for good */
-    uint64_t marked; /* bad frames not withheld yet, or more; read without the lock */
+    uint64_t marked;            /* bad frames not withheld yet, or more; read without the lock */
+    uint64_t boost, boosted_ns; /* of the high mark when it was raised last, and when that was */
+    uint64_t atomic_base, atomic_bits; /* set aside: bit n, frame atomic_base + n (pressure.c) */
+    /* atomic */
+    uint32_t pressure;
+    uint64_t remote; /* frames that CPUs of other nodes took past the stacks */
+    uint64_t missed; /* frames taken by requests that would rather have had another node's */
 };
 
 extern struct qi_zone qi_zones[QI_MAX_ZONES];
@@ -83,6 +91,8 @@ extern uint64_t qi_top_frame; /* end of the highest zone */
  * (zonelist.c): read with qi_zone_listed(). */
 extern uint16_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
 extern uint8_t qi_cpu_nodes[QUIRE_MAX_CPUS];
+/* Frames that requests got elsewhere, which would rather have had this node's; atomic. */
+extern uint64_t qi_foreign[QUIRE_MAX_NODES];
 extern const char *const qi_zone_names[QUIRE_ZONES];
 
 /* Whole pageblocks of one zone type that were not there at boot and may come (hotplug.c); constant. */
@@ -163,13 +173,13 @@ static inline unsigned qi_gfp_class(quire_gfp gfp)
 
 /* Frames that a request may take from the zone before it meets its mark; 0: none. */
 static inline uint64_t qi_zone_spare(const struct qi_zone *z, unsigned class, quire_gfp gfp,
-                                     unsigned mark)
+                                     enum qi_mark mark)
 {
     uint64_t free = qi_load_relaxed(&z->free), keep = qi_load_relaxed(&z->wmark[mark]);
 
     if (gfp & QUIRE_GFP_MEMALLOC)
         return free;
-    if (gfp & QUIRE_GFP_ATOMIC && mark == 0) {
+    if (gfp & QUIRE_GFP_ATOMIC && mark == QI_MARK_MIN) {
         keep -= keep / 2; /* as Linux does for GFP_ATOMIC: half, and a quarter of the rest */
         keep -= keep / 4;
     }
@@ -262,6 +272,12 @@ void qi_pages_compound(struct qi_zone *z, struct quire_page *head, unsigned orde
 void qi_pages_loose_free(struct qi_zone *z, struct quire_page *head, unsigned order);
 
 /* ---- frame.c ---- */
+
+/* As quire_page_alloc(), from nodes whose bit is set, nearest to node first; gfp's THISNODE counts too. */
+struct quire_page *qi_page_alloc_among(unsigned order, quire_gfp gfp, unsigned node,
+                                       uint64_t nodes);
+size_t qi_page_alloc_bulk_among(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node,
+                                uint64_t nodes);
 void qi_zone_lock_init(struct qi_zone *z);
 
 /* ---- stack.c ---- */
@@ -282,6 +298,38 @@ void qi_frame_stacks_init(void);
 
 /* The marks and reserves of all zones, from what they manage now.  No lock. */
 void qi_frame_watermarks(void);
+/* What the high mark is raised by at this moment. */
+uint64_t qi_zone_boost(const struct qi_zone *z);
+/* A pageblock of one type was broken into for another.  Zone locked. */
+void qi_zone_stolen(struct qi_zone *z);
+
+/* ---- tune.c ---- */
+
+extern struct quire_frame_tunables qi_tune; /* each word atomic */
+void qi_tune_init(void);
+
+/* ---- pressure.c ---- */
+
+void qi_pressure_init(void);
+/* why: enum quire_pressure; to be told by qi_pressure_tell().  Any lock. */
+void qi_pressure_note(struct qi_zone *z, unsigned why);
+extern uint32_t qi_pressure_noted;
+/* Interrupts as the caller of the library had them. */
+void qi_pressure_tell(void);
+void qi_pressure_look(struct qi_zone *z);
+/* Frames have left the zone.  Interrupts off, no lock. */
+static inline void qi_zone_taken(struct qi_zone *z)
+{
+    if (QI_UNLIKELY(qi_load_relaxed(&z->pressure) ||
+                    qi_load_relaxed(&z->free) < qi_load_relaxed(&z->wmark[QI_MARK_LOW])))
+        qi_pressure_look(z);
+}
+/* What is set aside goes back to its pageblock; false: nothing was.  Zone locked. */
+bool qi_reserve_release(struct qi_zone *z);
+/* A block of what is set aside, whose struct pages are as in a bitmap; NULL: none.  Zone locked. */
+struct quire_page *qi_reserve_take(struct qi_zone *z, unsigned order);
+/* Some frames of the node may have become free.  Interrupts as the caller of the library had them. */
+bool qi_reclaim_local(unsigned node, unsigned order, quire_gfp gfp);
 
 /* ---- zonelist.c ---- */
 

@@ -5,6 +5,8 @@
 
 uint16_t qi_zonelists[QUIRE_MAX_NODES][QI_CLASSES][QI_MAX_ZONES + 1];
 
+uint64_t qi_foreign[QUIRE_MAX_NODES];
+
 static uint8_t distances[QUIRE_MAX_NODES][QUIRE_MAX_NODES];
 
 /* The node itself, whatever the table says, then the others by distance; of equals the next higher

@@ -5,6 +5,7 @@
 #include <quire/heap.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define MEMORY (16u << 20)
 
@@ -28,6 +29,14 @@ enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned 
 {
     (void)from, (void)node;
     return to <= (uintptr_t)minimal_pages + sizeof minimal_pages ? QUIRE_OK : QUIRE_NO_MEMORY;
+}
+
+uint64_t qport_now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 /* The heap's list of caches is under a sleeping lock.  One task never waits for itself. */
