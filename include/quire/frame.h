@@ -343,6 +343,8 @@ uint64_t quire_managed_pages(void);
 /* Give every cached frame of every CPU back to its block; the other CPUs must be quiet (their
  * lists are taken under their locks). */
 void quire_frame_drain(void);
+/* The same for the lists of this CPU.  Any context, an inter-processor interrupt too. */
+void quire_frame_drain_local(void);
 
 /* What occupies a pageblock, for pictures: counts of frames by kind sum to 512.  One that is off
  * line is 512 reserved frames: they are there, and not the allocator's. */

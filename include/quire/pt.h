@@ -40,6 +40,18 @@ enum quire_status quire_pt_init(q_pa kernel_root);
  * for the first one.  No-sleep context. */
 void quire_pt_cpu_online(void);
 
+/*
+ * Mappings of the kernel's own outside the windows of quire/kva.h: the direct map of memory that has come,
+ * its part of the array of struct pages.  As quire_pt_boot_map(), in the root of quire_pt_init(), global,
+ * with tables of the allocator.  Different ranges may be mapped and unmapped at once.  Task context.
+ *
+ * unmap: no CPU translates [va, va + len) afterwards; it must not cut a larger leaf.  Holes are fine; tables
+ * stay.
+ */
+enum quire_status quire_pt_kernel_map(uint64_t va, q_pa pa, uint64_t len, unsigned prot,
+                                      unsigned max_leaf_shift);
+void quire_pt_kernel_unmap(uint64_t va, uint64_t len);
+
 /* What a translation of va through root gives, for tests, dumps and checks. */
 struct quire_translation {
     q_pa pa;             /* of va itself, when present */

@@ -175,6 +175,31 @@ static void map_image(void)
         QUIRE_READ | QUIRE_WRITE);
 }
 
+/*
+ * Where memory may come.  Firmware names one node for all of it, and the device that brings memory
+ * another.  A machine whose descriptors of what may come would eat its memory announces less.
+ */
+static void add_hotplug(void)
+{
+    u64 room = quire_memmap_usable(&boot_memmap) / 32 / (160 * acpi.numa.nnodes) * QUIRE_HUGE_SIZE;
+
+    for (unsigned i = 0; i < acpi.numa.nranges; i++) {
+        const struct numa_range *r = &acpi.numa.ranges[i];
+        u64 len = K_MIN(r->len, room);
+
+        if (!r->hotplug || r->nonvolatile)
+            continue;
+        if (len < r->len)
+            printk("memory map: %lu MiB may come at %#lx: only %lu MiB can be used",
+                   (unsigned long)(r->len >> 20), (unsigned long)r->base,
+                   (unsigned long)(len >> 20));
+        room -= len;
+        if (quire_memmap_add(&boot_memmap, Q_PA(r->base), len, QUIRE_MEM_HOTPLUG) != QUIRE_OK ||
+            quire_memmap_set_node(&boot_memmap, Q_PA(r->base), len, QUIRE_NODE_ANY) != QUIRE_OK)
+            printk("memory map: what may come at %#lx is ignored", (unsigned long)r->base);
+    }
+}
+
 static void set_nodes(void)
 {
     for (unsigned i = 0; i < acpi.numa.nranges; i++) {
@@ -189,6 +214,7 @@ static void set_nodes(void)
 void bootmap_tables(void)
 {
     set_nodes();
+    add_hotplug();
     if (!bare_boot_table(NULL, &kernel_root))
         kpanic("no memory for the kernel's tables");
     map_ram();
@@ -204,9 +230,14 @@ void bootmap_report(void)
     for (u32 i = 0; i < boot_memmap.n; i++) {
         const struct quire_mem_range *r = &boot_memmap.ranges[i];
 
+        if (r->kind == QUIRE_MEM_HOTPLUG) {
+            printk("memory: [%#014lx, %#014lx) may come", (unsigned long)r->base.v,
+                   (unsigned long)(r->base.v + r->len));
+            continue;
+        }
         printk("memory: [%#014lx, %#014lx) %s, node %u", (unsigned long)r->base.v,
                (unsigned long)(r->base.v + r->len), kinds[r->kind],
-               r->kind <= QUIRE_MEM_USABLE ? r->node : 0);
+               r->kind == QUIRE_MEM_USABLE ? r->node : 0);
     }
     for (u32 i = 0; i < boot_memmap.nreserved; i++) {
         const struct quire_mem_range *r = &boot_memmap.reserved[i];

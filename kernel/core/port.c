@@ -1,11 +1,6 @@
 /*
- * core/port.c - what the library asks of this kernel: the functions of include/quire/port.h.
- *
- * The struct page array is virtually one; physically it comes in leaves of 2 MiB, each of which
- * describes 256 MiB of memory.  A machine with much memory must not clear them all before the
- * first program runs, so a leaf is only reserved at boot; its first touch faults, and the fault
- * clears and maps it.  The first leaf of each GiB of the array is mapped at once: then all tables
- * above the others exist, and the fault handler allocates nothing.
+ * core/port.c - what the library asks of this kernel: the functions of include/quire/port.h, but for
+ * the struct page array (vmemmap.c).
  */
 #include "bare.h"
 #include "arch/cpu.h"
@@ -16,84 +11,6 @@
 #include <quire/frame.h>
 
 void (*bare_clear_page)(void *kla);
-
-/* ---- the struct page array ---- */
-
-#define LEAF       (1ull << 21)
-#define MAX_LEAVES 4096 /* 1 TiB of memory */
-
-static u64 leaf_pa[MAX_LEAVES]; /* 0: none */
-static struct kspin leaf_lock;
-
-static bool leaf_mapped(u64 va)
-{
-    struct quire_translation t;
-
-    quire_pt_translate(kernel_root, va, &t);
-    return t.present;
-}
-
-static bool no_table(void *ctx, q_pa *out)
-{
-    (void)ctx, (void)out;
-    return false;
-}
-
-static enum quire_status leaf_map(u64 va, u64 pa, quire_table_source source)
-{
-    for (u64 off = 0; off < LEAF; off += 4096)
-        qport_clear_page(quire_ptr_of_pa(Q_PA(pa + off)));
-    return quire_pt_boot_map(kernel_root, va, Q_PA(pa), LEAF,
-                             QUIRE_READ | QUIRE_WRITE | QUIRE_GLOBAL, QUIRE_CACHED, 21, source,
-                             NULL);
-}
-
-static enum quire_status leaf_reserve(u64 va, unsigned node)
-{
-    u64 n = (va - QPORT_VMEMMAP_BASE) / LEAF;
-    enum quire_status s;
-    q_pa pa;
-
-    if (n >= MAX_LEAVES)
-        return QUIRE_LIMIT;
-    if (leaf_pa[n])
-        return QUIRE_OK;
-    s = quire_memmap_alloc(&boot_memmap, LEAF, LEAF, 0, node, "struct pages", &pa);
-    if (s == QUIRE_OK && !(n & 511))
-        s = leaf_map(va, pa.v, bare_boot_table);
-    if (s == QUIRE_OK)
-        leaf_pa[n] = pa.v;
-    return s;
-}
-
-enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned node)
-{
-    enum quire_status s = QUIRE_OK;
-
-    for (u64 va = K_DOWN(from, LEAF); s == QUIRE_OK && va < to; va += LEAF) {
-        u64 first = K_DOWN(va, 1ull << 30);
-
-        s = leaf_reserve(first, node);
-        if (s == QUIRE_OK)
-            s = leaf_reserve(va, node);
-    }
-    return s;
-}
-
-bool bare_vmemmap_fault(uint64_t va)
-{
-    u64 n = (va - QPORT_VMEMMAP_BASE) / LEAF;
-    unsigned long flags;
-    bool ok;
-
-    if (va < QPORT_VMEMMAP_BASE || n >= MAX_LEAVES || !leaf_pa[n])
-        return false;
-    flags = kspin_lock(&leaf_lock);
-    va = K_DOWN(va, LEAF);
-    ok = leaf_mapped(va) || leaf_map(va, leaf_pa[n], no_table) == QUIRE_OK;
-    kspin_unlock(&leaf_lock, flags);
-    return ok;
-}
 
 /* ---- log, time, chance ---- */
 

@@ -91,16 +91,19 @@ static void notify(const struct virtq *q)
 
 void virtq_post(struct virtq *q, const struct virtq_buf *bufs, unsigned n, enum virtq_direction dir)
 {
-    u16 flags = dir == VIRTQ_DEVICE_WRITES ? DESC_WRITE : 0;
-
     if (!n || n > q->size || !virtq_idle(q))
         kpanic("virtio: %u buffers for a queue of %u that is %s", n, q->size,
                virtq_idle(q) ? "idle" : "busy");
-    for (unsigned i = 0; i < n; i++)
-        q->desc[i] = (struct virtq_desc){.pa = bufs[i].pa.v,
-                                         .len = bufs[i].len,
-                                         .flags = (u16)(flags | (i + 1 < n ? DESC_NEXT : 0)),
-                                         .next = (u16)(i + 1)};
+    for (unsigned i = 0; i < n; i++) {
+        bool last = i + 1 == n;
+        bool write = dir == VIRTQ_DEVICE_WRITES || (dir == VIRTQ_DEVICE_ANSWERS && last);
+
+        q->desc[i] =
+            (struct virtq_desc){.pa = bufs[i].pa.v,
+                                .len = bufs[i].len,
+                                .flags = (u16)((write ? DESC_WRITE : 0) | (last ? 0 : DESC_NEXT)),
+                                .next = (u16)(i + 1)};
+    }
     q->avail->ring[q->posted % q->size] = 0;
     q->posted++;
     __atomic_store_n(&q->avail->idx, q->posted, __ATOMIC_RELEASE);

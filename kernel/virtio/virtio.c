@@ -7,6 +7,7 @@
  */
 #include "virtio.h"
 #include "balloon.h"
+#include "mem.h"
 #include "task.h"
 #include <quire/heap.h>
 
@@ -147,7 +148,7 @@ u64 virtio_wake_time(const struct virtio *v, u64 deadline_ns)
 static const struct {
     unsigned type;
     int (*start)(struct virtio *);
-} drivers[] = {{VIRTIO_BALLOON, balloon_start}};
+} drivers[] = {{VIRTIO_BALLOON, balloon_start}, {VIRTIO_MEM, virtio_mem_start}};
 
 static void map_structures(struct virtio *v)
 {

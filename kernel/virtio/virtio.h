@@ -11,6 +11,7 @@
 #include <quire/frame.h>
 
 #define VIRTIO_BALLOON     5 /* device types, section 5 */
+#define VIRTIO_MEM         24
 #define VIRTIO_F_VERSION_1 (1ull << 32)
 
 struct virtio {
@@ -65,10 +66,10 @@ void virtio_config_write(struct virtio *v, u32 offset, u32 value);
 u64 virtio_wake_time(const struct virtio *v, u64 deadline_ns);
 
 /*
- * One request at a time is on a queue: n buffers, 1..q->size, all read by the device or all written
- * (section 2.6.13).  The next may be posted when the device has used it.  The caller serialises.
+ * One request at a time is on a queue: n buffers, 1..q->size, all read by the device, all written, or
+ * all read but the last, which it answers in (section 2.6.13).  The next may be posted when the device has used it.  The caller serialises.
  */
-enum virtq_direction { VIRTQ_DEVICE_READS, VIRTQ_DEVICE_WRITES };
+enum virtq_direction { VIRTQ_DEVICE_READS, VIRTQ_DEVICE_WRITES, VIRTQ_DEVICE_ANSWERS };
 void virtq_post(struct virtq *q, const struct virtq_buf *bufs, unsigned n,
                 enum virtq_direction dir);
 /* The device has used what was posted, or nothing was. */

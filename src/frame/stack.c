@@ -107,6 +107,14 @@ unsigned qi_frame_drain_cpu(unsigned cpu)
     return n;
 }
 
+void quire_frame_drain_local(void)
+{
+    unsigned long irq = qport_irq_save();
+
+    qi_frame_drain_cpu(qport_cpu());
+    qport_irq_restore(irq);
+}
+
 void quire_frame_drain(void)
 {
     unsigned long irq = qport_irq_save();

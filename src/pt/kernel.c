@@ -330,3 +330,20 @@ void qi_kpt_unmap(q_kva va, uint64_t len)
              (unsigned long long)va.v, (unsigned long long)len);
     clear_range(kernel_root, va.v, len);
 }
+
+/* ---- For the kernel around the library ---- */
+
+enum quire_status quire_pt_kernel_map(uint64_t va, q_pa pa, uint64_t len, unsigned prot,
+                                      unsigned max_leaf_shift)
+{
+    if ((pa.v | len) % QUIRE_PAGE_SIZE || !len)
+        return QUIRE_INVALID;
+    return qi_kpt_map(Q_KVA(va), quire_pfn_of_pa(pa), len / QUIRE_PAGE_SIZE, prot, QUIRE_CACHED,
+                      max_leaf_shift);
+}
+
+void quire_pt_kernel_unmap(uint64_t va, uint64_t len)
+{
+    qi_kpt_unmap(Q_KVA(va), len);
+    qi_kpt_flush(Q_KVA(va), len);
+}

@@ -67,15 +67,16 @@ class Monitor:
 
 class Guest:
     """A machine with a balloon, in which AGENT runs; or one that waits for the state of another, under another name."""
+    agent, timeout = AGENT, 60
 
     def __init__(self, t, *options, device=("--balloon",), name="first"):
         self.t = t
         self.path = os.path.join(t.scratch, "qmp-" + name)
         self.incoming = name != "first"
         options = list(device) + list(options) + (["--qemu", "-incoming defer"] if self.incoming else [])
-        args = t.quire_args(60, ["--qmp", self.path, "--log", "--append", "quire.selftest"] + options)
+        args = t.quire_args(self.timeout, ["--qmp", self.path, "--log", "--append", "quire.selftest"] + options)
         self.log = open(os.path.join(t.scratch, "log-" + name), "w+", encoding="utf-8")
-        self.quire = subprocess.Popen(args + [PYTHON, "-c", AGENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.quire = subprocess.Popen(args + [PYTHON, "-c", self.agent], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=self.log, cwd=t.scratch, text=True)
         self.monitor = None
 

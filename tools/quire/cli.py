@@ -39,7 +39,8 @@ shrinks what fails to a file that repeats it; quire sim --help lists its options
   --append WORDS        add to the kernel's command line
   --icount              count instructions: one processor, time is the number of instructions
   --balloon             give the machine a memory balloon (QEMU's virtio-balloon-pci, named "balloon")
-  --qmp SOCKET          let QEMU's monitor (QMP) listen at this UNIX socket, to drive the balloon with
+  --memory-max SIZE     memory may grow up to this (QEMU's virtio-mem-pci, named "vmem", of which nothing is there at first)
+  --qmp SOCKET          let QEMU's monitor (QMP) listen at this UNIX socket, to drive these devices with
   --qemu WORDS          add to QEMU's command line
   --kernel FILE         boot another kernel image
 
@@ -54,7 +55,7 @@ class Options:
         self.mem, self.cpus, self.nodes = None, None, 1
         self.shapes, self.distances, self.reach = None, {}, {}
         self.files, self.programs, self.env, self.append, self.qemu = [], [], {}, [], []
-        self.timeout = self.output = self.kernel = self.qmp = None
+        self.timeout = self.output = self.kernel = self.qmp = self.memory_max = None
         self.report = self.log = self.icount = self.balloon = False
         self.command = []
 
@@ -126,6 +127,8 @@ def parse(words):
             words.insert(0, given)
         if option == "--mem":
             o.mem = value(option)
+        elif option == "--memory-max":
+            o.memory_max = value(option)
         elif option == "--cpus":
             o.cpus = number(value(option), option, 1, 64)
         elif option == "--nodes":
@@ -239,6 +242,10 @@ def make_machine(root, o):
     m.cwd = os.getcwd()
     m.timeout, m.report, m.verbose, m.icount = o.timeout, o.report, o.log, o.icount
     m.balloon, m.qmp, m.qemu = o.balloon, o.qmp, o.qemu
+    if o.memory_max:
+        m.memory_max = parse_size(o.memory_max, "--memory-max")
+        if m.memory_max <= m.memory or (m.memory_max - m.memory) % (2 << 20):
+            raise QuireError("--memory-max %s: not a multiple of 2 MiB above --mem %s" % (o.memory_max, o.mem), 2)
     return m
 
 

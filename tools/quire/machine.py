@@ -54,6 +54,7 @@ class Machine:
         self.distances, self.reach = {}, {}  # (node, node): distance; (initiator, memory): (ns, MB/s)
         self.env, self.append, self.qemu = {}, [], []
         self.icount = self.report = self.verbose = self.balloon = False
+        self.memory_max = None  # bytes that the machine may grow to
         self.qmp = None  # path of a UNIX socket for QEMU's monitor
         self.timeout = None
         self.cwd = None
@@ -99,13 +100,17 @@ class Machine:
     def qemu_args(self, fds, split):
         args = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc",
                 "-kernel", self.kernel, "-initrd", self.image, "-append", self.command_line(split),
-                "-m", "%dM" % (self.memory >> 20), "-smp", str(self.cpus)]
+                "-m", "%dM" % (self.memory >> 20) + (",slots=1,maxmem=%dM" % (self.memory_max >> 20) if self.memory_max else ""),
+                "-smp", str(self.cpus)]
         if self.icount:
             args += ["-accel", "tcg", "-icount", "shift=0,sleep=off", "-rtc", "base=2020-01-01,clock=vm"]
         else:
             args += ["-accel", "tcg,thread=multi"]
         if self.nodes > 1 or self.reach:
             args += self.numa_args()
+        if self.memory_max:
+            args += ["-object", "memory-backend-ram,id=vmem-ram,size=%dM,reserve=off" % ((self.memory_max - self.memory) >> 20),
+                     "-device", "virtio-mem-pci,id=vmem,memdev=vmem-ram,block-size=2M,requested-size=0"]
         if self.balloon:
             args += ["-device", "virtio-balloon-pci,id=balloon,deflate-on-oom=on,free-page-reporting=on"]
         if self.qmp:

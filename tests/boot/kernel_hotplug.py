@@ -1,0 +1,108 @@
+"""Memory that comes and goes while programs run: the kernel's virtio-mem driver with QEMU's own device on the other side."""
+import re
+
+from kernel_virtio import MIB, Guest
+
+SMALL = ("--mem", "256M", "--memory-max", "2G")
+ALL = 2048 - 256
+
+# In the guest.  Each MiB that it keeps has a content of its own, which is compared byte by byte.  A child allocates,
+# writes, compares and frees all the time, and says at its end how often.
+AGENT = """
+import hashlib, os, signal, sys
+kept = {}
+next_key = 0
+def content(key):
+    return hashlib.sha512(b'%d' % key).digest() * (1 << 14)
+def value(name):
+    for line in open('/proc/meminfo'):
+        if line.startswith(name + ':'):
+            return int(line.split()[1]) >> 10
+def churn(end):
+    rounds = 0
+    going = True
+    def stop(*_):
+        nonlocal going
+        going = False
+    signal.signal(signal.SIGTERM, stop)
+    while going:
+        mine = [(k, bytearray(content(k))) for k in range(rounds, rounds + 1 + rounds % 20)]
+        if any(data != content(k) for k, data in mine):
+            rounds = -1
+            break
+        rounds += 1
+    os.write(end, b'%d' % rounds)
+    os._exit(0)
+r, w = os.pipe()
+child = os.fork()
+if not child:
+    churn(w)
+print('ready', flush=True)
+for line in sys.stdin:
+    word, arg = (line.split() + [''])[:2]
+    answer = 'done'
+    if word == 'mib':
+        answer = value(arg)
+    elif word == 'keep':
+        for _ in range(int(arg)):
+            kept[next_key] = bytearray(content(next_key))
+            next_key += 1
+    elif word == 'check':
+        answer = sum(data == content(key) for key, data in kept.items())
+    elif word == 'drop':
+        for key in list(kept)[::int(arg)]:
+            del kept[key]
+    elif word == 'read':
+        answer = open(arg).read().replace('\\n', '|')
+    elif word == 'churned':
+        os.kill(child, signal.SIGTERM)
+        answer = int(os.read(r, 20))
+        os.waitpid(child, 0)
+    print(answer, flush=True)
+"""
+
+
+class Growing(Guest):
+    """A machine that may grow, in which AGENT runs."""
+    agent, timeout = AGENT, 300
+
+    def __init__(self, t, *options):
+        super().__init__(t, *options, device=SMALL)
+
+    def ask(self, words):
+        self.tell(words)
+        return self.answered()
+
+    def want(self, mib):
+        self.monitor.do("qom-set", path="/machine/peripheral/vmem", property="requested-size", value=mib * MIB)
+
+    def plugged(self):
+        """What QEMU has given, in MiB."""
+        return self.monitor.do("qom-get", path="/machine/peripheral/vmem", property="size") // MIB
+
+    def until_plugged(self, mib, base, seconds=60):
+        self.until(lambda: self.plugged() == mib and self.mib("MemTotal") == base + mib, "%d MiB more" % mib, seconds)
+
+
+# 256 MiB become 2 GiB and little more than 256 MiB again while programs run; what they keep is compared byte by byte.
+# proves: LX-37 VE-48
+def test_memory_grows_and_shrinks(t):
+    with Growing(t) as g:
+        base, free = g.mib("MemTotal"), g.mib("MemFree")
+        t.check(base < 256 and not g.plugged(), (base, g.plugged()))
+        g.ask("keep 60")
+        g.want(ALL)
+        g.until_plugged(ALL, base)
+        t.check(g.mib("MemFree") > free + ALL - 160, g.mib("MemFree"))
+        g.ask("keep 1200")  # most of it is new memory
+        t.check(g.ask("check") == "1260", "content")
+        g.want(1600)  # part of what is free
+        g.until_plugged(1600, base)
+        t.check(g.ask("check") == "1260", "content")
+        g.ask("drop 1")
+        g.ask("keep 20")
+        g.want(0)  # all but what programs hold
+        g.until(lambda: g.plugged() < 256 and g.mib("MemTotal") == base + g.plugged(), "all that is free")
+        t.check(g.ask("check") == "20" and int(g.ask("churned")) > 0, "content")
+        log = g.end()
+        t.check(re.search(r"virtio-mem: the host wants 1792 MiB, 1792 MiB", log) and "out of memory" not in log, log)
