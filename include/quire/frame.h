@@ -340,6 +340,19 @@ int quire_fragmentation_permille(const struct quire_zone_stats *s, unsigned orde
 uint64_t quire_free_pages(void);
 uint64_t quire_managed_pages(void);
 
+/*
+ * Clear up to budget frames for requests to come: QUIRE_GFP_ZERO requests of order 0 get them first.  They
+ * are free for everybody (counted as cached), 1 % of memory or 256 at most, and given back when memory
+ * is short.  Returns how many were cleared; 0: enough, or memory is short.  For a CPU that has nothing else to
+ * do; task context or a CPU's idle loop, interrupts on.
+ */
+uint64_t quire_frame_zero_idle(uint64_t budget);
+struct quire_zero_stats {
+    uint64_t target, free;  /* frames that there should be, that there are */
+    uint64_t cleared, hits; /* ever cleared in advance; requests served from them */
+};
+void quire_frame_zero_stats(struct quire_zero_stats *out);
+
 /* Give every cached frame of every CPU back to its block; the other CPUs must be quiet (their
  * lists are taken under their locks). */
 void quire_frame_drain(void);

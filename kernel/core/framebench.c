@@ -13,13 +13,14 @@
 #include "arch/x86.h"
 #include <quire/frame.h>
 
-#define RUNS   5u
-#define HELD   8192u
-#define PAIRS  2000u
-#define ARRAY  64u
-#define HUGES  64u
-#define ANY    QUIRE_NODE_ANY
-#define ARRAYO 4u /* order of the block that holds the array of 8192 pointers */
+#define RUNS    5u
+#define HELD    8192u
+#define PAIRS   2000u
+#define CLEARED 400u /* fewer than an idle CPU keeps ready */
+#define ARRAY   64u
+#define HUGES   64u
+#define ANY     QUIRE_NODE_ANY
+#define ARRAYO  4u /* order of the block that holds the array of 8192 pointers */
 
 static struct quire_page **held;
 
@@ -42,18 +43,22 @@ static u64 pairs(unsigned order, quire_gfp gfp, unsigned n)
 }
 static u64 row_pair(void) { return pairs(0, QUIRE_GFP_KERNEL, PAIRS); }
 static u64 row_pair_atomic(void) { return pairs(0, QUIRE_GFP_ATOMIC, PAIRS); }
-static u64 row_pair_zero(void) { return pairs(0, QUIRE_GFP_KERNEL | QUIRE_GFP_ZERO, PAIRS); }
+static u64 row_pair_zero(void)
+{
+    quire_frame_drain(); /* nothing was cleared in advance */
+    return pairs(0, QUIRE_GFP_KERNEL | QUIRE_GFP_ZERO, PAIRS);
+}
 static u64 row_pair1(void) { return pairs(1, QUIRE_GFP_KERNEL, PAIRS); }
 static u64 row_pair3(void) { return pairs(3, QUIRE_GFP_KERNEL, PAIRS); }
 static u64 row_pair4(void) { return pairs(4, QUIRE_GFP_KERNEL, PAIRS); }
 static u64 row_pair9(void) { return pairs(9, QUIRE_GFP_KERNEL, PAIRS); }
 
-static u64 take(unsigned n, unsigned order)
+static u64 take(unsigned n, unsigned order, quire_gfp gfp)
 {
     u64 t = rdtsc();
 
     for (unsigned i = 0; i < n; i++)
-        held[i] = get(order, QUIRE_GFP_KERNEL);
+        held[i] = get(order, gfp);
     return (rdtsc() - t) * 100 / n;
 }
 static u64 give(unsigned n, unsigned order)
@@ -87,21 +92,40 @@ static void shuffle(void)
     }
 }
 
+/* Frames that were cleared while the CPU had nothing else to do; and both ways, which moves frames from the
+ * pool to the stacks that they are freed to. */
+static u64 row_cleared_get(void)
+{
+    u64 t;
+
+    while (quire_frame_zero_idle(PAIRS))
+        ;
+    t = take(CLEARED, 0, QUIRE_GFP_KERNEL | QUIRE_GFP_ZERO);
+    give(CLEARED, 0);
+    return t;
+}
+static u64 row_cleared_pair(void)
+{
+    while (quire_frame_zero_idle(PAIRS))
+        ;
+    return pairs(0, QUIRE_GFP_KERNEL | QUIRE_GFP_ZERO, CLEARED);
+}
+
 static u64 row_bulk_get(void)
 {
-    u64 t = take(HELD, 0);
+    u64 t = take(HELD, 0, QUIRE_GFP_KERNEL);
 
     give(HELD, 0);
     return t;
 }
 static u64 row_bulk_put(void)
 {
-    take(HELD, 0);
+    take(HELD, 0, QUIRE_GFP_KERNEL);
     return give(HELD, 0);
 }
 static u64 row_bulk_put_random(void)
 {
-    take(HELD, 0);
+    take(HELD, 0, QUIRE_GFP_KERNEL);
     shuffle();
     return give(HELD, 0);
 }
@@ -111,7 +135,7 @@ static u64 row_random(void)
 {
     u64 t;
 
-    take(HELD, 0);
+    take(HELD, 0, QUIRE_GFP_KERNEL);
     shuffle();
     t = rdtsc();
     for (unsigned i = 0; i < HELD; i++) {
@@ -142,14 +166,14 @@ static u64 row_array_put(void) { return arrays(true); }
 
 static u64 row_huge_get(void)
 {
-    u64 t = take(HUGES, 9);
+    u64 t = take(HUGES, 9, QUIRE_GFP_KERNEL);
 
     give(HUGES, 9);
     return t;
 }
 static u64 row_huge_put(void)
 {
-    take(HUGES, 9);
+    take(HUGES, 9, QUIRE_GFP_KERNEL);
     return give(HUGES, 9);
 }
 
@@ -190,6 +214,8 @@ void frame_bench(void)
         {"pair_order0", row_pair},
         {"pair_order0_atomic", row_pair_atomic},
         {"pair_order0_zeroed", row_pair_zero},
+        {"zeroed_in_advance_get", row_cleared_get},
+        {"zeroed_in_advance_pair", row_cleared_pair},
         {"pair_order1", row_pair1},
         {"pair_order3", row_pair3},
         {"pair_order4", row_pair4},

@@ -583,11 +583,16 @@ void sched_init_cpu(struct cpu *c)
     timer_base_init(&c->timers);
 }
 
+/* Frames that an idle CPU clears before it looks again whether there is something to do. */
+#define IDLE_CLEARS 4
+
 _Noreturn void sched_idle(void)
 {
     struct cpu *c = this_cpu();
 
     for (;;) {
+        if (!c->rq.queued && quire_frame_zero_idle(IDLE_CLEARS))
+            continue;
         irq_off();
         if (c->rq.queued || current->work & WORK_RESCHED) {
             schedule();

@@ -51,6 +51,7 @@
  *   F6  bad frames that are withheld are POISON and RESERVED, and counted by the zone (bad.c).
  *   F7  of an offline block nothing is managed or free; its frames are RESERVED (section.c).
  *   F8  what a zone sets aside for ATOMIC requests is FREE and in no bitmap (pressure.c).
+ *   F9  what was cleared in advance is FREE and in no bitmap (zero.c); F5 counts it among the stacks.
  *
  * Locking.  One spin lock a zone, taken with interrupts off, guards bitmaps, descriptors and lists; it
  * is the innermost lock of the library.  A stack belongs to its CPU; others read its count.  Struct
@@ -367,6 +368,17 @@ static QI_NOINLINE struct quire_page *alloc_block(unsigned order, quire_gfp gfp)
     return gfp & QUIRE_GFP_ZERO ? clear_block(p, order) : p;
 }
 
+/* A single frame, cleared in advance or now. */
+static QI_NOINLINE struct quire_page *alloc_zeroed(quire_gfp gfp)
+{
+    struct quire_page *p;
+
+    if (qi_load_relaxed(&qi_zero_used) && (p = qi_zero_take(gfp)))
+        return p;
+    p = qi_page_try_alloc(0, gfp);
+    return QI_LIKELY(p != NULL) ? clear_block(p, 0) : qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
+}
+
 struct quire_page *quire_page_alloc(unsigned order, quire_gfp gfp, unsigned node)
 {
     struct quire_page *p;
@@ -377,12 +389,14 @@ struct quire_page *quire_page_alloc(unsigned order, quire_gfp gfp, unsigned node
         return qi_page_alloc_slow(order, gfp, node);
     if (QI_UNLIKELY(order))
         return alloc_block(order, gfp);
+    if (QI_UNLIKELY(gfp & QUIRE_GFP_ZERO))
+        return alloc_zeroed(gfp);
     p = qi_page_pop(0, gfp, &irq, &unfit);
     if (QI_UNLIKELY(unfit))
         return qi_page_alloc_instead(p, 0, gfp, irq);
     if (QI_UNLIKELY(!p))
         return qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
-    return QI_LIKELY(!(gfp & QUIRE_GFP_ZERO)) ? p : clear_block(p, 0);
+    return p;
 }
 
 struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned order, quire_gfp gfp,

@@ -387,6 +387,7 @@ static enum quire_status build(const struct quire_boot *b)
     qi_zonelists_init(b->distance);
     qi_frame_stacks_init();
     quire_memory_set_use(QUIRE_ADD_MOVABLE);
+    qi_zero_init();
     return QUIRE_OK;
 }
 

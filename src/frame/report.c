@@ -20,7 +20,7 @@ uint64_t quire_managed_pages(void)
 
 static uint64_t cached_pages(const struct qi_zone *z)
 {
-    uint64_t n = 0;
+    uint64_t n = qi_zero_count(z).free;
 
     for (unsigned c = 0; c < qi_ncpus; c++)
         for (unsigned o = 0; o < QI_STACK_ORDERS; o++)
@@ -75,6 +75,10 @@ static void census(struct qi_zone *z, struct quire_zone_types *out)
 /* Adds what went through the stacks, whose counters may change meanwhile. */
 static void count_traffic(const struct qi_zone *z, struct quire_zone_stats *out)
 {
+    struct qi_zero_count zeroed = qi_zero_count(z);
+
+    out->allocs += zeroed.allocs;
+    out->frees += zeroed.frees;
     for (unsigned c = 0; c < qi_ncpus; c++)
         for (unsigned o = 0; o < QI_STACK_ORDERS; o++)
             for (unsigned t = 0; t < QI_STACK_TYPES; t++) {

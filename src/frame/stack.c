@@ -95,7 +95,7 @@ bool qi_stack_fill(struct qi_stack *s, uint64_t may)
 
 unsigned qi_frame_drain_cpu(unsigned cpu)
 {
-    unsigned n = 0;
+    unsigned n = qi_zero_drain(cpu);
 
     for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
         struct qi_stack *s = &qi_frame_cpus[cpu].stacks[i];

@@ -246,6 +246,8 @@ static enum quire_status verify_zone(const struct qi_zone *z)
         r = verify_stacks(z, &cached);
     if (!r)
         r = verify_reserve(z, &cached);
+    if (!r && !qi_zero_verify(z, &cached))
+        r = QUIRE_CORRUPT;
     if (!r && cached != s.loose)
         BROKEN("frames: F5: zone %u: %lu frames in stacks, %lu marked so", z->slot,
                (unsigned long)cached, (unsigned long)s.loose);

@@ -294,6 +294,23 @@ unsigned qi_frame_drain_cpu(unsigned cpu);
 enum quire_status qi_frame_stacks_alloc(struct quire_memmap *m);
 void qi_frame_stacks_init(void);
 
+/* ---- zero.c: frames that were cleared in advance ---- */
+
+extern uint32_t qi_zero_used; /* somebody cleared frames in advance; atomic */
+void qi_zero_init(void);
+/* A clear frame of order 0 for this CPU's node, as quire_page_alloc() makes it; NULL: none at hand. */
+struct quire_page *qi_zero_take(quire_gfp gfp);
+/* All of them back to their blocks, but for what other CPUs have at hand; returns how many there were.
+ * Contract of qi_frame_drain_cpu(). */
+unsigned qi_zero_drain(unsigned cpu);
+struct qi_zero_count {
+    uint64_t free;          /* frames here now */
+    uint64_t allocs, frees; /* frames that went out to callers, and that came in */
+};
+struct qi_zero_count qi_zero_count(const struct qi_zone *z);
+/* F9; adds how many there are to *frames.  Allocator quiet. */
+bool qi_zero_verify(const struct qi_zone *z, uint64_t *frames);
+
 /* ---- marks.c ---- */
 
 /* The marks and reserves of all zones, from what they manage now.  No lock. */

@@ -133,6 +133,19 @@ static void frame_alloc(struct worker *w, struct held *h, unsigned order, quire_
     hold_frames(w, h, page, order);
 }
 
+/* As an idle CPU does it; several at once may each add what was missing when they looked. */
+static void frame_zero(unsigned n)
+{
+    struct quire_zero_stats s;
+    uint64_t done = quire_frame_zero_idle(n);
+
+    quire_frame_zero_stats(&s);
+    if (done > n || s.free > s.target + 64u * sim_machine.cpus + world.nsections * 6)
+        sim_fail("content", "%llu frames cleared for %u; %llu are there for %llu",
+                 (unsigned long long)done, n, (unsigned long long)s.free,
+                 (unsigned long long)s.target);
+}
+
 static void frame_bulk(struct worker *w, struct held *h, unsigned n, quire_gfp gfp)
 {
     size_t got = quire_page_alloc_bulk(n, (struct quire_page **)h->p, gfp, QUIRE_NODE_ANY);
@@ -641,6 +654,7 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
         if (free_slot)
             frame_node(w, h, op->arg[1] % 5, op->arg[2]);
         return true;
+    case SIM_OP_frame_zero: frame_zero(op->arg[0]); return true;
     case SIM_OP_views: look_at_views(); return true;
     case SIM_OP_frame_split: frame_split(h); return true;
     case SIM_OP_frame_poison: frame_poison(h, op->arg[1]); return true;

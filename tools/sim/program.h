@@ -82,6 +82,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(poison_any, FRAMES, 1, A(at, BYTES))                                                        \
     X(section_off, FRAMES, 1, A(at, BYTES))                                                       \
     X(section_on, FRAMES, 1, A(at, BYTES))                                                        \
+    X(frame_zero, FRAMES, 2, A(n, COUNT))                                                         \
     X(views, FRAMES, 1, )                                                                         \
     X(object_alloc, HEAP, 12, A(slot, SLOT) A(cache, CACHE) A(gfp, GFP))                          \
     X(object_free, HEAP, 12, A(slot, SLOT))                                                       \
