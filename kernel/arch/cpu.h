@@ -5,6 +5,7 @@
 #define ARCH_CPU_H
 
 #include "lock.h"
+#include "measure.h"
 #include "numa.h"
 #include "task.h"
 #include "x86.h"
@@ -53,8 +54,7 @@ struct cpu {
     u32 call_pending; /* atomic; of smp_call_all */
     struct runqueue rq;
     struct timer_base timers;
-    u64 mm_ns[2],
-        mm_calls[2]; /* quire.report: time in faults, in memory system calls (TSC ticks) */
+    u64 mm_ns[MEASURE_KINDS], mm_calls[MEASURE_KINDS]; /* quire.report: time in the manager, TSC ticks */
     u64 user_samples, kernel_samples;
 } __attribute__((aligned(64)));
 
@@ -184,6 +184,8 @@ void stack_cache_trim(void);
 bool oom_kill(void);
 void syscall_init(void);
 void report_print(void);
+/* mm/move.c: what quire.move asks for. */
+void move_init(void);
 void selftest_boot(void);
 void selftest_verify(void);
 void selftest_print_tables(void);

@@ -153,6 +153,7 @@ static void init_main(void *arg)
         frame_bench();
     if (cmdline_get("quire.crash", how, sizeof(how)))
         selftest_crash(how);
+    move_init();
     run_first_program();
 }
 

@@ -68,7 +68,7 @@ static void print_memory(void)
 
 static void print_time(void)
 {
-    static const char *const names[MEASURE_KINDS] = {"faults", "calls"};
+    static const char *const names[MEASURE_KINDS] = {"faults", "calls", "moves"};
 
     for (unsigned k = 0; k < MEASURE_KINDS; k++) {
         u64 ticks = 0, n = 0;

@@ -7,7 +7,7 @@
 
 #include "k.h"
 
-enum measure_kind { MEASURE_FAULT, MEASURE_CALL, MEASURE_KINDS };
+enum measure_kind { MEASURE_FAULT, MEASURE_CALL, MEASURE_MOVE, MEASURE_KINDS };
 
 extern bool measure_on; /* set once at boot */
 void measure_add(enum measure_kind kind, u64 ticks);

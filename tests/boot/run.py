@@ -18,6 +18,7 @@ import guests
 import kernel
 import kernel_hotplug
 import kernel_memory
+import kernel_migrate
 import kernel_virtio
 import programs
 
@@ -27,7 +28,7 @@ import results  # noqa: E402
 
 def collect(build):
     found = {}
-    for module in (programs, kernel, kernel_hotplug, kernel_memory, kernel_virtio, guests):
+    for module in (programs, kernel, kernel_hotplug, kernel_memory, kernel_migrate, kernel_virtio, guests):
         for name, function in vars(module).items():
             if name.startswith("test_"):
                 found[name[5:]] = function

@@ -51,6 +51,10 @@ class Report:
         if "calls" in self.time:
             n, ns = self.time["calls"]
             out.append("  memory calls %d in %.1f ms" % (n, ns / 1e6))
+        if self.time.get("moves", (0,))[0]:
+            n, ns = self.time["moves"]
+            moved = self.events.get("pgmigrate_success", 0)
+            out.append("  moves        %d in %.1f ms%s" % (n, ns / 1e6, ", %.3f us a page" % (ns / moved / 1e3) if moved else ""))
         for name, count in sorted(self.events.items(), key=lambda kv: -kv[1]):
             if not name.startswith("fault_") and count:
                 out.append("    %-18s %8d" % (name.replace("_", " "), count))

@@ -1,0 +1,51 @@
+"""Programs whose memory moves from frame to frame all the while (quire.move=1) see nothing of it."""
+import re
+
+MOVING = ["--cpus", "4", "--mem", "256M", "--append", "quire.move=1", "--report"]
+
+
+def unmoved(t, *command, timeout=120, least=500):
+    """The command prints what it prints on the host, and that many frames were moved under it."""
+    ours = t.same_as_host(*command, options=MOVING, timeout=timeout)
+    found = re.search(r"pgmigrate success +([0-9]+)$", ours.stderr, re.M)
+    t.check(found and int(found.group(1)) >= least, ours)
+
+
+def test_moving_threads_map_fault_and_fork(t):
+    unmoved(t, t.guest("mmstress"))
+
+
+def test_moving_shared_memory_and_futexes(t):
+    unmoved(t, t.guest("sharing"), least=50)
+    unmoved(t, t.guest("futexes"), least=50)
+
+
+def test_moving_database(t):
+    t.need("sqlite3")
+    unmoved(t, "sqlite3", ":memory:", """
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 30000)
+  select count(*), sum(i * i % 1009) from n;
+create table t(id integer primary key, name text, v real);
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
+  insert into t select i, 'name' || (i * 7919 % 1000), i * 1.5 from n;
+create index tn on t(name);
+select name, count(*), sum(v) from t group by name order by 3 desc, 1 limit 5;
+delete from t where id % 3 = 0; select count(*) from t; vacuum; pragma integrity_check;""")
+
+
+def test_moving_interpreter_with_children(t):
+    unmoved(t, "/usr/bin/python3", "-c", """
+import os, hashlib, mmap
+data = bytes(range(256)) * 40000
+shared = mmap.mmap(-1, 1 << 20)
+for child in range(6):
+    if not os.fork():
+        own = bytearray(data)
+        for i in range(0, len(own), 4096): own[i] = child
+        shared[child * 64:child * 64 + 64] = hashlib.sha256(own).hexdigest().encode()
+        os._exit(0)
+for child in range(6): os.wait()
+print(shared[:384].decode(), hashlib.sha256(data).hexdigest())
+for i in range(200): data = hashlib.sha512(data).digest() * 20000
+print(hashlib.sha256(data).hexdigest())
+""")
