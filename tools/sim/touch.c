@@ -165,6 +165,28 @@ static void do_pin(struct worker *w, unsigned page)
     quire_page_put(got);
 }
 
+/* The page, held and written as a device does it, which takes its time. */
+static void do_pin_write(struct worker *w, unsigned page)
+{
+    enum quire_status want = page_expected(w, &w->now->pages[page], QUIRE_WRITE);
+    unsigned which = (unsigned)worker_random(w) & 1;
+    uint64_t value = worker_value(w);
+    struct quire_page *got;
+
+    if (!region_judge(w, page,
+                      quire_space_page(w->now->s, Q_UVA(region_va(w, page)), QUIRE_WRITE, &got),
+                      want, "pin to write"))
+        return;
+    if (worker_random(w) & 1)
+        sim_sleep(2000);
+    sim_point(SIM_POINT_ACCESS, NULL);
+    memcpy((char *)quire_page_ptr(got) + word_offset(w->number, which), &value, 8);
+    if (page_has_object(&w->now->pages[page]) && w->now->pages[page].backing < FILE_PRIVATE)
+        quire_object_dirty(page_file(w, &w->now->pages[page])->o, got);
+    quire_page_put(got);
+    region_wrote(w, page, which, value);
+}
+
 /* Equal keys for equal memory, and only for that. */
 static void do_futex_key(struct worker *w, unsigned page)
 {
@@ -205,6 +227,7 @@ bool do_touch_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_brk: do_brk(w, op->arg[0]); return true;
     case SIM_OP_mincore: do_mincore(w, op); return true;
     case SIM_OP_pin: do_pin(w, page); return true;
+    case SIM_OP_pin_write: do_pin_write(w, page); return true;
     case SIM_OP_futex_key: do_futex_key(w, page); return true;
     default: return false;
     }
