@@ -8,8 +8,7 @@ import os
 import sys
 import time
 
-from picture import draw, parse, wants_colour
-from quire import QuireError
+from quire import QuireError, blocks
 from quire.cli import environment, parse as parse_options, pack, set_shape
 from quire.machine import Machine
 from quire.pack import write_image
@@ -61,7 +60,7 @@ def one_line(lines):
 
 
 def stop(build, command, options):
-    """Run one program; its report's lines and exit status.  A program of the tests is taken from the build."""
+    """Run one program; its report's lines, the dump of its memory, and exit status.  A program of the tests is taken from the build."""
     if command[0].startswith("tests/"):
         command = [os.path.join(build, command[0])] + command[1:]
     o = parse_options(options + ["--"] + command)
@@ -71,29 +70,28 @@ def stop(build, command, options):
     m.env, m.report, m.timeout, m.stdin = environment(o.env), True, 60, None
     sys.stdout.flush()
     status = m.run()
-    return m.report_lines, status
+    return m.report_lines, m.dump, status
 
 
 def main():
     build = os.path.join(ROOT, sys.argv[1] if len(sys.argv) > 1 else "build")
     start = time.monotonic()
     failures = 0
-    report = []
+    dump = []
     for number, (title, command, options) in enumerate(STOPS, 1):
         print("\n%d/%d  %s" % (number, len(STOPS), title))
         before = time.monotonic()
         try:
-            report, status = stop(build, command, options)
+            report, dump, status = stop(build, command, options)
         except QuireError as e:
             print("     failed: %s" % e)
             failures += 1
             continue
         failures += status != 0
         print("  -> exit status %d after %.1f s; %s" % (status, time.monotonic() - before, one_line(report)))
-    zones, _ = parse(report)
-    if zones:
+    if dump:
         print("\nThe last machine's memory at its end, one character for 2 MiB:")
-        print("\n".join(draw(zones, wants_colour(sys.stdout))))
+        print("\n".join(blocks.terminal(blocks.parse(dump), blocks.wants_colour(sys.stdout))))
     print("\n%d programs, %d failed, %.0f s.  Try your own:  ./quire run -- PROGRAM ARGS..."
           % (len(STOPS), failures, time.monotonic() - start))
     return 1 if failures else 0

@@ -186,6 +186,8 @@ void syscall_init(void);
 void report_print(void);
 /* mm/move.c: what quire.move asks for. */
 void move_init(void);
+void blocks_start(void); /* quire.blocks: pageblocks on the log now and then */
+void blocks_print(void);
 void selftest_boot(void);
 void selftest_verify(void);
 void selftest_print_tables(void);

@@ -138,6 +138,7 @@ static void init_main(void *arg)
     fs_init();
     load_initramfs();
     virtio_init();
+    blocks_start();
     err = process_become_init();
     if (err)
         kpanic("process 1: error %d", -err);

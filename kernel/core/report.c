@@ -109,77 +109,13 @@ static void print_zones(void)
     }
 }
 
-/* One character a pageblock: what most of it is. */
-static char block_char(const struct quire_block_info *b)
-{
-    const struct {
-        unsigned n;
-        char c;
-    } kinds[] = {{(unsigned)b->free + b->cached, '.'},
-                 {b->anon, 'a'},
-                 {b->file, 'f'},
-                 {b->huge, 'h'},
-                 {b->slab, 's'},
-                 {b->table, 't'},
-                 {b->kva, 'k'},
-                 {b->reserved, 'r'},
-                 {b->other, 'o'},
-                 {b->absent, 'x'}};
-    unsigned best = 0;
-
-    /* what is used shows, even where less than half is */
-    for (unsigned i = 1; i < K_COUNT(kinds); i++)
-        if (kinds[i].n > (best ? kinds[best].n : 0))
-            best = i;
-    return kinds[best].c;
-}
-
-#define BLOCKS_A_LINE 64
-
-/* A run of pageblocks of one zone: the picture that tools/picture.py draws. */
-struct block_line {
-    u64 first;
-    unsigned n, node;
-    enum quire_zone_type zone;
-    char kinds[BLOCKS_A_LINE + 1];
-};
-
-static void flush_blocks(struct block_line *l)
-{
-    static const char *const zones[QUIRE_ZONES] = {"DMA",     "DMA32",   "Normal",
-                                                   "HighMem", "Movable", "Device"};
-
-    l->kinds[l->n] = 0;
-    if (l->n)
-        printk("quire: blocks %u %s %lu %s", l->node, zones[l->zone], (unsigned long)l->first,
-               l->kinds);
-    l->n = 0;
-}
-
-static void print_blocks(void)
-{
-    struct quire_block_info b;
-    struct block_line l = {0};
-
-    for (u64 i = 0; quire_block_info(i, &b) == QUIRE_OK; i++) {
-        char c = block_char(&b);
-
-        if (l.n == BLOCKS_A_LINE || b.node != l.node || b.zone != l.zone || c == 'x')
-            flush_blocks(&l);
-        if (c == 'x')
-            continue;
-        if (!l.n) {
-            l.first = i;
-            l.node = b.node;
-            l.zone = b.zone;
-        }
-        l.kinds[l.n++] = c;
-    }
-    flush_blocks(&l);
-}
-
 void report_print(void)
 {
+    char every[16];
+
+    if (measure_on || cmdline_has("quire.blocks") ||
+        cmdline_get("quire.blocks", every, sizeof every))
+        blocks_print();
     if (!measure_on)
         return;
     ktimer_cancel(&sampler);
@@ -188,6 +124,5 @@ void report_print(void)
     print_time();
     print_events();
     print_zones();
-    print_blocks();
     printk("quire: report end");
 }

@@ -1,6 +1,7 @@
 """What the kernel shows of physical memory: /proc, /sys, and Debian's own programs that read them."""
 import os
 import re
+import subprocess
 
 PYTHON = "/usr/bin/python3"
 NUMA = ("--cpus", "4", "--nodes", "2", "--mem", "1G")
@@ -159,3 +160,20 @@ def test_bad_tables_of_nodes_are_refused(t):
     t.check("2 CPUs, 1 node" in log, log)
     refused("SLIT", (3).to_bytes(8, "little") + bytes(8), 1)
     refused("HMAT", bytes(4) + b"\1\0\0\0" + (4000).to_bytes(4, "little") + bytes(28), 2, "--nodes", "2")
+
+
+# quire blocks: what a program holds is in the picture while it runs, and in that of its end.
+def test_quire_blocks(t):
+    picture = os.path.join(t.scratch, "memory.svg")
+    program = "x = bytearray(b'x') * (80 << 20)\nimport time; time.sleep(2)"
+    args = t.quire_args(60, ["--nodes", "256M:1,128M:1"])
+    args[1:2] = ["blocks", "--every", "0.5", "--svg", picture]
+    done = subprocess.run(args + [PYTHON, "-c", program], capture_output=True, text=True, cwd=t.scratch, timeout=120, check=False)
+    t.check(done.returncode == 0, done)
+    pictures = re.split(r"after [\d.]+ s\n|\nMemory at the end:\n", done.stdout)[1:]
+    held = [sum(line.count("A") for line in re.findall(r"\|(.{64})\|", p)) for p in pictures]
+    t.check(len(pictures) >= 3 and max(held) >= 38 and held[-1] < 5, held)
+    t.check(all(p.count("node 0, zone DMA32") == p.count("node 1, zone DMA32") == 1 for p in pictures), done.stdout)
+    with open(picture, encoding="utf-8") as f:
+        svg = f.read()
+    t.check(svg.startswith("<svg") and "pageblock 0 at 0 KiB" in svg, svg[:500])

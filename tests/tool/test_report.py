@@ -1,10 +1,9 @@
-"""The report as people read it, and the picture of memory."""
+"""The report as people read it."""
 import sys
 import unittest
 
 from support import Case
 
-from picture import draw, parse
 from quire.report import Report
 
 LINES = """quire: memory managed 130000 start_free 120000 free 119000 lowest_free 110000 pages
@@ -17,9 +16,7 @@ quire: event fork 2
 quire: event mremap 0
 quire: zone node 0 DMA32 present 130048 managed 130000 free 118000 cached 1000 allocs 5 frees 6 fails 0 locks 7
 quire: orders node 0 DMA32 1 2 3 4 5 6 7 8 9 10 11
-quire: tlb requests 3 ipis 2 local 9
-quire: blocks 0 DMA 0 rr......
-quire: blocks 0 DMA32 8 aaf.""".split("\n")
+quire: tlb requests 3 ipis 2 local 9""".split("\n")
 
 
 class Reading(Case):
@@ -32,14 +29,6 @@ class Reading(Case):
 
     def test_damaged_lines_are_passed_over(self):
         Report(["", "quire:", "noise", "quire: event", "quire: event x", "quire: zone"] + LINES).text()
-
-    def test_picture_shows_each_zone(self):
-        zones, rest = parse(LINES)
-        self.assertEqual(len(rest), len(LINES) - 2)
-        text = draw(zones, colour=False)
-        self.assertEqual(text[0], "node 0, zone DMA: 8 pageblocks of 2 MiB, 2 in use")
-        self.assertIn("|rr......", text[1])
-        self.assertIn("aaf.", text[3])
 
 
 if __name__ == "__main__":

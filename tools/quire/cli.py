@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from . import QuireError
+from . import QuireError, blocks
 from .machine import Machine, parse_size
 from .pack import Packer, write_image
 from .report import Report
@@ -13,12 +13,18 @@ from .resolve import find_program
 HELP = """\
 usage: quire run [options] -- PROGRAM ARGS...
        quire pack [options] -o IMAGE -- PROGRAM ARGS...
+       quire blocks [--svg FILE] [--every S] [options] -- PROGRAM ARGS...
+       quire blocks [--svg FILE] DUMP
        quire sim [--seed N] [--cpus N] [--time 60s] [--trace] ...
        quire help
 
 run boots a machine in QEMU whose memory Quire manages, and in it PROGRAM, a Linux program of this machine, with
 the libraries and files that it needs.  Its input and output are those of quire, its exit status is
 quire's (128 + n if signal n ended it).  pack only writes the initramfs.
+
+blocks draws physical memory, one character for each 2 MiB: as PROGRAM leaves it, with --every also while it runs,
+every S seconds; or from a DUMP (- is standard input) that is /proc/quire/blocks of a machine or was written by quire
+sim --blocks.  --svg writes the picture to FILE, too; its cells tell their numbers under the mouse.
 
 sim runs Quire's memory manager on simulated machines, with programs and schedules made from a seed, and
 shrinks what fails to a file that repeats it; quire sim --help lists its options.  Those of run and pack:
@@ -261,6 +267,75 @@ def run(root, words):
             sys.stderr.write("\n".join(Report(m.report_lines).text()) + "\n")
 
 
+def draw(lines, svg, title):
+    """The picture of a dump on standard output, and to the file svg unless it is None."""
+    try:
+        zones = blocks.parse(lines)
+    except ValueError as e:
+        raise QuireError(str(e)) from e
+    print("\n".join(blocks.terminal(zones, blocks.wants_colour(sys.stdout))), flush=True)
+    if svg:
+        with open(svg, "w", encoding="utf-8") as f:
+            f.write(blocks.svg(zones, title))
+
+
+def draw_machine(root, words, svg, every):
+    """Draw the memory of a machine that runs the program in words; the program's exit status."""
+    o = parse(words)
+    title = "Physical memory: " + " ".join([os.path.basename(o.command[0])] + o.command[1:])[:80]
+    o.append.append("quire.blocks=%d" % (every * 1000) if every else "quire.blocks")
+    m = make_machine(root, o)
+    dumps = []
+
+    def on_dump(ns, lines):
+        dumps.append(lines)
+        if every:
+            if blocks.wants_colour(sys.stdout):
+                sys.stdout.write("\033[H\033[2J")
+            print("after %.1f s" % (ns / 1e9))
+            draw(lines, None, title)
+
+    m.on_dump = on_dump
+    status = m.run()
+    if not dumps:
+        raise QuireError("the machine told nothing of its memory")
+    print("\nMemory at the end:")
+    draw(dumps[-1], svg, title)
+    return status
+
+
+def draw_blocks(root, words):
+    """quire blocks."""
+    svg, every, rest = None, 0.0, []
+    words = list(words)
+    while words and words[0] != "--":
+        word = words.pop(0)
+        option, equals, given = word.partition("=")
+        if option not in ("--svg", "--every"):
+            rest.append(word)
+            continue
+        if not equals and (not words or words[0] == "--"):
+            raise QuireError("%s wants a value" % option, 2)
+        text = given if equals else words.pop(0)
+        if option == "--svg":
+            svg = text
+        elif re.fullmatch(r"\d+(\.\d+)?", text) and 0.01 <= float(text) <= 3600:
+            every = float(text)
+        else:
+            raise QuireError("--every: %r is not a number of seconds, 0.01 to 3600" % text, 2)
+    if words:
+        return draw_machine(root, rest + words, svg, every)
+    if len(rest) != 1 or every or (rest[0].startswith("-") and rest[0] != "-"):
+        raise QuireError("usage: quire blocks [--svg FILE] DUMP, or quire blocks [options] -- PROGRAM ARGS...", 2)
+    try:
+        with open(rest[0], encoding="utf-8", errors="replace") if rest[0] != "-" else os.fdopen(0, errors="replace") as f:
+            lines = f.read().splitlines()
+    except OSError as e:
+        raise QuireError("%s: %s" % (rest[0], e.strerror)) from e
+    draw(lines, svg, "Physical memory")
+    return 0
+
+
 def simulate(root, words):
     """Becomes the simulator, which is first built anew if a source has changed."""
     path = os.environ.get("QUIRE_SIM")
@@ -285,6 +360,8 @@ def main(root, argv):
             return 0
         if argv[0] == "run":
             return run(root, argv[1:])
+        if argv[0] == "blocks":
+            return draw_blocks(root, argv[1:])
         if argv[0] == "sim":
             simulate(root, argv[1:])
         if argv[0] == "pack":

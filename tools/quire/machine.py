@@ -61,6 +61,8 @@ class Machine:
         self.stdin, self.stdout, self.stderr = 0, 1, 2  # None: nothing in; kept in self.output
         self.output = {"out": b"", "err": b""}
         self.log, self.report_lines = [], []
+        self.dump = []  # the last whole dump of pageblocks
+        self.on_dump = None  # called with the time in ns and each of them
         self.exit = None
         self.terminal = False  # the guest's console is the user's terminal: the guest edits and echoes
 
@@ -219,6 +221,7 @@ class Pump:
         self.partial = {"log": b"", "com": b""}
         self.qemu_says = b""
         self.in_report = False
+        self.dump, self.dump_ns = [], 0
         self.last_interrupt = 0.0
         self.handlers = {}
         self.escapes = 0
@@ -379,12 +382,24 @@ class Pump:
                 self.killed = signal.SIGPIPE
                 self.kill()
 
+    def _dump_line(self, text):
+        if text.startswith("begin "):
+            self.dump, self.dump_ns = [], int(text.split()[1])
+        elif text == "end":
+            self.m.dump = self.dump
+            if self.m.on_dump:
+                self.m.on_dump(self.dump_ns, self.dump)
+        else:
+            self.dump.append(text)
+
     def _lines(self, name, data):
         self.awake = True
         *lines, self.partial[name] = (self.partial[name] + data).split(b"\n")
         for raw in lines:
             line = raw.decode(errors="replace").rstrip("\r")
-            if line.endswith("quire: report begin"):
+            if line.startswith("quire: dump "):
+                self._dump_line(line[12:])
+            elif line.endswith("quire: report begin"):
                 self.in_report = True
             elif line.endswith("quire: report end"):
                 self.in_report = False

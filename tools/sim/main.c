@@ -33,6 +33,9 @@ static const char help[] =
     "  --trace            print every scheduling point\n"
     "  --replay FILE      run a scenario or a regression file, and check what it expects; with\n"
     "                     --runs N under N seeds\n"
+    "  --blocks FILE      what every pageblock holds at the end of the last run; quire blocks "
+    "FILE\n"
+    "                     draws it\n"
     "  --explore FILE     all schedules of a scenario with few switches away from the default\n"
     "  --preemptions N    ... so many (2)\n"
     "\n"
@@ -107,6 +110,7 @@ static const struct option options[] = {
     {"--out", OPTION_TEXT, AT(out), 0, 0, 0},
     {"--replay", OPTION_TEXT, AT(replay), 0, 0, 0},
     {"--explore", OPTION_TEXT, AT(explore), 0, 0, 0},
+    {"--blocks", OPTION_TEXT, AT(blocks), 0, 0, 0},
     {"--stop-at-first", OPTION_FLAG, AT(stop_at_first), 0, 0, 0},
     {"--trace", OPTION_FLAG, AT(trace), 0, 0, 0},
     {"--no-weak", OPTION_FLAG, AT(no_weak), 0, 0, 0},
@@ -243,6 +247,7 @@ int main(int argc, char **argv)
 
     parse(&o, argc, argv);
     sim_trials_init();
+    sim_blocks_to(o.blocks);
     if (o.replay)
         return sim_replay(&o);
     if (o.explore)

@@ -233,6 +233,8 @@ struct sim_outcome {
     size_t ndecisions;
     struct sim_decision decisions[1 << 20];
 };
+/* From now on each run writes what every pageblock holds to this file, at its end; NULL: none does. */
+void sim_blocks_to(const char *path);
 /* Run p to its end in this process; out is filled in also when it ends in a finding, of which the
  * whole report goes to report (NULL: nowhere).  Does not return on a finding: exits with 1. */
 void sim_run_program(const struct sim_program *p, struct sim_outcome *out, FILE *report);

@@ -2,6 +2,7 @@
  * run.c - one run of a program: bring the machine up, let the workers work, then see that nothing is
  * left, lost or damaged.
  */
+#include <quire/stats.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -219,12 +220,32 @@ static void tear_down(void)
     verify_all();
 }
 
+static const char *dump_path;
+
+void sim_blocks_to(const char *path) { dump_path = path; }
+
+/* What every pageblock holds, for quire blocks. */
+static void write_blocks(void)
+{
+    static char text[1 << 20];
+    FILE *f = fopen(dump_path, "w");
+    size_t n;
+
+    sim_look_begin();
+    n = quire_blockinfo(text, sizeof text);
+    sim_look_end();
+    if (!f || n >= sizeof text || fwrite(text, 1, n, f) != n || fclose(f))
+        fprintf(stderr, "quire-sim: %s could not be written\n", dump_path);
+}
+
 /* The last task of a run. */
 static void finish(void *before)
 {
     struct books after;
 
     sim_doing("the last look");
+    if (dump_path)
+        write_blocks();
     tear_down();
     after = take_books();
     compare_books(before, &after);

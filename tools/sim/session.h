@@ -25,7 +25,7 @@ struct sim_options {
     struct sim_wishes wishes;
     unsigned jobs, preemptions;
     bool seed_given, stop_at_first, trace, no_weak, no_shrink;
-    const char *out, *replay, *explore;
+    const char *out, *replay, *explore, *blocks;
 };
 
 /* ---- trial.c ---- */
