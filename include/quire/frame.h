@@ -311,6 +311,8 @@ struct quire_zone_stats {
     uint64_t present, managed;                 /* frames */
     uint64_t poisoned;                         /* withheld because they are bad */
     uint64_t free;                             /* in blocks, per-CPU lists not counted */
+    uint64_t cma, free_cma;                    /* in CMA blocks: managed; of free */
+    uint64_t isolated;                         /* free in isolated blocks; not in free */
     uint64_t cached;                           /* in per-CPU lists */
     uint64_t free_blocks[QUIRE_MAX_ORDER + 1]; /* maximal aligned free blocks by order */
     uint64_t wmark_min, wmark_low, wmark_high;

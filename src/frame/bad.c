@@ -48,6 +48,7 @@ static void withhold(struct qi_zone *z, struct quire_page *p)
     qi_store_relaxed(&p->flags, z->place | QUIRE_PG_POISON | QUIRE_PG_RESERVED);
     qi_store_relaxed(&p->counts, (uint64_t)1);
     qi_store_relaxed(&b->managed, (uint16_t)(b->managed - 1));
+    z->cma -= (b->type & ~QI_TYPE_ISOLATED) == QUIRE_CMA;
     qi_store_relaxed(&z->managed, z->managed - 1);
     qi_store_relaxed(&z->poisoned, z->poisoned + 1);
 }

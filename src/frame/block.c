@@ -46,34 +46,62 @@ static void part_unlink(struct qi_zone *z, uint32_t i, unsigned type, unsigned l
         z->part_mask[type] &= ~(1ull << l);
 }
 
-static void set_free(struct qi_zone *z, uint64_t free) { qi_store_relaxed(&z->free, free); }
+/* n frames more (or, wrapping, less) are free in a block. */
+static void count(struct qi_zone *z, const struct qi_block *b, uint64_t n)
+{
+    if (QI_UNLIKELY(b->type >= QUIRE_CMA)) {
+        if (qi_block_isolated(b)) {
+            z->isolated += n;
+            return;
+        }
+        qi_store_relaxed(&z->free_cma, z->free_cma + n);
+    }
+    qi_store_relaxed(&z->free, z->free + n);
+}
 
-/* ---- Whole blocks: a buddy system over the absolute block number ---- */
+void qi_zone_lists_init(struct qi_zone *z)
+{
+    for (unsigned l = 0; l < QI_BIG_LISTS; l++)
+        z->big[l] = z->cma_big[l] = QI_NONE;
+    for (unsigned t = 0; t < QI_LIST_TYPES; t++)
+        for (unsigned l = 0; l < QI_PART_LISTS; l++)
+            z->part[t][l] = QI_NONE;
+    for (unsigned t = 0; t < QI_STACK_TYPES; t++)
+        z->broken[t] = QI_NONE;
+}
+
+/* ---- Whole blocks: two buddy systems over the absolute block number, CMA blocks by themselves ---- */
 
 static void big_link(struct qi_zone *z, uint32_t i, unsigned order)
 {
     struct qi_block *b = &z->blocks[i];
+    bool cma = b->type == QUIRE_CMA;
 
     qi_block_set(b, QI_BLOCK_WHOLE);
     b->order = (uint8_t)order;
-    link(z, &z->big[order - QI_BLOCK_ORDER], i);
-    z->big_mask |= 1u << (order - QI_BLOCK_ORDER);
+    link(z, &(cma ? z->cma_big : z->big)[order - QI_BLOCK_ORDER], i);
+    *(cma ? &z->cma_mask : &z->big_mask) |= 1u << (order - QI_BLOCK_ORDER);
 }
 
 static void big_unlink(struct qi_zone *z, uint32_t i)
 {
     unsigned l = z->blocks[i].order - QI_BLOCK_ORDER;
+    bool cma = z->blocks[i].type == QUIRE_CMA;
+    uint32_t *heads = cma ? z->cma_big : z->big;
 
-    unlink(z, &z->big[l], i);
-    if (z->big[l] == QI_NONE)
-        z->big_mask &= ~(1u << l);
+    unlink(z, &heads[l], i);
+    if (heads[l] == QI_NONE)
+        *(cma ? &z->cma_mask : &z->big_mask) &= ~(1u << l);
 }
 
-/* Put back a run of whole blocks, merged as far as it goes. */
+/* Put back a run of whole blocks, merged as far as it goes.  What they were used for is over. */
 static void big_give(struct qi_zone *z, uint32_t i, unsigned order)
 {
     uint64_t n = z->first_block + i;
+    unsigned type = z->blocks[i].type == QUIRE_CMA ? QUIRE_CMA : QUIRE_MOVABLE;
 
+    for (uint32_t k = i; k < i + (1u << (order - QI_BLOCK_ORDER)); k++)
+        qi_store_relaxed(&z->blocks[k].type, (uint8_t)type);
     qi_block_set(&z->blocks[i], QI_BLOCK_BODY);
     for (; order < QUIRE_MAX_ORDER; order++) {
         uint64_t buddy = n ^ (1ull << (order - QI_BLOCK_ORDER));
@@ -82,7 +110,7 @@ static void big_give(struct qi_zone *z, uint32_t i, unsigned order)
         if (buddy < z->first_block || buddy - z->first_block >= z->nblocks)
             break;
         b = &z->blocks[buddy - z->first_block];
-        if (b->state != QI_BLOCK_WHOLE || b->order != order)
+        if (b->state != QI_BLOCK_WHOLE || b->order != order || b->type != type)
             break;
         big_unlink(z, (uint32_t)(buddy - z->first_block));
         qi_block_set(b, QI_BLOCK_BODY);
@@ -93,15 +121,15 @@ static void big_give(struct qi_zone *z, uint32_t i, unsigned order)
 
 /* Take a run of whole blocks of the smallest order that serves; halves that are not needed go
  * back.  QI_NONE: there is none. */
-static uint32_t big_take(struct qi_zone *z, unsigned order)
+static uint32_t big_take(struct qi_zone *z, unsigned order, bool cma)
 {
-    uint32_t fits = z->big_mask & ~0u << (order - QI_BLOCK_ORDER), i;
+    uint32_t fits = (cma ? z->cma_mask : z->big_mask) & ~0u << (order - QI_BLOCK_ORDER), i;
     unsigned have;
 
     if (!fits)
         return QI_NONE;
     have = QI_BLOCK_ORDER + qi_lowest_bit(fits);
-    i = z->big[have - QI_BLOCK_ORDER];
+    i = (cma ? z->cma_big : z->big)[have - QI_BLOCK_ORDER];
     big_unlink(z, i);
     while (have > order) {
         have--;
@@ -115,11 +143,11 @@ void qi_zone_add_whole(struct qi_zone *z, uint32_t i, uint32_t n)
 {
     uint32_t end = i + n;
 
-    set_free(z, z->free + (uint64_t)n * QI_BLOCK_FRAMES);
     for (uint32_t k = i; k < end; k++) {
         qi_block_set(&z->blocks[k], QI_BLOCK_BODY);
         z->blocks[k].managed = QI_BLOCK_FRAMES;
         qi_store_relaxed(&z->blocks[k].type, (uint8_t)QUIRE_MOVABLE);
+        count(z, &z->blocks[k], QI_BLOCK_FRAMES);
     }
     /* from the top, so that the lists begin with the lowest blocks */
     while (end > i) {
@@ -134,6 +162,19 @@ void qi_zone_add_whole(struct qi_zone *z, uint32_t i, uint32_t n)
 
 /* ---- Blocks under the bitmap ---- */
 
+/* A block under the bitmap, with something free and on no list, to where it belongs. */
+static void part_settle(struct qi_zone *z, uint32_t i)
+{
+    struct qi_block *b = &z->blocks[i];
+
+    if (b->free == QI_BLOCK_FRAMES) {
+        b->free = 0;
+        big_give(z, i, QI_BLOCK_ORDER);
+    } else if (b->free) {
+        part_link(z, i);
+    }
+}
+
 /* What the bitmap now allows: the order of the largest run, the list, or the whole block back. */
 static void part_changed(struct qi_zone *z, uint32_t i, unsigned was_free, unsigned was_list,
                          unsigned order)
@@ -141,16 +182,13 @@ static void part_changed(struct qi_zone *z, uint32_t i, unsigned was_free, unsig
     struct qi_block *b = &z->blocks[i];
 
     b->order = (uint8_t)order;
+    if (QI_UNLIKELY(qi_block_isolated(b)))
+        return;
     if (was_free && b->free && b->free < QI_BLOCK_FRAMES && qi_part_list(b) == was_list)
         return;
     if (was_free)
         part_unlink(z, i, b->type, was_list);
-    if (b->free == QI_BLOCK_FRAMES) {
-        b->free = 0;
-        big_give(z, i, QI_BLOCK_ORDER);
-    } else if (b->free) {
-        part_link(z, i);
-    }
+    part_settle(z, i);
 }
 
 static void part_taken(struct qi_zone *z, uint32_t i, unsigned n)
@@ -160,7 +198,7 @@ static void part_taken(struct qi_zone *z, uint32_t i, unsigned n)
     unsigned order = b->order;
 
     b->free = (uint16_t)(b->free - n);
-    set_free(z, z->free - n);
+    count(z, b, -(uint64_t)n);
     if (b->free && order)
         order = qi_bits_max_order(z->bits[i]);
     part_changed(z, i, was_free, was_list, order);
@@ -174,13 +212,13 @@ void qi_zone_add_part(struct qi_zone *z, uint32_t i)
     qi_store_relaxed(&b->type, (uint8_t)QUIRE_MOVABLE);
     qi_store_relaxed(&b->pages, (uint8_t)QI_PAGES_LOOSE);
     b->free = (uint16_t)qi_bits_count(z->bits[i]);
-    set_free(z, z->free + b->free);
+    count(z, b, b->free);
     b->order = (uint8_t)qi_bits_max_order(z->bits[i]);
     part_link(z, i);
 }
 
-/* A whole block that was taken out, under the bitmap from now on; it is on its list. */
-static void under_bitmap(struct qi_zone *z, uint32_t i, unsigned type)
+/* A whole block that was taken out, under the bitmap from now on, all of it free. */
+static void under_bitmap(struct qi_zone *z, uint32_t i)
 {
     struct qi_block *b = &z->blocks[i];
 
@@ -191,18 +229,20 @@ static void under_bitmap(struct qi_zone *z, uint32_t i, unsigned type)
     for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
         z->bits[i][w] = UINT64_MAX;
     qi_block_set(b, QI_BLOCK_PART);
-    qi_store_relaxed(&b->type, (uint8_t)type);
     b->order = QI_BITS_MAX_ORDER;
-    b->free = QI_BLOCK_FRAMES; /* for a moment: the caller takes at least one frame */
-    part_link(z, i);
+    b->free = QI_BLOCK_FRAMES;
 }
 
+/* A whole block on a list of the partly free for a moment: the caller takes at least one frame. */
 static uint32_t part_from_whole(struct qi_zone *z, unsigned type)
 {
-    uint32_t i = big_take(z, QI_BLOCK_ORDER);
+    uint32_t i = big_take(z, QI_BLOCK_ORDER, type == QUIRE_CMA);
 
-    if (i != QI_NONE)
-        under_bitmap(z, i, type);
+    if (i == QI_NONE)
+        return i;
+    under_bitmap(z, i);
+    qi_store_relaxed(&z->blocks[i].type, (uint8_t)type);
+    part_link(z, i);
     return i;
 }
 
@@ -227,7 +267,8 @@ static uint32_t run_head(const struct qi_zone *z, uint32_t i)
 
 bool qi_zone_is_whole(const struct qi_zone *z, uint32_t i) { return run_head(z, i) != QI_NONE; }
 
-bool qi_zone_isolate(struct qi_zone *z, uint32_t i)
+/* A wholly free block leaves its run and all lists; false: it is not wholly free. */
+static bool leave_run(struct qi_zone *z, uint32_t i)
 {
     uint32_t at = run_head(z, i);
     unsigned order;
@@ -251,8 +292,100 @@ bool qi_zone_isolate(struct qi_zone *z, uint32_t i)
 
 void qi_zone_break(struct qi_zone *z, uint32_t i)
 {
-    if (qi_zone_isolate(z, i))
-        under_bitmap(z, i, z->blocks[i].type);
+    if (!leave_run(z, i))
+        return;
+    under_bitmap(z, i);
+    part_link(z, i);
+}
+
+/* ---- Isolation ---- */
+
+bool qi_zone_isolate(struct qi_zone *z, uint32_t i)
+{
+    struct qi_block *b = &z->blocks[i];
+
+    if (qi_block_isolated(b))
+        return false;
+    if (leave_run(z, i))
+        under_bitmap(z, i);
+    else if (b->state == QI_BLOCK_PART && b->free)
+        part_unlink(z, i, b->type, qi_part_list(b));
+    count(z, b, -(uint64_t)b->free);
+    qi_store_relaxed(&b->type, (uint8_t)(b->type | QI_TYPE_ISOLATED));
+    count(z, b, b->free);
+    z->nisolated++;
+    return true;
+}
+
+void qi_zone_unisolate(struct qi_zone *z, uint32_t i)
+{
+    struct qi_block *b = &z->blocks[i];
+
+    count(z, b, -(uint64_t)b->free);
+    qi_store_relaxed(&b->type, (uint8_t)(b->type & ~QI_TYPE_ISOLATED));
+    count(z, b, b->free);
+    z->nisolated--;
+    if (b->state == QI_BLOCK_PART)
+        part_settle(z, i);
+}
+
+bool qi_zone_claim(struct qi_zone *z, uint32_t i)
+{
+    struct qi_block *b = &z->blocks[i];
+
+    QI_ASSERT(qi_block_isolated(b));
+    if (b->state != QI_BLOCK_PART || b->free != QI_BLOCK_FRAMES)
+        return false;
+    z->isolated -= b->free;
+    z->nisolated--;
+    qi_store_relaxed(&b->type, (uint8_t)(b->type & ~QI_TYPE_ISOLATED));
+    b->free = 0;
+    return true;
+}
+
+void qi_zone_set_type(struct qi_zone *z, uint32_t i, unsigned type)
+{
+    struct qi_block *b = &z->blocks[i];
+
+    z->cma += (uint64_t)(type == QUIRE_CMA) * b->managed;
+    z->cma -= (uint64_t)((b->type & ~QI_TYPE_ISOLATED) == QUIRE_CMA) * b->managed;
+    qi_store_relaxed(&b->type, (uint8_t)(type | QI_TYPE_ISOLATED));
+}
+
+/* An allocation of whole blocks comes back, and some of them are isolated: each by itself. */
+static void give_each(struct qi_zone *z, uint32_t i, unsigned order)
+{
+    for (uint32_t k = i + (1u << (order - QI_BLOCK_ORDER)); k-- > i;) {
+        count(z, &z->blocks[k], QI_BLOCK_FRAMES);
+        if (qi_block_isolated(&z->blocks[k]))
+            under_bitmap(z, k);
+        else
+            big_give(z, k, QI_BLOCK_ORDER);
+    }
+}
+
+/* The bits of word w that are frames [at, at + n) of the block. */
+static uint64_t bits_of_range(unsigned w, unsigned at, unsigned n)
+{
+    unsigned from = QI_MAX(at, w * 64), to = QI_MIN(at + n, w * 64 + 64);
+
+    return from < to ? UINT64_MAX >> (64 - (to - from)) << from % 64 : 0;
+}
+
+bool qi_zone_take_range(struct qi_zone *z, uint64_t pfn, unsigned n)
+{
+    uint32_t i = qi_block_of(z, pfn);
+    unsigned at = pfn % QI_BLOCK_FRAMES;
+
+    if (z->blocks[i].state != QI_BLOCK_PART)
+        return false;
+    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
+        if (bits_of_range(w, at, n) & ~z->bits[i][w])
+            return false;
+    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
+        z->bits[i][w] &= ~bits_of_range(w, at, n);
+    part_taken(z, i, n);
+    return true;
 }
 
 bool qi_zone_take_frame(struct qi_zone *z, uint64_t pfn)
@@ -298,18 +431,52 @@ static uint32_t part_steal(struct qi_zone *z, unsigned type, unsigned order)
     return QI_NONE;
 }
 
-/* A block with a run of the order (0..8) for the type: of those partly free the one with the
- * smallest largest run, so that larger runs are not split, and among these the fullest, so that what
- * is nearly whole becomes whole. */
-static uint32_t part_choose(struct qi_zone *z, unsigned type, unsigned order)
+/* Of the blocks of a type with a run of the order (0..8), the one with the smallest largest run, so
+ * that larger runs are not split, and among these the fullest, so that what is nearly whole becomes
+ * whole. */
+static uint32_t part_of_type(struct qi_zone *z, unsigned type, unsigned order)
 {
     uint64_t fits = z->part_mask[type] & ~0ull << order * QI_FULLNESS;
-    uint32_t i;
 
-    if (QI_LIKELY(fits))
-        return z->part[type][qi_lowest_bit(fits)];
+    return fits ? z->part[type][qi_lowest_bit(fits)] : QI_NONE;
+}
+
+static uint32_t part_of_cma(struct qi_zone *z, unsigned order)
+{
+    uint32_t i = part_of_type(z, QUIRE_CMA, order);
+
+    return i != QI_NONE ? i : part_from_whole(z, QUIRE_CMA);
+}
+
+/* What is free is mostly CMA's: movable requests go there, for nobody else may. */
+static bool mostly_cma(const struct qi_zone *z, unsigned type)
+{
+    return type == QUIRE_MOVABLE && z->free_cma > z->free / 2;
+}
+
+/* A block with a run of the order for the type: its own, a whole one, CMA's, another type's. */
+static uint32_t part_choose(struct qi_zone *z, unsigned type, unsigned order)
+{
+    uint32_t i = QI_UNLIKELY(mostly_cma(z, type)) ? part_of_cma(z, order) : QI_NONE;
+
+    if (QI_LIKELY(i == QI_NONE))
+        i = part_of_type(z, type, order);
+    if (QI_LIKELY(i != QI_NONE))
+        return i;
     i = part_from_whole(z, type);
+    if (i == QI_NONE && type == QUIRE_MOVABLE)
+        i = part_of_cma(z, order);
     return i != QI_NONE ? i : part_steal(z, type, order);
+}
+
+/* A run of whole blocks. */
+static uint32_t run_choose(struct qi_zone *z, unsigned type, unsigned order)
+{
+    uint32_t i = mostly_cma(z, type) ? big_take(z, order, true) : QI_NONE;
+
+    if (i == QI_NONE)
+        i = big_take(z, order, false);
+    return i == QI_NONE && type == QUIRE_MOVABLE ? big_take(z, order, true) : i;
 }
 
 /* The n lowest bits of x, which has more than n; n >= 1. */
@@ -392,14 +559,15 @@ struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order
     unsigned at = 0;
 
     if (order >= QI_BLOCK_ORDER) {
-        i = big_take(z, order);
+        i = run_choose(z, type, order);
         if (i == QI_NONE)
             return NULL;
         qi_block_set(&z->blocks[i], QI_BLOCK_USED);
         z->blocks[i].order = (uint8_t)order;
-        for (uint32_t k = 0; k < 1u << (order - QI_BLOCK_ORDER); k++)
-            qi_store_relaxed(&z->blocks[i + k].type, (uint8_t)type);
-        set_free(z, z->free - (1ull << order));
+        count(z, &z->blocks[i], -(1ull << order));
+        for (uint32_t k = i; k < i + (1u << (order - QI_BLOCK_ORDER)); k++)
+            if (z->blocks[k].type != QUIRE_CMA)
+                qi_store_relaxed(&z->blocks[k].type, (uint8_t)type);
     } else {
         i = part_choose(z, type, order);
         if (i == QI_NONE)
@@ -425,7 +593,7 @@ void qi_zone_give_mask(struct qi_zone *z, uint64_t pfn, uint64_t mask)
              (unsigned long)pfn, (unsigned long)mask, b->state, (unsigned long)*word);
     *word |= mask;
     b->free = (uint16_t)(b->free + n);
-    set_free(z, z->free + n);
+    count(z, b, n);
     /* only this word can have a larger run than before */
     max = *word == UINT64_MAX ? qi_bits_max_order(z->bits[i]) : qi_word_max_order(*word);
     part_changed(z, i, was_free, was_list, QI_MAX(order, max));
@@ -441,7 +609,11 @@ void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order)
         QI_CHECK(b->state == QI_BLOCK_USED && b->order == order,
                  "frames: pfn %#lx order %u: block state %u order %u", (unsigned long)pfn, order,
                  b->state, b->order);
-        set_free(z, z->free + (1ull << order));
+        if (QI_UNLIKELY(z->nisolated)) {
+            give_each(z, i, order);
+            return;
+        }
+        count(z, b, 1ull << order);
         big_give(z, i, order);
         return;
     }
@@ -458,7 +630,7 @@ void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order)
     was_list = qi_part_list(b);
     qi_bits_set_run(z->bits[i], at, order);
     b->free = (uint16_t)(b->free + (1u << order));
-    set_free(z, z->free + (1ull << order));
+    count(z, b, 1ull << order);
     max = qi_bits_max_order(z->bits[i]);
     part_changed(z, i, was_free, was_list, max);
 }

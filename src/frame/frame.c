@@ -52,6 +52,9 @@
  *   F7  of an offline block nothing is managed or free; its frames are RESERVED (section.c).
  *   F8  what a zone sets aside for ATOMIC requests is FREE and in no bitmap (pressure.c).
  *   F9  what was cleared in advance is FREE and in no bitmap (zero.c); F5 counts it among the stacks.
+ *   F10 what an isolated block has free is in its bitmap, on no list, and counted apart (isolate.c);
+ *       wholly free blocks are MOVABLE or CMA, which never merge; CMA blocks are counted, and what
+ *       is free of them.
  *
  * Locking.  One spin lock a zone, taken with interrupts off, guards bitmaps, descriptors and lists; it
  * is the innermost lock of the library.  A stack belongs to its CPU; others read its count.  Struct
@@ -97,14 +100,18 @@ static bool injected(void)
         return false;
     if (qi_fetch_sub_acqrel(&fail_left, 1) != 1)
         return false;
-    qi_stack_limits_set(true);
+    qi_stacks_use();
     return true;
 }
 
 void quire_frame_fail_after(int64_t n)
 {
-    qi_store_relaxed(&fail_left, n > 0 ? n : 0);
-    qi_stack_limits_set(n <= 0);
+    int64_t before = qi_xchg_relaxed(&fail_left, n > 0 ? n : 0);
+
+    if (n > 0 && before <= 0)
+        qi_stacks_bypass();
+    else if (n <= 0 && before > 0)
+        qi_stacks_use();
     if (n > 0)
         quire_frame_drain();
 }
@@ -541,7 +548,7 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
     qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_HEAD | QUIRE_PG_FREE);
     qi_store_relaxed(&p->counts, (uint64_t)0);
     if (order < QI_STACK_ORDERS) {
-        unsigned type = qi_load_relaxed(&z->blocks[qi_block_of(z, pfn)].type);
+        unsigned type = qi_block_stack_type(&z->blocks[qi_block_of(z, pfn)]);
 
         qi_stack_push(qi_stack_of(&qi_frame_cpus[qport_cpu()], flags, order, type), p);
     } else {

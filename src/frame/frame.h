@@ -26,13 +26,16 @@ struct qi_zone;
 /* The flags, in a load that can be part of a test; where plain loads are watched for races, atomic. */
 #ifdef __SANITIZE_THREAD__
 #define QI_FLAGS(p) quire_page_flags_now(p)
+#define QI_LIMIT(s) __atomic_load_n(&(s)->limit, __ATOMIC_RELAXED)
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define QI_FLAGS(p) quire_page_flags_now(p)
+#define QI_LIMIT(s) __atomic_load_n(&(s)->limit, __ATOMIC_RELAXED)
 #endif
 #endif
 #ifndef QI_FLAGS
 #define QI_FLAGS(p) ((p)->flags)
+#define QI_LIMIT(s) ((s)->limit)
 #endif
 
 struct qi_stack {
@@ -56,6 +59,7 @@ struct qi_frame_cpu {
     struct qi_stack *fast[QI_GFP_INDEX + 1]; /* of the preferred zone, order 0; never NULL */
     struct qi_stack *stacks;                 /* [zone slot][order][type] */
     uint32_t looking;                        /* at frames that it does not hold (zone.h) */
+    uint32_t asked;                          /* to give back all that the stacks hold; atomic */
 } QI_CACHE_ALIGNED;
 
 extern struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
@@ -174,7 +178,7 @@ static QI_ALWAYS_INLINE struct quire_page *qi_page_alloc_fast(quire_gfp gfp)
 /* Put a page on a stack of this CPU; interrupts off. */
 static QI_ALWAYS_INLINE void qi_stack_push(struct qi_stack *s, struct quire_page *p)
 {
-    if (QI_LIKELY(s->count < s->limit)) {
+    if (QI_LIKELY(s->count < QI_LIMIT(s))) {
         s->pages[s->count] = p;
         qi_store_relaxed(&s->count, s->count + 1);
     } else {
@@ -206,7 +210,7 @@ static QI_ALWAYS_INLINE void qi_page_free_refs(struct quire_page *p, unsigned re
     }
     irq = qport_irq_save();
     s = qi_page_mark_free(&qi_frame_cpus[qport_cpu()], p, flags);
-    if (QI_UNLIKELY(s->count >= s->limit)) {
+    if (QI_UNLIKELY(s->count >= QI_LIMIT(s))) {
         qi_stack_overflow_restore(s, p, irq);
         return;
     }

@@ -160,11 +160,7 @@ static enum quire_status find_zones(const struct quire_boot *b)
             qi_stack_offset[z->place >> QUIRE_PG_ZONE_SHIFT] =
                 z->slot * (uint32_t)QI_ZONE_STACK_BYTES;
             qi_zone_lock_init(z);
-            for (unsigned l = 0; l < QI_BIG_LISTS; l++)
-                z->big[l] = QI_NONE;
-            for (unsigned t = 0; t < QI_STACK_TYPES; t++)
-                for (unsigned l = 0; l < QI_PART_LISTS; l++)
-                    z->part[t][l] = QI_NONE;
+            qi_zone_lists_init(z);
         }
     if (present)
         return QUIRE_OK;
@@ -412,6 +408,7 @@ enum quire_status quire_frame_init(const struct quire_boot *b)
         return s;
     }
     quire_frame_fail_after(-1);
+    quire_frame_set_mover(NULL);
     return QUIRE_OK;
 }
 

@@ -74,7 +74,7 @@ void quire_page_split(struct quire_page *page)
     if (!order)
         return;
     z = qi_zone_of(flags);
-    type = qi_load_relaxed(&z->blocks[qi_block_of(z, pfn)].type);
+    type = qi_block_stack_type(&z->blocks[qi_block_of(z, pfn)]);
     if (order >= QI_BLOCK_ORDER) {
         unsigned long irq = qport_irq_save();
 

@@ -56,13 +56,14 @@ static void census(struct qi_zone *z, struct quire_zone_types *out)
         qi_zone_lock(z);
         for (; i < end; i++) {
             const struct qi_block *b = &z->blocks[i];
+            unsigned type = qi_block_type(b);
 
             if (b->state != QI_BLOCK_ABSENT)
-                out->blocks[b->type]++;
+                out->blocks[type]++;
             if (b->state == QI_BLOCK_WHOLE)
-                out->free_blocks[b->type][b->order]++;
+                out->free_blocks[type][b->order]++;
             else if (b->state == QI_BLOCK_PART && b->free)
-                qi_bits_census(z->bits[i], out->free_blocks[b->type]);
+                qi_bits_census(z->bits[i], out->free_blocks[type]);
         }
         qi_zone_unlock(z);
         qport_irq_restore(irq);
@@ -115,6 +116,9 @@ enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
     out->poisoned = z->poisoned;
     out->atomic_reserve = qi_popcount(z->atomic_bits);
     out->free = z->free + out->atomic_reserve;
+    out->cma = z->cma;
+    out->free_cma = z->free_cma;
+    out->isolated = z->isolated;
     out->wmark_min = z->wmark[QI_MARK_MIN];
     out->wmark_low = z->wmark[QI_MARK_LOW];
     out->wmark_high = z->wmark[QI_MARK_HIGH];
@@ -126,7 +130,7 @@ enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
     qport_irq_restore(irq);
     count_traffic(z, out);
     census(z, &types);
-    for (unsigned t = 0; t < QUIRE_MIGRATE_TYPES; t++)
+    for (unsigned t = 0; t < QUIRE_ISOLATE; t++)
         for (unsigned o = 0; o <= QUIRE_MAX_ORDER; o++)
             out->free_blocks[o] += types.free_blocks[t][o];
     return QUIRE_OK;
@@ -328,7 +332,7 @@ static bool uniform(uint64_t n, struct quire_block_info *out)
     irq = qport_irq_save();
     qi_zone_lock(owner);
     free = qi_zone_is_whole(owner, (uint32_t)(n - owner->first_block));
-    out->type = (enum quire_migrate_type)b->type;
+    out->type = qi_block_type(b);
     qi_zone_unlock(owner);
     qport_irq_restore(irq);
     out->node = owner->node;
@@ -350,7 +354,7 @@ static void count_frame(uint64_t pfn, unsigned node, struct quire_block_info *ou
     if (out->absent == pfn - out->start.v) { /* the first that is there gives its name */
         out->node = z->node;
         out->zone = (enum quire_zone_type)z->type;
-        out->type = (enum quire_migrate_type)qi_load_relaxed(&b->type);
+        out->type = qi_block_type(b);
     }
     classify(out, z, b, pfn);
 }

@@ -1,27 +1,26 @@
 /*
  * frame/section.c - pageblocks off line and back: memory that the allocator lends to somebody else.
  *
- * Purpose.  A range of whole pageblocks leaves the allocator, if all of it is free, and comes back
+ * Purpose.  A range of whole pageblocks leaves the allocator, if it can be emptied, and comes back
  * later: a device or a balloon that takes 2 MiB at a time, memory that is to be switched off.
  *
  * Model.  An offline block is in the state QI_BLOCK_OFFLINE: nothing of it is managed or free, it is
  * on no list, the buddy rule passes it by, and its struct pages are reserved frames with one holder,
- * so that every misuse of them is found out like that of any reserved frame (F7).
+ * so that every misuse of them is found out like that of any reserved frame (F7).  Before, the range
+ * was isolated and emptied (isolate.c).
  *
  * Concurrency.  One range at a time, guarded by a flag: who finds it set is told BUSY, so that half
  * of a range that has yet to be rolled back is nobody else's.  Each block is a step by itself, with
- * interrupts off: the zone's lock is held to take it out of its run, or to put it back, and the 512
- * struct pages are written without it, for a block in this state is touched by nobody.  A block has
- * left when the lock is dropped; what fails later puts all those before it back.  Meanwhile others may
- * miss them, as they would miss any memory that somebody allocates and frees.
+ * interrupts off: the zone's lock is held to take it out, or to put it back, and the 512 struct pages are
+ * written without it, for a block in this state is touched by nobody.
  *
  * Rejected.  All of a range under one taking of the lock: a gibibyte would keep interrupts off for a
- * millisecond.  Moving out what is in use: the owner of a frame is not this layer's business.
+ * millisecond.
  *
  * Sources.  Linux, mm/memory_hotplug.c: offline_pages(), online_pages(); its blocks, too, are RESERVED
  * in between.
  */
-#include "zone.h"
+#include "isolate.h"
 
 #define BAD (QUIRE_PG_POISON | QUIRE_PG_RESERVED)
 
@@ -84,47 +83,38 @@ static void write_pages(const struct qi_zone *z, uint64_t pfn, uint32_t state, u
     }
 }
 
-/* Out of its run, if all of it is free; interrupts off. */
+/* An isolated block that is wholly free leaves the allocator; interrupts off. */
 static bool leave(struct qi_zone *z, struct qi_block *b)
 {
     bool free;
 
     qi_zone_lock(z);
-    free = qi_zone_isolate(z, (uint32_t)(b - z->blocks));
+    free = qi_zone_claim(z, (uint32_t)(b - z->blocks));
     if (free) {
         qi_block_set(b, QI_BLOCK_OFFLINE);
-        qi_store_relaxed(&z->free, z->free - QI_BLOCK_FRAMES);
+        z->cma -= b->type == QUIRE_CMA ? QI_BLOCK_FRAMES : 0u;
         qi_store_relaxed(&z->managed, z->managed - QI_BLOCK_FRAMES);
     }
     qi_zone_unlock(z);
     return free;
 }
 
-/* A block that the allocator manages goes off line; false: not all of it is free. */
+/* False: somebody has called a frame bad since the range was found empty. */
 static bool take(uint64_t pfn)
 {
     unsigned long irq = qport_irq_save();
     struct qi_block *b;
     struct qi_zone *z = qi_zone_of_frame(pfn, &b);
-    bool left = leave(z, b) || (qi_frame_drain_cpu(qport_cpu()) && leave(z, b));
-
-    if (!left && qi_load_relaxed(&z->atomic_bits)) {
-        qi_zone_lock(z);
-        qi_reserve_release(z);
-        qi_zone_unlock(z);
-        left = leave(z, b);
-    }
+    bool left = leave(z, b);
 
     if (left) {
         write_pages(z, pfn, QUIRE_PG_RESERVED, 1);
-        qi_store_relaxed(&b->pages, (uint8_t)QI_PAGES_LOOSE);
         qi_store_relaxed(&b->managed, (uint16_t)0);
     }
     qport_irq_restore(irq);
     return left;
 }
 
-/* An offline block comes back, and finds its neighbours. */
 void qi_block_give(uint64_t pfn)
 {
     unsigned long irq = qport_irq_save();
@@ -136,6 +126,7 @@ void qi_block_give(uint64_t pfn)
     qi_zone_lock(z);
     qi_block_set(b, QI_BLOCK_USED); /* for a moment: given back like an allocation of this order */
     b->order = QI_BLOCK_ORDER;
+    z->cma += b->type == QUIRE_CMA ? QI_BLOCK_FRAMES : 0u;
     qi_store_relaxed(&z->managed, z->managed + QI_BLOCK_FRAMES);
     qi_zone_give(z, pfn, QI_BLOCK_ORDER);
     qi_zone_unlock(z);
@@ -147,15 +138,23 @@ void qi_blocks_end(void) { qi_store_release(&changing, 0u); }
 
 enum quire_status qi_blocks_take(q_pfn start, uint64_t frames)
 {
-    uint64_t end = start.v + frames;
+    uint64_t end = start.v + frames, pfn;
+    enum quire_status s = qi_isolate_range(start.v, end);
 
-    for (uint64_t pfn = start.v; pfn < end; pfn += QI_BLOCK_FRAMES)
+    if (s)
+        return s;
+    s = qi_range_empty(start.v, end);
+    for (pfn = start.v; !s && pfn < end; pfn += QI_BLOCK_FRAMES)
         if (!take(pfn)) {
-            while (pfn > start.v)
-                qi_block_give(pfn -= QI_BLOCK_FRAMES);
-            return QUIRE_BUSY;
+            s = QUIRE_BUSY;
+            break;
         }
-    return QUIRE_OK;
+    if (!s)
+        return QUIRE_OK;
+    qi_isolate_undo(pfn, end);
+    while (pfn > start.v)
+        qi_block_give(pfn -= QI_BLOCK_FRAMES);
+    return s;
 }
 
 enum quire_status quire_frame_offline(q_pfn start, uint64_t frames)

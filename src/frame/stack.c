@@ -44,14 +44,40 @@ static void stack_give(struct qi_stack *s, unsigned n)
     qi_store_relaxed(&s->count, s->count - n);
 }
 
+/* What others asked of this CPU; interrupts off. */
+static void answer(void)
+{
+    struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
+
+    if (QI_LIKELY(!qi_load_relaxed(&c->asked)))
+        return;
+    qi_store_relaxed(&c->asked, 0u);
+    qi_frame_drain_cpu(qport_cpu());
+}
+
+void qi_stacks_ask(void)
+{
+    unsigned self;
+    unsigned long irq = qport_irq_save();
+
+    self = qport_cpu();
+    qport_irq_restore(irq);
+    for (unsigned c = 0; c < qi_ncpus; c++)
+        if (c != self)
+            qi_store_relaxed(&qi_frame_cpus[c].asked, 1u);
+}
+
 void qi_stack_overflow(struct qi_stack *s, struct quire_page *p)
 {
-    if (s->count)
-        stack_give(s, s->limit ? s->limit / 2 : s->count);
+    uint32_t limit = qi_load_relaxed(&s->limit);
+
+    if (s->count) /* the limit that sent us here may have been another */
+        stack_give(s, limit ? QI_MIN(limit / 2, s->count) : s->count);
     s->pages[s->count] = p;
     qi_store_relaxed(&s->count, s->count + 1);
-    if (!s->limit)
+    if (!limit)
         stack_give(s, s->count);
+    answer();
 }
 
 QI_NOINLINE void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page *p,
@@ -61,17 +87,27 @@ QI_NOINLINE void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page
     qport_irq_restore(irq);
 }
 
+/* The zone may have another size by now.  Who takes all limits away at this moment wins: he stores after,
+ * or this does not. */
+static uint32_t new_limit(struct qi_stack *s, uint32_t limit)
+{
+    uint32_t want = qi_load_relaxed(&s->want);
+
+    return limit == want || qi_cas_relaxed(&s->limit, &limit, want) ? want : limit;
+}
+
 /* Fill an empty stack with about half its limit; false: the zone has nothing for it. */
 bool qi_stack_fill(struct qi_stack *s, uint64_t may)
 {
     struct qi_zone *z = s->zone;
-    unsigned want, n = 0;
+    unsigned limit = qi_load_relaxed(&s->limit), want, n = 0;
 
-    if (s->limit) /* the zone may have another size by now */
-        s->limit = qi_load_relaxed(&s->want);
-    want = s->limit ? (s->limit + 1u) / 2 : 1;
+    if (limit) /* the zone may have another size by now */
+        limit = new_limit(s, limit);
+    want = limit ? (limit + 1u) / 2 : 1;
 
     want = (unsigned)QI_MIN((uint64_t)want, may >> s->order);
+    answer();
     qi_zone_lock(z);
     if (s->order == 0)
         n = qi_zone_take_frames(z, s->type, want, s->pages + want - 1, -1); /* the lowest on top */
@@ -129,7 +165,11 @@ void quire_frame_drain(void)
     qport_irq_restore(irq);
 }
 
-void qi_stack_limits_set(bool on)
+/* Limits are 0 while anybody wants them so. */
+static struct qi_spin bypass_lock;
+static unsigned bypasses;
+
+static void limits_set(bool on)
 {
     for (unsigned c = 0; c < qi_ncpus; c++)
         for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
@@ -137,6 +177,24 @@ void qi_stack_limits_set(bool on)
 
             qi_store_relaxed(&s->limit, on ? qi_load_relaxed(&s->want) : 0u);
         }
+}
+
+void qi_stacks_bypass(void)
+{
+    unsigned long irq = qi_spin_lock_irq(&bypass_lock);
+
+    if (bypasses++ == 0)
+        limits_set(false);
+    qi_spin_unlock_irq(&bypass_lock, irq);
+}
+
+void qi_stacks_use(void)
+{
+    unsigned long irq = qi_spin_lock_irq(&bypass_lock);
+
+    if (bypasses && --bypasses == 0) /* none: a new machine has begun */
+        limits_set(true);
+    qi_spin_unlock_irq(&bypass_lock, irq);
 }
 
 /* ---- Start ---- */
@@ -211,6 +269,12 @@ static void choose_fast(void)
 /* After the zones are filled: limits depend on their sizes. */
 void qi_frame_stacks_init(void)
 {
+    static const struct qi_lock_class bypass_class = {"stack limits"};
+
+    qi_spin_init(&bypass_lock, &bypass_class);
+    bypasses = 0;
+    for (unsigned c = 0; c < qi_ncpus; c++)
+        qi_frame_cpus[c].asked = 0;
     for (unsigned c = 0; c < qi_ncpus; c++)
         for (unsigned i = 0; i < qi_nzones; i++)
             for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++)

@@ -7,7 +7,11 @@
 #define BROKEN(...) return qi_log(QUIRE_LOG_ERROR, __VA_ARGS__), QUIRE_CORRUPT
 
 struct sums {
-    uint64_t free;   /* frames in blocks */
+    uint64_t free;     /* frames in blocks, but isolated ones */
+    uint64_t free_cma; /* of these, in CMA blocks */
+    uint64_t cma;      /* frames of CMA blocks */
+    uint64_t isolated; /* free frames in isolated blocks */
+    uint32_t nisolated;
     uint64_t loose;  /* frames that say FREE but are in no bitmap: they must be in stacks */
     uint64_t listed; /* blocks met on lists */
     uint64_t bad;    /* frames withheld */
@@ -28,7 +32,8 @@ static enum quire_status verify_part(const struct qi_zone *z, uint32_t i, struct
     const uint64_t *bits = z->bits[i];
     const struct quire_page *page = quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i)));
 
-    if (b->free != qi_bits_count(bits) || b->free > b->managed || b->free == QI_BLOCK_FRAMES)
+    if (b->free != qi_bits_count(bits) || b->free > b->managed ||
+        (b->free == QI_BLOCK_FRAMES && !qi_block_isolated(b)))
         BROKEN("frames: F1: block %u of zone %u: free %u, bits %u, managed %u", i, z->slot, b->free,
                qi_bits_count(bits), b->managed);
     if (b->free && b->order != qi_bits_max_order(bits))
@@ -48,7 +53,12 @@ static enum quire_status verify_part(const struct qi_zone *z, uint32_t i, struct
         if (!bit && (flags & QUIRE_PG_FREE || marked_free(z, &page[f])))
             s->loose += 1ull << quire_page_order(&page[f]);
     }
+    if (qi_block_isolated(b)) {
+        s->isolated += b->free;
+        return QUIRE_OK;
+    }
     s->free += b->free;
+    s->free_cma += b->type == QUIRE_CMA ? b->free : 0u;
     s->listed += b->free != 0;
     return QUIRE_OK;
 }
@@ -71,10 +81,16 @@ static enum quire_status verify_run(const struct qi_zone *z, uint32_t i, struct 
     if (b->state == QI_BLOCK_USED)
         return QUIRE_OK;
     if (b->order < QUIRE_MAX_ORDER && buddy < z->nblocks &&
-        z->blocks[buddy].state == QI_BLOCK_WHOLE && z->blocks[buddy].order == b->order)
+        z->blocks[buddy].state == QI_BLOCK_WHOLE && z->blocks[buddy].order == b->order &&
+        (z->blocks[buddy].type == QUIRE_CMA) == (b->type == QUIRE_CMA))
         BROKEN("frames: F3: block %u of zone %u and its buddy of order %u are both free", i,
                z->slot, b->order);
+    for (uint64_t k = 1; k < n; k++)
+        if (b[k].type != b->type)
+            BROKEN("frames: F10: block %lu of zone %u is of type %#x in a run of type %#x",
+                   (unsigned long)(i + k), z->slot, b[k].type, b->type);
     s->free += n * QI_BLOCK_FRAMES;
+    s->free_cma += b->type == QUIRE_CMA ? n * QI_BLOCK_FRAMES : 0;
     s->listed++;
     return QUIRE_OK;
 }
@@ -119,8 +135,12 @@ static enum quire_status verify_blocks(const struct qi_zone *z, struct sums *s)
         }
         if (r)
             return r;
-        for (uint32_t k = i; k < i + step; k++)
-            managed += z->blocks[k].managed;
+        for (uint32_t k = i; k < i + step; k++) {
+            b = &z->blocks[k];
+            managed += b->managed;
+            s->cma += (b->type & ~QI_TYPE_ISOLATED) == QUIRE_CMA ? b->managed : 0u;
+            s->nisolated += qi_block_isolated(b);
+        }
     }
     if (managed != z->managed)
         BROKEN("frames: F1: zone %u manages %lu frames, its blocks %lu", z->slot,
@@ -144,8 +164,7 @@ static enum quire_status verify_list(const struct qi_zone *z, uint32_t head, uns
         ++*n;
         b = &z->blocks[i];
         want = state == QI_BLOCK_WHOLE ? b->order - (unsigned)QI_BLOCK_ORDER : qi_part_list(b);
-        if (b->state != state || b->prev != prev || want != list ||
-            (state == QI_BLOCK_PART && b->type != type))
+        if (b->state != state || b->prev != prev || want != list || b->type != type)
             BROKEN("frames: F4: block %u of zone %u (state %u type %u) is on list %u of type %u, "
                    "not %u",
                    i, z->slot, b->state, b->type, list, type, want);
@@ -158,14 +177,18 @@ static enum quire_status verify_lists(const struct qi_zone *z, const struct sums
     enum quire_status r;
     uint64_t n = 0;
 
-    for (unsigned l = 0; l < QI_BIG_LISTS; l++) {
-        if ((z->big[l] != QI_NONE) != (z->big_mask >> l & 1))
-            BROKEN("frames: F4: zone %u: mask of whole blocks %#x", z->slot, z->big_mask);
-        r = verify_list(z, z->big[l], QI_BLOCK_WHOLE, 0, l, &n);
+    for (unsigned k = 0; k < 2 * QI_BIG_LISTS; k++) {
+        unsigned l = k / 2, type = k % 2 ? QUIRE_CMA : QUIRE_MOVABLE;
+        uint32_t head = k % 2 ? z->cma_big[l] : z->big[l];
+        uint32_t mask = k % 2 ? z->cma_mask : z->big_mask;
+
+        if ((head != QI_NONE) != (mask >> l & 1))
+            BROKEN("frames: F4: zone %u: mask of whole blocks %#x", z->slot, mask);
+        r = verify_list(z, head, QI_BLOCK_WHOLE, type, l, &n);
         if (r)
             return r;
     }
-    for (unsigned t = 0; t < QI_STACK_TYPES; t++)
+    for (unsigned t = 0; t < QI_LIST_TYPES; t++)
         for (unsigned l = 0; l < QI_PART_LISTS; l++) {
             if ((z->part[t][l] != QI_NONE) != (z->part_mask[t] >> l & 1))
                 BROKEN("frames: F4: zone %u: mask %#lx of type %u", z->slot,
@@ -227,21 +250,36 @@ static enum quire_status verify_reserve(const struct qi_zone *z, uint64_t *frame
     return QUIRE_OK;
 }
 
+/* F1, F10: the counts of a zone are the sums over its blocks. */
+static enum quire_status verify_sums(const struct qi_zone *z, const struct sums *s)
+{
+    if (s->free != z->free)
+        BROKEN("frames: F1: zone %u says %lu free, its blocks %lu", z->slot, (unsigned long)z->free,
+               (unsigned long)s->free);
+    if (s->free_cma != z->free_cma || s->cma != z->cma)
+        BROKEN("frames: F10: zone %u has %lu CMA frames, %lu free, its blocks %lu, %lu free",
+               z->slot, (unsigned long)z->cma, (unsigned long)z->free_cma, (unsigned long)s->cma,
+               (unsigned long)s->free_cma);
+    if (s->isolated != z->isolated || s->nisolated != z->nisolated)
+        BROKEN("frames: F10: zone %u has %u isolated blocks with %lu free, found %u with %lu",
+               z->slot, z->nisolated, (unsigned long)z->isolated, s->nisolated,
+               (unsigned long)s->isolated);
+    if (s->bad != z->poisoned)
+        BROKEN("frames: F6: zone %u withholds %lu bad frames, %lu are marked so", z->slot,
+               (unsigned long)z->poisoned, (unsigned long)s->bad);
+    return QUIRE_OK;
+}
+
 static enum quire_status verify_zone(const struct qi_zone *z)
 {
     struct sums s = {0};
     uint64_t cached = 0;
     enum quire_status r = verify_blocks(z, &s);
 
-    if (r)
-        return r;
-    if (s.free != z->free)
-        BROKEN("frames: F1: zone %u says %lu free, its blocks %lu", z->slot, (unsigned long)z->free,
-               (unsigned long)s.free);
-    if (s.bad != z->poisoned)
-        BROKEN("frames: F6: zone %u withholds %lu bad frames, %lu are marked so", z->slot,
-               (unsigned long)z->poisoned, (unsigned long)s.bad);
-    r = verify_lists(z, &s);
+    if (!r)
+        r = verify_sums(z, &s);
+    if (!r)
+        r = verify_lists(z, &s);
     if (!r)
         r = verify_stacks(z, &cached);
     if (!r)

@@ -160,16 +160,16 @@ static void say_zone(struct text *t, const struct qi_zone *z, const struct quire
     say(t,
         "\n  pages free     %lu\n        boost    %lu\n        min      %lu\n"
         "        low      %lu\n        high     %lu\n        spanned  %lu\n"
-        "        present  %lu\n        managed  %lu\n        cma      0",
+        "        present  %lu\n        managed  %lu\n        cma      %lu",
         (unsigned long)s->free, (unsigned long)s->boost, (unsigned long)s->wmark_min,
         (unsigned long)s->wmark_low, (unsigned long)s->wmark_high,
         (unsigned long)(s->end.v - s->start.v), (unsigned long)s->present,
-        (unsigned long)s->managed);
+        (unsigned long)s->managed, (unsigned long)s->cma);
     say(t, "\n        protection: (");
     for (unsigned k = 0; k < QI_CLASSES; k++)
         say(t, "%s%lu", k ? ", " : "", (unsigned long)qi_load_relaxed(&z->reserve[k]));
     say(t, ")\n      nr_free_pages %lu", (unsigned long)s->free);
-    say(t, "\n      nr_free_cma  0");
+    say(t, "\n      nr_free_cma  %lu", (unsigned long)s->free_cma);
 }
 
 size_t quire_zoneinfo(char *buf, size_t cap)

@@ -20,6 +20,7 @@
 #define QI_ZONE_STACK_BYTES (QI_STACK_ORDERS * QI_STACK_TYPES * sizeof(struct qi_stack))
 #define QI_PART_LISTS       ((QI_BITS_MAX_ORDER + 1) * QI_FULLNESS)
 #define QI_BIG_LISTS        (QUIRE_MAX_ORDER - QI_BLOCK_ORDER + 1)
+#define QI_LIST_TYPES       4 /* QUIRE_UNMOVABLE, MOVABLE, RECLAIMABLE, CMA */
 
 enum qi_block_state {
     QI_BLOCK_ABSENT,   /* the zone has no frame in it */
@@ -42,13 +43,16 @@ struct qi_block {
     uint16_t managed;    /* frames that the allocator was given */
     uint8_t state;
     uint8_t order; /* PART: of its largest run, if free; WHOLE, USED: of the run that it heads */
-    uint8_t type;  /* enum quire_migrate_type; kept by whole blocks, for pictures; atomic: frees
-                      look at it without the lock */
+    uint8_t type;  /* one of QI_LIST_TYPES, and QI_TYPE_ISOLATED; free whole blocks: MOVABLE or CMA;
+                      atomic: frees look at it without the lock */
     uint8_t pages;
 };
 _Static_assert(sizeof(struct qi_block) == 16, "struct qi_block");
 
 enum qi_mark { QI_MARK_MIN, QI_MARK_LOW, QI_MARK_HIGH, QI_MARK_REMOTE, QI_MARKS };
+
+/* In qi_block.type: nothing of the block is handed out, and what comes back stays (isolate.c). */
+#define QI_TYPE_ISOLATED 0x80u
 
 struct qi_zone {
     struct qi_spin lock;
@@ -66,12 +70,17 @@ struct qi_zone {
     uint64_t wmark[QI_MARKS];
     uint64_t reserve[QI_CLASSES]; /* kept from requests of that class, beside the mark */
 
-    /* under lock; free may be read without it */
-    uint64_t free QI_CACHE_ALIGNED; /* frames in blocks */
-    uint64_t part_mask[QI_STACK_TYPES];
-    uint32_t big_mask;
-    uint32_t big[QI_BIG_LISTS];
-    uint32_t part[QI_STACK_TYPES][QI_PART_LISTS];
+    /* under lock; the first two may be read without it */
+    uint64_t free QI_CACHE_ALIGNED; /* frames in blocks, but isolated ones */
+    uint64_t free_cma;              /* of these, in CMA blocks */
+    uint64_t part_mask[QI_LIST_TYPES];
+    uint32_t big_mask, cma_mask;
+    uint32_t big[QI_BIG_LISTS], cma_big[QI_BIG_LISTS]; /* runs of whole blocks; those of CMA */
+    uint32_t part[QI_LIST_TYPES][QI_PART_LISTS];
+    uint32_t nisolated;                    /* blocks that are isolated */
+    uint32_t broken[QI_STACK_TYPES];       /* block of another type that was last broken into */
+    uint64_t isolated;                     /* frames free in them */
+    uint64_t cma;                          /* frames of CMA blocks */
     uint64_t allocs, frees, fails, locked; /* allocs, frees: past the stacks, in frames */
     uint64_t poisoned;                     /* frames withheld for good */
     uint64_t marked;            /* bad frames not withheld yet, or more; read without the lock */
@@ -154,6 +163,34 @@ static inline uint64_t qi_block_pfn(const struct qi_zone *z, uint32_t i)
 {
     return (z->first_block + i) * QI_BLOCK_FRAMES;
 }
+/* Free frames that a request of the type may have at all. */
+static inline uint64_t qi_zone_free_for(const struct qi_zone *z, quire_gfp gfp)
+{
+    uint64_t free = qi_load_relaxed(&z->free), cma;
+
+    if (gfp & QUIRE_GFP_MOVABLE)
+        return free;
+    cma = qi_load_relaxed(&z->free_cma);
+    return free > cma ? free - cma : 0; /* read one after the other */
+}
+/* The stacks that the blocks of order 1..3 in it come from and go to: CMA's are MOVABLE ones. */
+static inline unsigned qi_block_stack_type(const struct qi_block *b)
+{
+    unsigned type = qi_load_relaxed(&b->type) & ~QI_TYPE_ISOLATED;
+
+    return type == QUIRE_CMA ? (unsigned)QUIRE_MOVABLE : type;
+}
+/* What the outside is told: isolated blocks are of a type of their own. */
+static inline enum quire_migrate_type qi_block_type(const struct qi_block *b)
+{
+    unsigned type = qi_load_relaxed(&b->type);
+
+    return type & QI_TYPE_ISOLATED ? QUIRE_ISOLATE : (enum quire_migrate_type)type;
+}
+static inline bool qi_block_isolated(const struct qi_block *b)
+{
+    return b->type & QI_TYPE_ISOLATED;
+}
 static inline unsigned qi_gfp_type(quire_gfp gfp)
 {
     return gfp & QUIRE_GFP_MOVABLE       ? QUIRE_MOVABLE
@@ -175,7 +212,7 @@ static inline unsigned qi_gfp_class(quire_gfp gfp)
 static inline uint64_t qi_zone_spare(const struct qi_zone *z, unsigned class, quire_gfp gfp,
                                      enum qi_mark mark)
 {
-    uint64_t free = qi_load_relaxed(&z->free), keep = qi_load_relaxed(&z->wmark[mark]);
+    uint64_t free = qi_zone_free_for(z, gfp), keep = qi_load_relaxed(&z->wmark[mark]);
 
     if (gfp & QUIRE_GFP_MEMALLOC)
         return free;
@@ -206,12 +243,23 @@ void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order);
 /* The frames of an allocated block of order 9 and up become separate allocations. */
 void qi_zone_shatter(struct qi_zone *z, uint64_t pfn, unsigned order);
 
+/* Empty lists. */
+void qi_zone_lists_init(struct qi_zone *z);
 /* A block is wholly free, alone or in a run. */
 bool qi_zone_is_whole(const struct qi_zone *z, uint32_t i);
-/* A wholly free block leaves its run and all lists; false: it is not wholly free. */
+/* The free frames of a managed block leave the lists and the count; those that come back stay in its
+ * bitmap, until all of it is on the lists again.  False: it is isolated already. */
 bool qi_zone_isolate(struct qi_zone *z, uint32_t i);
+void qi_zone_unisolate(struct qi_zone *z, uint32_t i);
+/* An isolated block is of that type from now on. */
+void qi_zone_set_type(struct qi_zone *z, uint32_t i, unsigned type);
 /* A wholly free block, if it is one, comes under the bitmap; the caller takes a frame of it. */
 void qi_zone_break(struct qi_zone *z, uint32_t i);
+/* All of an isolated block is free: it leaves the zone's count, and is isolated no more.  False, and
+ * nothing done: something is not. */
+bool qi_zone_claim(struct qi_zone *z, uint32_t i);
+/* n free frames of one block out of the bitmap; false, and nothing done: not all of them are free. */
+bool qi_zone_take_range(struct qi_zone *z, uint64_t pfn, unsigned n);
 /* This very frame out of the bitmap; false: it is in none. */
 bool qi_zone_take_frame(struct qi_zone *z, uint64_t pfn);
 
@@ -285,8 +333,12 @@ void qi_zone_lock_init(struct qi_zone *z);
 /* Fill an empty stack with about half its limit, of the frames that a request may take; false: the
  * zone has nothing for it.  Interrupts off. */
 bool qi_stack_fill(struct qi_stack *s, uint64_t may);
-/* All stacks as they should be, or (off) with limits of 0, so that no fast path is taken. */
-void qi_stack_limits_set(bool on);
+/* Until as many calls of the second as of the first, stacks have limits of 0: no fast path is taken for
+ * long, and nothing that is freed stays in them.  Any context. */
+void qi_stacks_bypass(void);
+void qi_stacks_use(void);
+/* Have the other CPUs give back what their stacks hold, when they next come by. */
+void qi_stacks_ask(void);
 /* All that a CPU's stacks hold back to its blocks; returns how many there were.  That CPU is this one,
  * or quiet; interrupts off, no lock. */
 unsigned qi_frame_drain_cpu(unsigned cpu);

@@ -2,7 +2,7 @@
  * frame_section_test.c - pageblocks off line and back: all of a range or nothing, nothing of it handed
  * out meanwhile, and nothing lost by it.
  */
-#include <frame_machine.h>
+#include <frame_mover.h>
 
 #include <frame/zone.h>
 #include <pthread.h>
@@ -362,6 +362,62 @@ static void a_range_over_zones(void **state)
     all_back();
 }
 
+/* ---- What can be moved ---- */
+
+/* Blocks full of movable frames of every order go off line: what was in them is elsewhere, word for word. */
+static void what_can_be_moved_is_moved(void **state)
+{
+    (void)state;
+    quire_frame_set_mover(movables_move);
+    for (unsigned order = 0; order <= QI_BLOCK_ORDER; order++) /* a twentieth of memory for each */
+        for (uint64_t n = 0; n < managed_at_boot / 20; n += 1u << order)
+            assert_non_null(movable_new(order));
+    for (uint64_t i = 0; i < BLOCKS - TAKEN - 1; i++) {
+        uint64_t n = 1 + i % 2;
+
+        assert_int_equal(off(i, n), QUIRE_OK);
+        away(i, n);
+        for (size_t k = 0; k < nmovables; k++)
+            assert_false(block_of(movables[k].page) >= i && block_of(movables[k].page) < i + n);
+        movables_check();
+        assert_int_equal(on(i, n), QUIRE_OK);
+        healthy();
+    }
+    assert_true(moved_frames > 4 * BLOCK);
+    movables_check();
+    movables_free();
+    all_back();
+}
+
+/* One frame that stays keeps the range; what was moved has been moved, and nothing is lost. */
+static void what_cannot_be_moved_stays(void **state)
+{
+    struct movable *pinned;
+    uint64_t block;
+
+    (void)state;
+    quire_frame_set_mover(movables_move);
+    while (quire_free_pages() > managed_at_boot / 2)
+        assert_non_null(movable_new(0));
+    for (pinned = movables; block_of(pinned->page) >= BLOCKS - TAKEN; pinned++)
+        ;
+    pinned += 100; /* not the first of its block */
+    pinned->pinned = true;
+    block = block_of(pinned->page);
+    assert_int_equal(off(block, 1), QUIRE_BUSY);
+    healthy();
+    movables_check();
+    assert_int_equal(quire_managed_pages(), managed_at_boot);
+    pinned->pinned = false;
+    assert_int_equal(off(block, 1), QUIRE_OK);
+    movables_check();
+    assert_int_equal(on(block, 1), QUIRE_OK);
+    quire_frame_set_mover(NULL);
+    assert_int_equal(off(block_of(pinned->page), 1), QUIRE_BUSY);
+    movables_free();
+    all_back();
+}
+
 /* ---- Beside other CPUs ---- */
 
 static volatile bool stop;
@@ -473,6 +529,8 @@ int main(void)
         cmocka_unit_test(what_is_no_block_of_the_allocator_is_refused),
         cmocka_unit_test_setup(a_bad_frame_keeps_its_block, setup),
         cmocka_unit_test(a_range_over_zones),
+        cmocka_unit_test_setup(what_can_be_moved_is_moved, setup),
+        cmocka_unit_test_setup(what_cannot_be_moved_stays, setup),
         cmocka_unit_test(offline_beside_traffic),
         cmocka_unit_test_setup(verify_knows_them, setup),
     };
