@@ -398,8 +398,6 @@ enum quire_status quire_frame_init(const struct quire_boot *b)
     qi_top_frame = 0;
     qi_tune_init();
     qi_pressure_init();
-    for (unsigned i = 0; i < QUIRE_MAX_NODES; i++)
-        qi_foreign[i] = 0;
     for (unsigned c = 0; c < b->cpus; c++)
         qi_cpu_nodes[c] = b->cpu_node ? b->cpu_node[c] : 0;
     s = build(b);
@@ -407,6 +405,7 @@ enum quire_status quire_frame_init(const struct quire_boot *b)
         qi_nzones = qi_nnodes = qi_ncpus = 0;
         return s;
     }
+    qi_node_init(b);
     quire_frame_fail_after(-1);
     quire_frame_set_mover(NULL);
     return QUIRE_OK;

@@ -410,6 +410,18 @@ void qi_zonelists_update(void);
 /* After what zones manage has changed: the limits of their stacks, and which are the fast ones. */
 void qi_frame_stacks_update(void);
 
+/* ---- node.c, policy.c ---- */
+
+/* At the end of boot: what is known of nodes; default weights. */
+void qi_node_init(const struct quire_boot *b);
+void qi_policy_init(void);
+uint64_t qi_nodes_with_memory(void);
+/* The nearest node of the mask, the node itself first; QUIRE_NODE_ANY: the mask is empty. */
+unsigned qi_node_nearest(unsigned from, uint64_t mask);
+/* To the node's memory from its nearest CPUs; 0: not known. */
+uint32_t qi_node_best_bandwidth(unsigned node);
+uint64_t qi_policy_hits(unsigned node);
+
 /* ---- layout.c: at boot, one CPU ---- */
 
 /* What the caller of quire_frame_init() wants to be MOVABLE. */
