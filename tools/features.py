@@ -23,6 +23,7 @@ ROW = re.compile(r"[A-Z]+-\d+")
 C_PROVES = re.compile(r"proves:([A-Z0-9,\s*-]*?)\*/\s*(?:static\s+)?(?:[A-Z_]+\s+)?void\s+(\w+)\s*\(", re.S)
 ANY_PROVES = re.compile(r"proves:([^*\n]*(?:\n \*[A-Z0-9, -]*(?=\n))*)")
 PY_PROVES = re.compile(r"#\s*proves:([^\n]*)\n(?:\s*#[^\n]*\n|\s*@[^\n]*\n)*\s*def\s+(\w+)")
+MODELS = ("flat", "nodes", "sparse", "sparse_extreme")  # tests are run again in each memory model
 TRAPS = {"TRAP-%d" % n for n in range(1, 21)}
 
 
@@ -78,6 +79,8 @@ def status_of(tests, outcomes):
     if not tests:
         return "no test"
     got = [outcomes.get(t) for t in tests]
+    for model in MODELS:
+        got += [outcomes.get(re.sub(r"^(\w+)\.", r"\1-%s." % model, t)) for t in tests]
     if "fail" in got:
         return "FAILED"
     if "pass" not in got:

@@ -39,6 +39,38 @@
 #error "QUIRE_DIRECT_LIMIT must be 0, or a multiple of 4 MiB from 32 MiB on"
 #endif
 
+/*
+ * How a frame number becomes its struct page, and back (quire/model.h).  VMEMMAP needs the port to make
+ * an array that is contiguous virtually; the others lie in memory that the library takes at boot.
+ */
+#define QUIRE_MODEL_VMEMMAP        0 /* a virtual array of all frames; only what exists is backed */
+#define QUIRE_MODEL_FLAT           1 /* one array from the first frame to the last, holes included */
+#define QUIRE_MODEL_NODES          2 /* an array for each node */
+#define QUIRE_MODEL_SPARSE         3 /* an array for each section, found in a static table */
+#define QUIRE_MODEL_SPARSE_EXTREME 4 /* the same, the table in two levels, the second on demand */
+#ifndef QUIRE_MEMORY_MODEL
+#define QUIRE_MEMORY_MODEL QUIRE_MODEL_VMEMMAP
+#endif
+#if QUIRE_MEMORY_MODEL < 0 || QUIRE_MEMORY_MODEL > 4
+#error "QUIRE_MEMORY_MODEL must be one of QUIRE_MODEL_..."
+#endif
+
+/* Frames of a section, as a power of two, for the sparse models; 15 (128 MiB) as Linux on x86-64. */
+#ifndef QUIRE_SECTION_ORDER
+#define QUIRE_SECTION_ORDER (QUIRE_MAX_ORDER > 15 ? QUIRE_MAX_ORDER : 15)
+#endif
+#if QUIRE_SECTION_ORDER < QUIRE_MAX_ORDER || QUIRE_SECTION_ORDER > 24
+#error "QUIRE_SECTION_ORDER must be QUIRE_MAX_ORDER..24"
+#endif
+
+/* Bits of a physical address that the sparse models have tables for; 47 is 128 TiB. */
+#ifndef QUIRE_SPARSE_BITS
+#define QUIRE_SPARSE_BITS (QUIRE_MEMORY_MODEL == QUIRE_MODEL_SPARSE ? 40 : 47)
+#endif
+#if QUIRE_SPARSE_BITS <= 12 + QUIRE_SECTION_ORDER || QUIRE_SPARSE_BITS > 52
+#error "QUIRE_SPARSE_BITS must be more than those of a section, and 52 at most"
+#endif
+
 /* Most vmas an address space may have (Linux: vm.max_map_count, 65530). */
 #ifndef QUIRE_MAX_VMAS
 #define QUIRE_MAX_VMAS 65530

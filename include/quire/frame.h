@@ -1,9 +1,9 @@
 /*
  * quire/frame.h - physical frames: nodes, zones, the allocator.  Group 1 of the port is all it needs.
  *
- * One struct quire_page of 32 bytes describes each 4 KiB frame, in an array indexed by frame number
- * (QPORT_VMEMMAP_BASE).  A block of order n is 2^n frames, aligned to its size; its first page is
- * the head, the others tails.
+ * One struct quire_page of 32 bytes describes each 4 KiB frame; together they are the memory map, which
+ * quire/model.h finds its way in.  A block of order n is 2^n frames, aligned to its size; its first
+ * page is the head, the others tails.  Pointer arithmetic on pages is good inside one block only.
  */
 #ifndef QUIRE_FRAME_H
 #define QUIRE_FRAME_H
@@ -34,7 +34,7 @@
 #define QUIRE_PG_POISON      0x4000u /* hardware says the frame is bad */
 #define QUIRE_PG_OBJECT      0x8000u /* in the page tree of the object in owner */
 #define QUIRE_PG_ORDER_SHIFT 16      /* 5 bits: order, in a head */
-#define QUIRE_PG_ZONE_SHIFT  21      /* 3 bits */
+#define QUIRE_PG_ZONE_SHIFT  21      /* 3 bits; or 11, the number of a place (quire/model.h) */
 #define QUIRE_PG_NODE_SHIFT  24      /* 8 bits */
 
 struct quire_page {
@@ -55,14 +55,8 @@ struct quire_page {
 /* 32 bytes; the array of them is the only per-frame cost but the bitmap's bit. */
 _Static_assert(sizeof(struct quire_page) == 32, "struct quire_page");
 
-static inline struct quire_page *quire_page_of_pfn(q_pfn pfn)
-{
-    return (struct quire_page *)QPORT_VMEMMAP_BASE + pfn.v;
-}
-static inline q_pfn quire_pfn_of_page(const struct quire_page *page)
-{
-    return Q_PFN(page - (const struct quire_page *)QPORT_VMEMMAP_BASE);
-}
+#include <quire/model.h>
+
 static inline q_pa quire_pa_of_page(const struct quire_page *page)
 {
     return quire_pa_of_pfn(quire_pfn_of_page(page));
@@ -94,14 +88,6 @@ static inline void quire_page_clear(const struct quire_page *page)
 static inline struct quire_page *quire_page_of_ptr(const void *ptr)
 {
     return quire_page_of_pfn(quire_pfn_of_pa(quire_pa_of_kla(Q_KLA((uintptr_t)ptr))));
-}
-static inline unsigned quire_page_node(const struct quire_page *p)
-{
-    return __atomic_load_n(&p->flags, __ATOMIC_RELAXED) >> QUIRE_PG_NODE_SHIFT;
-}
-static inline unsigned quire_page_zone(const struct quire_page *p)
-{
-    return __atomic_load_n(&p->flags, __ATOMIC_RELAXED) >> QUIRE_PG_ZONE_SHIFT & 7;
 }
 /* As they are at this moment: others may set and clear what says how the page is used. */
 static inline uint32_t quire_page_flags_now(const struct quire_page *p)
@@ -382,7 +368,7 @@ struct quire_usage {
 };
 void quire_usage(unsigned node, struct quire_usage *out);
 
-/* The frame has a struct page that may be looked at.  Any context. */
+/* The frame has a struct page that may be looked at.  Any context, also before quire_frame_init(). */
 bool quire_pfn_valid(q_pfn pfn);
 /* Exact flags of a valid frame, whatever state its pageblock is in; RESERVED for all others.  Any
  * context; a snapshot. */

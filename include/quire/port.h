@@ -18,7 +18,8 @@
  * Group 1, frames and heap
  *   uintptr_t QPORT_DIRECT_BASE     kernel logical address of physical address 0
  *   uintptr_t QPORT_VMEMMAP_BASE    address of struct quire_page of frame 0; only the parts that
- *                                   qport_vmemmap_populate() was asked for need be backed
+ *                                   qport_vmemmap_populate() was asked for need be backed.  Of the
+ *                                   memory models VMEMMAP alone asks for these two
  *   unsigned  qport_cpu(void)                    any, preemption off: this CPU, 0..QUIRE_MAX_CPUS-1
  *   unsigned long qport_irq_save(void)           any: interrupts (hence preemption) off on this CPU
  *   void      qport_irq_restore(unsigned long)   any
@@ -95,7 +96,9 @@ _Noreturn void qport_panic(const char *text);
 
 /* Back [from, to) of the vmemmap array with zeroed memory, preferably of that node.  from and to
  * are multiples of 4 KiB.  Already backed parts may be asked for again.  Boot or task context. */
+#if QUIRE_MEMORY_MODEL == QUIRE_MODEL_VMEMMAP
 enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned node);
+#endif
 
 /*
  * With QUIRE_DIRECT_LIMIT alone: make the 4 KiB at frame, which the direct map does not reach, visible to

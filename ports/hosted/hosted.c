@@ -26,6 +26,7 @@ int hosted_log_on;
 int hosted_fail_populate = -1;
 
 static uint64_t arena_bytes, vmemmap_bytes;
+static uint8_t *populated; /* by page of the vmemmap */
 static char panic_text[512], log_last[512];
 
 static void *reserve(uint64_t bytes)
@@ -51,7 +52,9 @@ void hosted_init(uint64_t span)
     arena_bytes += QUIRE_HUGE_SIZE;
     hosted_direct_base = (uintptr_t)reserve(arena_bytes);
     hosted_direct_base = (hosted_direct_base + QUIRE_HUGE_SIZE - 1) & ~(QUIRE_HUGE_SIZE - 1);
-    hosted_vmemmap_base = (uintptr_t)reserve(vmemmap_bytes);
+    if (QUIRE_MEMORY_MODEL == QUIRE_MODEL_VMEMMAP)
+        hosted_vmemmap_base = (uintptr_t)reserve(vmemmap_bytes);
+    populated = reserve(vmemmap_bytes / QUIRE_PAGE_SIZE);
     hosted_cpu = 0;
     hosted_fail_populate = -1;
 #if QUIRE_DIRECT_LIMIT
@@ -103,9 +106,13 @@ void hosted_fini(void)
     /* the reservation began at most one huge page below the aligned base; unmapping the aligned
      * part is enough, the sliver stays reserved and unbacked */
     munmap((void *)hosted_direct_base, arena_bytes - QUIRE_HUGE_SIZE);
-    munmap((void *)hosted_vmemmap_base, vmemmap_bytes);
+    if (QUIRE_MEMORY_MODEL == QUIRE_MODEL_VMEMMAP)
+        munmap((void *)hosted_vmemmap_base, vmemmap_bytes);
+    munmap(populated, vmemmap_bytes / QUIRE_PAGE_SIZE);
     arena_bytes = 0;
 }
+
+int hosted_populated(uint64_t pfn) { return populated[pfn * 32 / QUIRE_PAGE_SIZE]; }
 
 void hosted_cpu_set(unsigned cpu) { hosted_cpu = cpu; }
 const char *hosted_panic_text(void) { return panic_text; }
@@ -127,6 +134,7 @@ void qport_panic(const char *text)
     abort();
 }
 
+#if QUIRE_MEMORY_MODEL == QUIRE_MODEL_VMEMMAP
 enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned node)
 {
     (void)node;
@@ -136,6 +144,9 @@ enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned 
     }
     if (hosted_fail_populate > 0)
         hosted_fail_populate--;
+    for (uintptr_t at = from - hosted_vmemmap_base; at < to - hosted_vmemmap_base;
+         at += QUIRE_PAGE_SIZE)
+        populated[at / QUIRE_PAGE_SIZE] = 1;
     /* the whole array is lazily backed; parts of it may have been released */
     return mprotect((void *)from, to - from, PROT_READ | PROT_WRITE) ? QUIRE_NO_MEMORY : QUIRE_OK;
 }
@@ -149,6 +160,7 @@ void hosted_vmemmap_release(uintptr_t from, uintptr_t to)
         abort();
     }
 }
+#endif
 
 uint64_t qport_now_ns(void)
 {

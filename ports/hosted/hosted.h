@@ -47,6 +47,8 @@ extern int hosted_log_on;
 const char *hosted_log_last(void);
 /* qport_vmemmap_populate fails once after n more successes; -1 = never (default). */
 extern int hosted_fail_populate;
+/* qport_vmemmap_populate was asked for the struct page of this frame. */
+int hosted_populated(uint64_t pfn);
 
 /* High memory, if the library is built to have any: frames mapped now, by library or test. */
 extern unsigned hosted_frames_mapped;

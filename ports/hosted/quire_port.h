@@ -13,11 +13,13 @@
 extern uintptr_t hosted_direct_base, hosted_vmemmap_base;
 extern __thread unsigned hosted_cpu;
 
-#define QPORT_DIRECT_BASE  hosted_direct_base
-#define QPORT_VMEMMAP_BASE hosted_vmemmap_base
+#define QPORT_DIRECT_BASE hosted_direct_base
+#if QUIRE_MEMORY_MODEL == QUIRE_MODEL_VMEMMAP
+#define QPORT_VMEMMAP_BASE              hosted_vmemmap_base
 #define QPORT_VMEMMAP_RELEASE(from, to) hosted_vmemmap_release(from, to)
 void hosted_vmemmap_release(uintptr_t from, uintptr_t to);
-#define QPORT_ASIDS        1
+#endif
+#define QPORT_ASIDS 1
 
 #define QPORT_POINT(kind, ptr) ((void)0)
 

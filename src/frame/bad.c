@@ -45,7 +45,7 @@ static void withhold(struct qi_zone *z, struct quire_page *p)
 {
     struct qi_block *b = &z->blocks[qi_block_of(z, quire_pfn_of_page(p).v)];
 
-    qi_store_relaxed(&p->flags, z->place | QUIRE_PG_POISON | QUIRE_PG_RESERVED);
+    qi_store_relaxed(&p->flags, qi_flags_at(p, z->place | QUIRE_PG_POISON | QUIRE_PG_RESERVED));
     qi_store_relaxed(&p->counts, (uint64_t)1);
     qi_store_relaxed(&b->managed, (uint16_t)(b->managed - 1));
     z->cma -= (b->type & ~QI_TYPE_ISOLATED) == QUIRE_CMA;
@@ -67,7 +67,7 @@ static void sift(struct qi_zone *z, struct quire_page *p, unsigned order)
             withhold(z, p + i);
             qi_store_relaxed(&z->marked, z->marked - (z->marked != 0));
         } else {
-            qi_store_relaxed(&p[i].flags, z->place | QUIRE_PG_FREE);
+            qi_store_relaxed(&p[i].flags, qi_flags_at(p, z->place | QUIRE_PG_FREE));
             qi_store_relaxed(&p[i].counts, (uint64_t)0);
             mask |= 1ull << (pfn + i) % 64;
         }

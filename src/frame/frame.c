@@ -43,7 +43,8 @@
  *
  * Invariants, walked by quire_frame_verify() (verify.c):
  *   F1  a bitmap, its block's count and largest run, and the zone's count agree.
- *   F2  a frame whose bit is set is FREE, alone, of that zone, and has no holder.
+ *   F2  a frame whose bit is set is FREE, alone, of that zone, and has no holder; its page leads back
+ *       to it.
  *   F3  a whole run is aligned, inside the zone, all its blocks are managed; of two buddies not both
  *       are free at the same order.
  *   F4  a block with something free is on the one list that F1's values name, no other block is.

@@ -64,13 +64,24 @@ struct qi_frame_cpu {
 
 extern struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
 /* By flags >> QUIRE_PG_ZONE_SHIFT: where in bytes the stacks of the zone begin in those of a CPU. */
-extern uint32_t qi_stack_offset[QUIRE_MAX_NODES << (QUIRE_PG_NODE_SHIFT - QUIRE_PG_ZONE_SHIFT)];
+#if QUIRE_MODEL_PLACES
+#define QI_STACK_OFFSETS QUIRE_PLACES
+#else
+#define QI_STACK_OFFSETS (QUIRE_MAX_NODES << (QUIRE_PG_NODE_SHIFT - QUIRE_PG_ZONE_SHIFT))
+#endif
+extern uint32_t qi_stack_offset[QI_STACK_OFFSETS];
 
 /* The flags that are the allocator's own business; what a user sets is his. */
 #define QI_PG_STATE      (QUIRE_PG_RESERVED | QUIRE_PG_FREE | QUIRE_PG_HEAD | QUIRE_PG_TAIL)
 #define QI_PG_TYPE_SHIFT QUIRE_PG_ORDER_SHIFT
-#define QI_PG_PLACE      (~0u << QUIRE_PG_ZONE_SHIFT)  /* zone and node in the flags */
+#define QI_PG_PLACE      (~0u << QUIRE_PG_ZONE_SHIFT)  /* zone and node, or the place */
 #define QI_PG_KEPT       (~0u << QUIRE_PG_ORDER_SHIFT) /* what a free leaves of the flags */
+
+/* Flags that name a zone (qi_zone.place), as a page of that zone has them. */
+static QI_ALWAYS_INLINE uint32_t qi_flags_at(const struct quire_page *p, uint32_t flags)
+{
+    return QUIRE_MODEL_PLACES ? (flags & ~QI_PG_PLACE) | (QI_FLAGS(p) & QI_PG_PLACE) : flags;
+}
 
 /* Stop with the values of p: what is wrong with it. */
 _Noreturn void qi_page_bad(const struct quire_page *p, unsigned order, const char *what);
@@ -125,7 +136,7 @@ static QI_ALWAYS_INLINE bool qi_page_unfit(const struct quire_page *p)
 /* A page leaves the allocator with these flags and one reference. */
 static QI_ALWAYS_INLINE void qi_page_hand_out(struct quire_page *p, uint32_t flags)
 {
-    qi_store_relaxed(&p->flags, flags);
+    qi_store_relaxed(&p->flags, qi_flags_at(p, flags));
     qi_store_relaxed(&p->counts, (uint64_t)1);
     p->owner = 0;
     QPORT_EVENT(FRAME_ALLOC, p, flags & QUIRE_PG_HEAD ? flags >> QUIRE_PG_ORDER_SHIFT & 31 : 0);

@@ -14,8 +14,8 @@
  *
  * What can fail comes first: struct pages for all of a range, and all of its blocks off line.  The
  * struct pages of a block that comes are zeros, as at boot, so that nothing is written to them until
- * the block is used.  What was forgotten goes back to the port if it wants it
- * (QPORT_VMEMMAP_RELEASE), else it is cleared for the next time.
+ * the block is used.  What becomes of struct pages that were forgotten is the memory model's business
+ * (map.h).
  *
  * Concurrency.  One call at a time changes which blocks are there, or on line: the flag of section.c.
  * A block appears, and disappears, under its zone's lock.  Who holds a frame, or has found one free
@@ -35,7 +35,7 @@
  *
  * Sources.  Linux, mm/memory_hotplug.c; VIRTIO 1.2, 5.15, for who asks for it.
  */
-#include "zone.h"
+#include "map.h"
 
 struct qi_announced *qi_announced;
 uint32_t qi_nannounced;
@@ -103,43 +103,33 @@ static uint64_t present(const struct range *r)
     return n;
 }
 
-/* ---- Struct pages ---- */
-
-static uintptr_t page_at(uint64_t pfn) { return (uintptr_t)quire_page_of_pfn(Q_PFN(pfn)); }
-
-/* Nobody looks at the struct pages of the range any more, nor will.  They are zeros when it comes back:
- * the port's, or cleared here. */
-static void forget_pages(const struct range *r)
+/* The zone that a block will be of if it comes. */
+static struct qi_zone *zone_for(enum quire_memory_use u, unsigned node, uint64_t pfn)
 {
-#ifdef QPORT_VMEMMAP_RELEASE
-    QPORT_VMEMMAP_RELEASE(page_at(r->start), page_at(r->end));
-#else
-    for (uint64_t pfn = r->start; pfn < r->end; pfn++)
-        *quire_page_of_pfn(Q_PFN(pfn)) = (struct quire_page){0};
-#endif
+    uint64_t border;
+
+    if (u == QUIRE_ADD_MOVABLE || qi_layout_movable(node))
+        return qi_zone_by(node, QUIRE_ZONE_MOVABLE);
+    return qi_zone_by(node, qi_layout_address(pfn, &border));
 }
 
-static enum quire_status make_pages(const struct range *r, unsigned node)
-{
-    enum quire_status s = qport_vmemmap_populate(page_at(r->start), page_at(r->end), node);
+/* ---- Struct pages ---- */
 
-#ifdef QPORT_VMEMMAP_RELEASE
-    if (s) /* some may be there */
-        QPORT_VMEMMAP_RELEASE(page_at(r->start), page_at(r->end));
-#endif
+/* Struct pages of zeros for the range, each with the zone that it will be of. */
+static enum quire_status make_pages(const struct range *r, enum quire_memory_use u, unsigned node)
+{
+    enum quire_status s = qi_map_add(r->start, r->end, node);
+
+    if (s)
+        return s;
+    for (uint64_t pfn = r->start; !s && pfn < r->end; pfn += QI_BLOCK_FRAMES)
+        s = qi_map_claim(zone_for(u, node, pfn), pfn, pfn + QI_BLOCK_FRAMES);
+    if (s)
+        qi_map_forget(r->start, r->end);
     return s;
 }
 
 /* ---- Coming ---- */
-
-static unsigned zone_type_for(unsigned node, uint64_t pfn)
-{
-    uint64_t border;
-
-    if (qi_load_relaxed(&use) == QUIRE_ADD_MOVABLE || qi_layout_movable(node))
-        return QUIRE_ZONE_MOVABLE;
-    return qi_layout_address(pfn, &border);
-}
 
 /* The block becomes free memory of the zone. */
 static void arrive(struct qi_zone *z, uint64_t pfn)
@@ -172,17 +162,18 @@ static void resized(void)
 
 static enum quire_status add(const struct range *r, unsigned node)
 {
+    enum quire_memory_use u = qi_load_relaxed(&use);
     enum quire_status s;
 
     if (present(r))
         return QUIRE_EXISTS;
     if (!announced(r, node))
         return QUIRE_UNSUPPORTED;
-    s = make_pages(r, node);
+    s = make_pages(r, u, node);
     if (s)
         return s;
     for (uint64_t pfn = r->start; pfn < r->end; pfn += QI_BLOCK_FRAMES)
-        arrive(qi_zone_by(node, zone_type_for(node, pfn)), pfn);
+        arrive(zone_for(u, node, pfn), pfn);
     resized();
     return QUIRE_OK;
 }
@@ -277,7 +268,7 @@ static enum quire_status take_away(const struct range *r)
     for (uint64_t pfn = r->start; pfn < r->end; pfn += QI_BLOCK_FRAMES)
         vanish(pfn);
     wait_for_lookers();
-    forget_pages(r);
+    qi_map_forget(r->start, r->end);
     resized();
     return QUIRE_OK;
 }

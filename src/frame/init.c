@@ -6,11 +6,7 @@
  * the port delivered them, zeroed, until their pageblock is first used (QI_PAGES_UNTOUCHED).
  */
 #include <quire/format.h>
-#include "zone.h"
-
-/* x86-64 and AArch64 have at most 52 bits of physical address: what firmware says beyond is a lie
- */
-#define PFN_END ((1ull << 52) / QUIRE_PAGE_SIZE)
+#include "map.h"
 
 const char *const qi_zone_names[QUIRE_ZONES] = {"DMA",     "DMA32",   "Normal",
                                                 "HighMem", "Movable", "Device"};
@@ -57,7 +53,7 @@ static bool next_piece(const struct quire_memmap *m, struct cursor *c, struct pi
 
         /* Frame 0 is never handed out: too many callers take address 0 for "none". */
         start = QI_MAX(QI_MAX(start, c->at), (uint64_t)1);
-        end = QI_MIN(end, PFN_END);
+        end = QI_MIN(end, QI_PFN_END);
         if (r->kind == c->kind && c->kind == QUIRE_MEM_HOTPLUG)
             announced_part(m, &start, &end);
         if (r->kind != c->kind || start >= end)
@@ -140,8 +136,7 @@ static enum quire_status find_zones(const struct quire_boot *b)
     uint64_t present = 0;
 
     qi_nzones = 0;
-    for (unsigned i = 0; i < QI_COUNT(qi_stack_offset); i++)
-        qi_stack_offset[i] = 0;
+    qi_places_reset();
     for (unsigned node = 0; node < b->nodes; node++)
         for (unsigned type = 0; type < QI_CLASSES; type++) {
             struct qi_zone *z = &qi_zones[qi_nzones];
@@ -153,12 +148,10 @@ static enum quire_status find_zones(const struct quire_boot *b)
             if (z->start > z->end)
                 continue;
             z->slot = (uint16_t)qi_nzones++;
-            z->place = node << QUIRE_PG_NODE_SHIFT | type << QUIRE_PG_ZONE_SHIFT;
+            qi_place_init(z);
             z->first_block = z->start / QI_BLOCK_FRAMES;
             z->nblocks =
                 (uint32_t)((z->end + QI_BLOCK_FRAMES - 1) / QI_BLOCK_FRAMES - z->first_block);
-            qi_stack_offset[z->place >> QUIRE_PG_ZONE_SHIFT] =
-                z->slot * (uint32_t)QI_ZONE_STACK_BYTES;
             qi_zone_lock_init(z);
             qi_zone_lists_init(z);
         }
@@ -169,33 +162,21 @@ static enum quire_status find_zones(const struct quire_boot *b)
 }
 
 /* Struct pages of every pageblock that has usable memory, in as few calls as possible. */
-static enum quire_status populate(const struct quire_memmap *m)
+static enum quire_status make_map(struct quire_memmap *m)
 {
-    uint64_t from = 0, to = 0;
-    unsigned node = 0;
-    struct piece p;
-    enum quire_status s = QUIRE_OK;
+    struct qi_map_range r, run = {0};
+    enum quire_status s = qi_map_alloc(m);
 
-    FOR_EACH_PIECE(m, p)
-    {
-        uint64_t start = qi_align_down(p.start, QI_BLOCK_FRAMES);
-        uint64_t end = qi_align_up(p.end, QI_BLOCK_FRAMES);
-
-        if (to && start <= to && p.node == node) {
-            to = QI_MAX(to, end);
+    for (uint32_t i = 0; !s && qi_map_next(m, &i, &r);) {
+        if (run.to && r.from <= run.to && r.node == run.node) {
+            run.to = r.to;
             continue;
         }
-        if (to)
-            s = qport_vmemmap_populate((uintptr_t)quire_page_of_pfn(Q_PFN(from)),
-                                       (uintptr_t)quire_page_of_pfn(Q_PFN(to)), node);
-        if (s)
-            return s;
-        from = start;
-        to = end;
-        node = p.node;
+        if (run.to)
+            s = qi_map_make(run.from, run.to, run.node);
+        run = r;
     }
-    return qport_vmemmap_populate((uintptr_t)quire_page_of_pfn(Q_PFN(from)),
-                                  (uintptr_t)quire_page_of_pfn(Q_PFN(to)), node);
+    return s ? s : qi_map_make(run.from, run.to, run.node);
 }
 
 enum quire_status qi_boot_alloc(struct quire_memmap *m, uint64_t len, unsigned node,
@@ -281,7 +262,7 @@ static void mark_reserved(struct qi_zone *z, uint64_t start, uint64_t end)
     for (; start < end; start++) {
         struct quire_page *p = quire_page_of_pfn(Q_PFN(start));
 
-        p->flags = z->place | QUIRE_PG_RESERVED;
+        p->flags = qi_flags_at(p, z->place | QUIRE_PG_RESERVED);
         p->counts = 1;
         qi_block_set(&z->blocks[qi_block_of(z, start)], QI_BLOCK_RESERVED);
     }
@@ -320,14 +301,17 @@ static void add_piece(const struct quire_memmap *m, struct qi_zone *z, const str
  * has claimed. */
 static void make_pages(struct qi_zone *z, uint32_t i)
 {
-    struct quire_page *page = quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i)));
+    uint64_t pfn = qi_block_pfn(z, i);
+    struct quire_page *page = quire_page_of_pfn(Q_PFN(pfn));
     bool some = z->blocks[i].managed != 0;
 
     for (unsigned f = 0; f < QI_BLOCK_FRAMES; f++)
-        if (some && z->bits[i][f / 64] >> f % 64 & 1)
-            page[f].flags = z->place | QUIRE_PG_FREE;
-        else if (!page[f].flags)
-            page[f].flags = z->place | QUIRE_PG_RESERVED;
+        if (some && z->bits[i][f / 64] >> f % 64 & 1) {
+            page[f].flags = qi_flags_at(&page[f], z->place | QUIRE_PG_FREE);
+        } else if (!page[f].flags) {
+            qi_map_claim(z, pfn + f, pfn + f + 1); /* it has: the zone has frames in the block */
+            page[f].flags = qi_flags_at(&page[f], z->place | QUIRE_PG_RESERVED);
+        }
 }
 
 /* All blocks of the zone to their lists, from the top. */
@@ -363,13 +347,16 @@ static enum quire_status build(const struct quire_boot *b)
     if (!s)
         s = find_zones(b);
     if (!s)
-        s = populate(b->map);
+        s = make_map(b->map);
     if (!s)
         s = qi_frame_stacks_alloc(b->map);
     if (!s)
         s = alloc_announced(b->map);
     for (unsigned i = 0; !s && i < qi_nzones; i++)
         s = alloc_blocks(b->map, &qi_zones[i]);
+    FOR_EACH_PIECE(b->map, p)
+    if (!s)
+        s = qi_map_claim(qi_zone_by(p.node, p.type), p.start, p.end);
     if (s)
         return s;
     /* nothing more is taken from the map: what is reserved now stays reserved */

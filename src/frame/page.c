@@ -29,24 +29,26 @@ void qi_page_bad(const struct quire_page *p, unsigned order, const char *what)
 void qi_pages_compound(struct qi_zone *z, struct quire_page *head, unsigned order)
 {
     uint64_t n = 1ull << order;
+    uint32_t place = qi_flags_at(head, z->place);
 
     for (uint64_t i = 1; i < n; i++) {
-        qi_store_relaxed(&head[i].flags, z->place | QUIRE_PG_TAIL);
+        qi_store_relaxed(&head[i].flags, place | QUIRE_PG_TAIL);
         qi_store_relaxed(&head[i].index, (uint32_t)i); /* who looks at a former tail may read it */
         head[i].counts = 0;
         head[i].owner = 0;
     }
     head->counts = 1;
     head->owner = 0;
-    qi_store_relaxed(&head->flags, z->place | QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT);
+    qi_store_relaxed(&head->flags, place | QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT);
 }
 
 void qi_pages_loose_free(struct qi_zone *z, struct quire_page *head, unsigned order)
 {
     uint64_t n = 1ull << order;
+    uint32_t flags = qi_flags_at(head, z->place | QUIRE_PG_FREE);
 
     for (uint64_t i = 0; i < n; i++)
-        qi_store_relaxed(&head[i].flags, z->place | QUIRE_PG_FREE);
+        qi_store_relaxed(&head[i].flags, flags);
 }
 
 void quire_page_get(struct quire_page *page)
@@ -83,8 +85,8 @@ void quire_page_split(struct quire_page *page)
         qi_zone_unlock(z);
         qport_irq_restore(irq);
     }
-    flags = z->place | (flags & ~QI_PG_KEPT & ~(QUIRE_PG_HEAD | QUIRE_PG_POISON)) |
-            type << QI_PG_TYPE_SHIFT;
+    flags = qi_flags_at(page, z->place) |
+            (flags & ~QI_PG_KEPT & ~(QUIRE_PG_HEAD | QUIRE_PG_POISON)) | type << QI_PG_TYPE_SHIFT;
     for (uint64_t i = 1ull << order; i-- > 0;) {
         page[i].owner = page->owner;
         page[i].index = page->index + (uint32_t)i;

@@ -190,7 +190,7 @@ struct qi_zone *qi_zone_of_frame(uint64_t pfn, struct qi_block **block)
             continue;
         *block = b;
         if (qi_load_relaxed(&b->managed) == QI_BLOCK_FRAMES ||
-            qi_zone_of(qi_load_relaxed(&quire_page_of_pfn(Q_PFN(pfn))->flags)) == z)
+            qi_zone_has(z, qi_load_relaxed(&quire_page_of_pfn(Q_PFN(pfn))->flags)))
             return z;
     }
     return NULL;
@@ -220,17 +220,18 @@ static uint32_t flags_of(q_pfn pfn)
 {
     struct qi_block *b;
     struct qi_zone *z = qi_zone_of_frame(pfn.v, &b);
-    const struct quire_page *p = quire_page_of_pfn(pfn), *head;
+    const struct quire_page *p, *head;
     uint32_t flags;
     uint64_t first;
     unsigned form;
 
     if (!z)
         return QUIRE_PG_RESERVED;
+    p = quire_page_of_pfn(pfn);
     flags = qi_load_relaxed(&p->flags);
     form = qi_load_relaxed(&b->pages);
     if (qi_load_relaxed(&b->managed) == QI_BLOCK_FRAMES && form == QI_PAGES_UNTOUCHED)
-        return z->place | QUIRE_PG_FREE;
+        return qi_flags_at(p, z->place | QUIRE_PG_FREE);
     if (!(flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL)))
         return flags;
     head = head_now(p, flags);
@@ -238,10 +239,10 @@ static uint32_t flags_of(q_pfn pfn)
     first = quire_pfn_of_page(head).v;
     if (form > QI_BLOCK_ORDER && first >= qi_block_pfn(z, 0) &&
         qi_load_relaxed(&z->blocks[qi_block_of(z, first)].pages) != form)
-        return z->place | QUIRE_PG_FREE;
+        return qi_flags_at(p, z->place | QUIRE_PG_FREE);
     /* so is a free block that kept its form */
     if (qi_load_relaxed(&head->flags) & QUIRE_PG_FREE)
-        return z->place | QUIRE_PG_FREE;
+        return qi_flags_at(p, z->place | QUIRE_PG_FREE);
     return flags;
 }
 
@@ -295,12 +296,13 @@ static void classify(struct quire_block_info *out, const struct qi_zone *z,
 static bool frame_present(uint64_t pfn, const struct qi_zone **z, const struct qi_block **block)
 {
     struct qi_block *b;
-    const struct quire_page *p = quire_page_of_pfn(Q_PFN(pfn));
+    const struct quire_page *p;
 
     *z = qi_zone_of_frame(pfn, &b);
     *block = b;
     if (!*z)
         return false;
+    p = quire_page_of_pfn(Q_PFN(pfn));
     /* a hole is RESERVED without a holder */
     return qi_load_relaxed(&p->refs) || !(quire_page_flags_now(p) & QUIRE_PG_RESERVED);
 }

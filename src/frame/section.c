@@ -46,7 +46,7 @@ static bool was_managed(const struct qi_zone *z, const struct qi_block *b, uint6
     for (unsigned f = 0; n < QI_BLOCK_FRAMES && f < QI_BLOCK_FRAMES; f++) {
         uint32_t flags = quire_page_flags_now(p + f);
 
-        n += (flags & BAD) == BAD && (flags & QI_PG_PLACE) == z->place;
+        n += (flags & BAD) == BAD && qi_zone_has(z, flags);
     }
     return n == QI_BLOCK_FRAMES;
 }
@@ -79,7 +79,7 @@ static void write_pages(const struct qi_zone *z, uint64_t pfn, uint32_t state, u
 
     for (unsigned f = 0; f < QI_BLOCK_FRAMES; f++) {
         qi_store_relaxed(&p[f].counts, counts);
-        qi_store_relaxed(&p[f].flags, z->place | state);
+        qi_store_relaxed(&p[f].flags, qi_flags_at(p, z->place | state));
     }
 }
 

@@ -7,7 +7,7 @@
 #include "zone.h"
 
 struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
-uint32_t qi_stack_offset[QUIRE_MAX_NODES << (QUIRE_PG_NODE_SHIFT - QUIRE_PG_ZONE_SHIFT)];
+uint32_t qi_stack_offset[QI_STACK_OFFSETS];
 
 static uint64_t pages_of(const struct qi_stack *s, unsigned n) { return (uint64_t)n << s->order; }
 
@@ -121,7 +121,8 @@ bool qi_stack_fill(struct qi_stack *s, uint64_t may)
     if (s->order)
         for (unsigned k = 0; k < n; k++) {
             qi_pages_compound(z, s->pages[k], s->order);
-            qi_store_relaxed(&s->pages[k]->flags, s->flags | QUIRE_PG_FREE);
+            qi_store_relaxed(&s->pages[k]->flags,
+                             qi_flags_at(s->pages[k], s->flags | QUIRE_PG_FREE));
             qi_store_relaxed(&s->pages[k]->counts, (uint64_t)0);
         }
     s->net += pages_of(s, n);

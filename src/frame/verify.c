@@ -43,11 +43,11 @@ static enum quire_status verify_part(const struct qi_zone *z, uint32_t i, struct
         bool bit = bits[f / 64] >> f % 64 & 1;
         uint32_t flags = page[f].flags;
 
-        if (bit && ((flags & 0xffffu) != QUIRE_PG_FREE || page[f].refs ||
-                    (flags & QI_PG_PLACE) != z->place))
+        if (bit && ((flags & 0xffffu) != QUIRE_PG_FREE || page[f].refs || !qi_zone_has(z, flags) ||
+                    quire_pfn_of_page(&page[f]).v != qi_block_pfn(z, i) + f))
             BROKEN("frames: F2: pfn %#lx is free, flags %#x refs %u",
                    (unsigned long)(qi_block_pfn(z, i) + f), flags, page[f].refs);
-        if ((flags & QI_PG_PLACE) != z->place)
+        if (!qi_zone_has(z, flags))
             continue;
         s->bad += (flags & BAD) == BAD;
         if (!bit && (flags & QUIRE_PG_FREE || marked_free(z, &page[f])))
@@ -105,7 +105,7 @@ static enum quire_status verify_offline(const struct qi_zone *z, uint32_t i)
         BROKEN("frames: F7: block %u of zone %u is off line: managed %u, free %u, pages %u", i,
                z->slot, b->managed, b->free, b->pages);
     for (unsigned f = 0; f < QI_BLOCK_FRAMES; f++)
-        if (page[f].flags != (z->place | QUIRE_PG_RESERVED) || page[f].counts != 1)
+        if (page[f].flags != qi_flags_at(page, z->place | QUIRE_PG_RESERVED) || page[f].counts != 1)
             BROKEN("frames: F7: pfn %#lx is off line, flags %#x refs %u maps %u",
                    (unsigned long)(qi_block_pfn(z, i) + f), page[f].flags, page[f].refs,
                    page[f].maps);

@@ -16,6 +16,11 @@
 #define QI_ZONE_BELOW_4G                                                                  \
     (QUIRE_DIRECT_LIMIT && (uint64_t)QUIRE_DIRECT_LIMIT <= 4ull << 30 ? QUIRE_ZONE_NORMAL \
                                                                       : QUIRE_ZONE_DMA32)
+#define QI_RUN_FRAMES (1ull << QUIRE_MAX_ORDER) /* the longest block */
+/* Bytes of the struct pages of a pageblock. */
+#define QI_MAP_BLOCK (QI_BLOCK_FRAMES * sizeof(struct quire_page))
+/* x86-64 and AArch64 have at most 52 bits of physical address: what firmware says beyond is a lie. */
+#define QI_PFN_END          ((1ull << 52) / QUIRE_PAGE_SIZE)
 #define QI_FULLNESS         7 /* lists of blocks with the same largest run: by sevenths free */
 #define QI_ZONE_STACK_BYTES (QI_STACK_ORDERS * QI_STACK_TYPES * sizeof(struct qi_stack))
 #define QI_PART_LISTS       ((QI_BITS_MAX_ORDER + 1) * QI_FULLNESS)
@@ -59,7 +64,7 @@ struct qi_zone {
     uint8_t node, type;
     bool listed; /* has or had memory: stands in the zone lists */
     uint16_t slot;
-    uint32_t place;       /* zone and node as in the flags of a page */
+    uint32_t place;       /* names the zone as the flags of a page do (qi_flags_at) */
     uint64_t start, end;  /* frames spanned */
     uint64_t first_block; /* start / 512 */
     uint32_t nblocks;
@@ -154,6 +159,11 @@ static inline void qi_zone_unlock(struct qi_zone *z) { qi_spin_unlock_raw(&z->lo
 static inline struct qi_zone *qi_zone_of(uint32_t flags)
 {
     return &qi_zones[qi_stack_offset[flags >> QUIRE_PG_ZONE_SHIFT] / QI_ZONE_STACK_BYTES];
+}
+/* A page with these flags is one of the zone. */
+static inline bool qi_zone_has(const struct qi_zone *z, uint32_t flags)
+{
+    return QUIRE_MODEL_PLACES ? qi_zone_of(flags) == z : (flags & QI_PG_PLACE) == z->place;
 }
 static inline uint32_t qi_block_of(const struct qi_zone *z, uint64_t pfn)
 {

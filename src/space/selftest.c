@@ -115,15 +115,23 @@ static bool ids_work(void) { return qport_task_id() != 0 && qport_task_id() == q
 
 static bool bases_work(void)
 {
-    return qi_is_aligned(QPORT_DIRECT_BASE, QUIRE_HUGE_SIZE) &&
-           qi_is_aligned(QPORT_VMEMMAP_BASE, PAGE);
+    bool aligned = qi_is_aligned(QPORT_DIRECT_BASE, QUIRE_HUGE_SIZE);
+
+#if QUIRE_MEMORY_MODEL == QUIRE_MODEL_VMEMMAP
+    aligned &= qi_is_aligned(QPORT_VMEMMAP_BASE, PAGE);
+#endif
+    return aligned;
 }
 
 static bool populate_works(void)
 {
+#if QUIRE_MEMORY_MODEL == QUIRE_MODEL_VMEMMAP
     uintptr_t at = QPORT_VMEMMAP_BASE;
 
     return qport_vmemmap_populate(at, at, 0) == QUIRE_OK;
+#else
+    return true;
+#endif
 }
 
 /* Nothing to see from here, but they must come back. */

@@ -151,9 +151,9 @@ static void a_zone_of_odd_pageblocks(void **state)
     struct quire_page *p[3];
 
     (void)state;
-    map_start(4 * GIB + 32 * MIB);
+    map_start(4 * GIB + 128 * MIB);
     map_add(16 * MIB, 6 * MIB, 0);
-    map_add(4 * GIB, 32 * MIB, 0); /* the allocator's own data lies here */
+    map_add(4 * GIB, 128 * MIB, 0); /* the allocator's own data lies here */
     boot(1, 1, NULL, NULL);
     for (unsigned i = 0; i < 3; i++) {
         p[i] = quire_page_alloc(9, QUIRE_GFP_DMA32 | QUIRE_GFP_MEMALLOC, ANY);

@@ -240,7 +240,7 @@ static void usage_by_node(void **state)
     }
     for (uint64_t pfn = 0; pfn < 256 * MIB / 4096; pfn++)
         if (quire_pfn_valid(Q_PFN(pfn)) && quire_page_flags(Q_PFN(pfn)) & QUIRE_PG_FREE)
-            free[quire_page_flags(Q_PFN(pfn)) >> QUIRE_PG_NODE_SHIFT]++;
+            free[quire_flags_node(quire_page_flags(Q_PFN(pfn)))]++;
     for (unsigned n = 0; n < 2; n++) {
         assert_int_equal(of[n].free, free[n]);
         assert_int_equal(of[n].cached, 0);

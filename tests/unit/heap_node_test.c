@@ -73,7 +73,7 @@ static void an_empty_node_falls_back(void **state)
 /* Four nodes of 16 MiB; seen from node 0 the others are far in the order 2, 3, 1. */
 static int setup_four(void **state)
 {
-    static struct quire_mem_range ranges[8], reserved[8];
+    static struct quire_mem_range ranges[8], reserved[16];
     static struct quire_memmap map;
     static const uint8_t cpu_node[] = {0, 1, 2, 3};
     static const uint8_t distance[] = {
@@ -84,7 +84,7 @@ static int setup_four(void **state)
 
     (void)state;
     hosted_init(80 * HEAP_MIB);
-    quire_memmap_init(&map, ranges, 8, reserved, 8);
+    quire_memmap_init(&map, ranges, 8, reserved, 16);
     for (unsigned n = 0; n < 4; n++) {
         uint64_t base = (16 + 16 * n) * HEAP_MIB;
 

@@ -1,0 +1,76 @@
+/*
+ * frame/map.h - where struct pages come from: what each memory model (quire/model.h) does at boot, and
+ * when memory comes later.  Private to src/frame.
+ *
+ *     qi_map_alloc    tables of the model, and memory for all struct pages that boot knows of
+ *     qi_map_make     the pages of a range are backed, and zeros
+ *     qi_map_claim    ... and know what zone they are of, where the model wants that
+ *     qi_map_add      the same as qi_map_make for memory that comes later
+ *
+ * model_vmemmap.c, model_flat.c, model_nodes.c and model_sparse.c are one model each; one of them is
+ * not empty.  place.c serves the last two.
+ */
+#ifndef QI_FRAME_MAP_H
+#define QI_FRAME_MAP_H
+
+#include "zone.h"
+
+/* A range of the boot map, grown to whole pageblocks. */
+struct qi_map_range {
+    uint64_t from, to; /* frames */
+    unsigned node;
+};
+/* The first usable range of m from number *i on, which moves beyond it; false: there is none.  _any: or
+ * where memory may come, of node 0 if it may be any node's. */
+bool qi_map_next(const struct quire_memmap *m, uint32_t *i, struct qi_map_range *out);
+bool qi_map_next_any(const struct quire_memmap *m, uint32_t *i, struct qi_map_range *out);
+
+/* Boot: tables, and memory for the pages of all usable ranges.  NO_MEMORY, TOO_MANY or LIMIT with the
+ * reason on the log. */
+enum quire_status qi_map_alloc(struct quire_memmap *m);
+/* Pages of whole pageblocks become zeros that may be read and written.  Boot or task context. */
+enum quire_status qi_map_make(uint64_t from, uint64_t to, unsigned node);
+
+/* Task context, one call at a time: pages of zeros for whole pageblocks that the boot map announced and that
+ * are absent; such pages are not needed any more. */
+enum quire_status qi_map_add(uint64_t from, uint64_t to, unsigned node);
+void qi_map_forget(uint64_t from, uint64_t to);
+
+#if QUIRE_MODEL_PLACES
+/* The zone's own entry, before any page has one of its: z->place names the zone in both. */
+void qi_place_init(struct qi_zone *z);
+/* Frames [from, to), which have pages of zeros, are of this zone.  LIMIT: no place is left; then
+ * some of them are not. */
+enum quire_status qi_map_claim(const struct qi_zone *z, uint64_t from, uint64_t to);
+/* No zone has a place: boot. */
+void qi_places_reset(void);
+#else
+static inline void qi_place_init(struct qi_zone *z)
+{
+    z->place = (uint32_t)z->node << QUIRE_PG_NODE_SHIFT | (uint32_t)z->type << QUIRE_PG_ZONE_SHIFT;
+    qi_stack_offset[z->place >> QUIRE_PG_ZONE_SHIFT] = z->slot * (uint32_t)QI_ZONE_STACK_BYTES;
+}
+static inline enum quire_status qi_map_claim(const struct qi_zone *z, uint64_t from, uint64_t to)
+{
+    (void)z, (void)from, (void)to;
+    return QUIRE_OK;
+}
+static inline void qi_places_reset(void)
+{
+    for (unsigned i = 0; i < QI_STACK_OFFSETS; i++)
+        qi_stack_offset[i] = 0;
+}
+#endif
+
+/* Zeros into the pages of whole pageblocks that lie in memory. */
+static inline void qi_map_clear(uint64_t from, uint64_t to)
+{
+    for (; from < to; from += QI_BLOCK_FRAMES) {
+        char *at = (char *)quire_page_of_pfn(Q_PFN(from));
+
+        for (uint64_t i = 0; i < QI_MAP_BLOCK; i += QUIRE_PAGE_SIZE)
+            qport_clear_page(at + i);
+    }
+}
+
+#endif
