@@ -145,6 +145,8 @@ struct quire_vma_info {
     uint64_t rss, anon, swap, shared_clean, shared_dirty, private_clean, private_dirty, referenced,
         huge_pages;
     uint64_t pss_bytes;
+    uint64_t most_maps;                   /* of one page */
+    uint64_t node_pages[QUIRE_MAX_NODES]; /* of rss, by the node that they are on */
 };
 /* True if a shared mapping of o is or, by mprotect, could become writable (for F_SEAL_WRITE). */
 bool quire_object_write_shared(struct quire_object *o);
@@ -157,6 +159,12 @@ void quire_space_vmas(struct quire_space *s, bool detail,
 /* The vma that contains addr, or the next above it: NOT_FOUND if none.  detail as above. */
 enum quire_status quire_space_vma(struct quire_space *s, q_uva addr, bool detail,
                                   struct quire_vma_info *out);
+
+/*
+ * The n pages from start on as Linux's /proc/PID/pagemap has them (Documentation/admin-guide/mm/pagemap.rst):
+ * bit 63 present, 61 of a file or shared, 56 mapped once, and the frame number; 0: nothing.  A snapshot.
+ */
+void quire_space_pagemap(struct quire_space *s, q_uva start, size_t n, uint64_t *out);
 
 /* What is mapped at addr, referenced (quire_object_put), and the offset of addr in it; NULL: memory without an
  * object, or nothing. */

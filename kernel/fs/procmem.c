@@ -1,5 +1,5 @@
 /*
- * fs/procmem.c - /proc/PID/maps, smaps, mem, and the strings that a program was started with.
+ * fs/procmem.c - /proc/PID/maps, smaps, numa_maps, mem, and the strings that a program was started with.
  */
 #include "procpid.h"
 #include "sysv.h"
@@ -12,6 +12,7 @@ struct maps {
     struct text *t;
     char *path; /* PATH_MAX bytes */
     bool detail;
+    void (*tell)(struct maps *m, const struct quire_vma_info *v);
     struct text kept;          /* of struct quire_vma_info, their objects referenced */
     struct quire_vma_info sum; /* smaps_rollup */
 };
@@ -103,6 +104,48 @@ static void one_map(struct maps *m, const struct quire_vma_info *v)
     flags_row(m->t, v);
 }
 
+/* A name in which white space would end a field (Linux, fs/proc/task_mmu.c). */
+static void put_escaped(struct text *t, const char *s)
+{
+    for (; *s; s++)
+        if (*s == ' ' || *s == '\t' || *s == '\n' || *s == '\\')
+            text_printf(t, "\\%03o", (unsigned)(u8)*s);
+        else
+            text_put(t, s, 1);
+}
+
+/* numa_maps: how much of the mapping is on which node (numa(7)). */
+static void numa_map(struct maps *m, const struct quire_vma_info *v)
+{
+    u64 ino, dirty = v->shared_dirty + v->private_dirty;
+    u32 dev;
+
+    name_of(m, v, &ino, &dev);
+    text_printf(m->t, "%08lx default", (unsigned long)v->start.v);
+    if (v->object && m->path[0] == '/') {
+        text_printf(m->t, " file=");
+        put_escaped(m->t, m->path);
+    } else if (!strcmp(m->path, "[heap]") || !strcmp(m->path, "[stack]")) {
+        text_printf(m->t, " %.*s", (int)strlen(m->path) - 2, m->path + 1);
+    }
+    if (!v->rss) {
+        text_put(m->t, "\n", 1);
+        return;
+    }
+    if (v->anon)
+        text_printf(m->t, " anon=%lu", (unsigned long)v->anon);
+    if (dirty)
+        text_printf(m->t, " dirty=%lu", (unsigned long)dirty);
+    if (v->rss != v->anon && v->rss != dirty)
+        text_printf(m->t, " mapped=%lu", (unsigned long)v->rss);
+    if (v->most_maps > 1)
+        text_printf(m->t, " mapmax=%lu", (unsigned long)v->most_maps);
+    for (unsigned n = 0; n < quire_nodes(); n++)
+        if (v->node_pages[n])
+            text_printf(m->t, " N%u=%lu", n, (unsigned long)v->node_pages[n]);
+    text_printf(m->t, " kernelpagesize_kB=4\n");
+}
+
 /* Names need the tree lock, under which others come to spaces: so vmas are kept, and told later. */
 static bool keep_map(void *ctx, const struct quire_vma_info *v)
 {
@@ -122,7 +165,7 @@ static void tell_kept(struct maps *m)
         struct quire_vma_info v;
 
         memcpy(&v, m->kept.p + at, sizeof v);
-        one_map(m, &v);
+        m->tell(m, &v);
         if (v.object)
             quire_object_put(v.object);
     }
@@ -174,14 +217,21 @@ static int walk_maps(struct maps *m, u64 key, bool detail,
 
 int procpid_maps(struct text *t, u64 key)
 {
-    struct maps m = {.t = t};
+    struct maps m = {.t = t, .tell = one_map};
 
     return walk_maps(&m, key, false, keep_map);
 }
 
 int procpid_smaps(struct text *t, u64 key)
 {
-    struct maps m = {.t = t, .detail = true};
+    struct maps m = {.t = t, .detail = true, .tell = one_map};
+
+    return walk_maps(&m, key, true, keep_map);
+}
+
+int procpid_numa_maps(struct text *t, u64 key)
+{
+    struct maps m = {.t = t, .tell = numa_map};
 
     return walk_maps(&m, key, true, keep_map);
 }

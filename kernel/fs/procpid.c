@@ -602,6 +602,8 @@ static const struct inode_ops exe_ops = {.readlink = exe_text};
         GEN_FILE("cgroup", show_cgroup), GEN_FILE("mounts", show_mounts),                \
         GEN_FILE("mountinfo", show_mountinfo),                                           \
         {.name = "mem", .mode = S_IFREG | 0600, .ops = &procpid_mem_ops},                \
+        {.name = "pagemap", .mode = S_IFREG | 0400, .ops = &procpid_pagemap_ops},        \
+        GEN_FILE("numa_maps", procpid_numa_maps),                                        \
         {.name = "map_files", .mode = S_IFDIR | 0500, .ops = &procpid_map_files_ops},    \
         {.name = "fd", .mode = S_IFDIR | 0500, .ops = &procpid_fd_ops},                  \
         {.name = "fdinfo", .mode = S_IFDIR | 0555, .ops = &procpid_fdinfo_ops},          \

@@ -19,12 +19,15 @@ int console_session(int sid);
 /* procmem.c */
 int procpid_maps(struct text *t, u64 key);
 int procpid_smaps(struct text *t, u64 key);
+int procpid_numa_maps(struct text *t, u64 key);
 int procpid_smaps_rollup(struct text *t, u64 key);
 int procpid_cmdline(struct text *t, u64 key);
 int procpid_environ(struct text *t, u64 key);
 int procpid_auxv(struct text *t, u64 key);
 extern const struct inode_ops procpid_mem_ops, procpid_map_files_ops;
 
+/* pagemap.c */
+extern const struct inode_ops procpid_pagemap_ops;
 /* procfd.c */
 extern const struct inode_ops procpid_fd_ops, procpid_fdinfo_ops;
 

@@ -64,6 +64,19 @@ static void direct_map_rows(struct text *t)
         row(t, names[k], pages[k]);
 }
 
+static void cma_rows(struct text *t)
+{
+    struct quire_zone_stats z;
+    u64 total = 0, free = 0;
+
+    for (unsigned i = 0; quire_zone_stats(i, &z) == QUIRE_OK; i++) {
+        total += z.cma;
+        free += z.free_cma;
+    }
+    row(t, "CmaTotal:", total);
+    row(t, "CmaFree:", free);
+}
+
 int show_meminfo(struct text *t, u64 key)
 {
     u64 total = quire_managed_pages(), free = quire_free_pages() + reporting_pages();
@@ -94,6 +107,7 @@ int show_meminfo(struct text *t, u64 key)
     row(t, "VmallocUsed:", u.kva);
     text_printf(t, "HardwareCorrupted: %5lu kB\n", KIB(u.poisoned));
     row(t, "AnonHugePages:", u.anon_huge);
+    cma_rows(t);
     text_printf(t, "HugePages_Total:   %5lu\nHugePages_Free:    %5lu\nHugePages_Rsvd:    %5lu\n",
                 0ul, 0ul, 0ul);
     text_printf(t, "HugePages_Surp:    %5lu\nHugepagesize:       2048 kB\n", 0ul);

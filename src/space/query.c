@@ -54,6 +54,8 @@ static void count_leaf(struct quire_vma_info *i, qi_pte e, unsigned level)
     uint32_t maps = qi_load_relaxed(&page->maps);
 
     i->rss += n;
+    i->node_pages[quire_page_node(page)] += n;
+    i->most_maps = QI_MAX(i->most_maps, maps);
     i->pss_bytes += n * QUIRE_PAGE_SIZE / QI_MAX(maps, 1u);
     if (level)
         i->huge_pages += n;
@@ -110,6 +112,46 @@ enum quire_status quire_space_vma(struct quire_space *s, q_uva addr, bool detail
     }
     qi_rwsem_read_unlock(&s->lock);
     return v ? QUIRE_OK : QUIRE_NOT_FOUND;
+}
+
+#define PM_PRESENT (1ull << 63)
+#define PM_FILE    (1ull << 61)
+#define PM_ONCE    (1ull << 56)
+
+/* Page number k below the leaf. */
+static uint64_t pagemap_word(qi_pte e, uint64_t k)
+{
+    const struct quire_page *page;
+    uint64_t word = PM_PRESENT | (qi_pte_pfn(e).v + k);
+
+    if (qi_pte_special(e) || !quire_pfn_valid(qi_pte_pfn(e)))
+        return word | PM_FILE;
+    page = quire_page_of_pfn(qi_pte_pfn(e));
+    if (!(quire_page_flags_now(page) & QUIRE_PG_ANON))
+        word |= PM_FILE;
+    return word | (qi_load_relaxed(&page->maps) == 1 ? PM_ONCE : 0);
+}
+
+void quire_space_pagemap(struct quire_space *s, q_uva start, size_t n, uint64_t *out)
+{
+    uint64_t at = qi_align_down(start.v, QUIRE_PAGE_SIZE), first = at, end;
+    struct qi_span sp;
+
+    for (size_t i = 0; i < n; i++)
+        out[i] = 0;
+    if (at >= s->end)
+        return;
+    end = at + (QI_MIN((uint64_t)n, (s->end - at) >> QUIRE_PAGE_SHIFT) << QUIRE_PAGE_SHIFT);
+    qi_rwsem_read_lock(&s->lock);
+    while (qi_pt_next_span(s->tlb.root, &at, end, &sp))
+        for (uint64_t va = sp.va; va < sp.end; va += QUIRE_PAGE_SIZE) {
+            qi_pte e = qi_pte_load_link(&sp.ptes[sp.level ? 0 : (va - sp.va) >> QUIRE_PAGE_SHIFT]);
+            uint64_t inside = sp.level ? (va & (QI_PT_SIZE(sp.level) - 1)) >> QUIRE_PAGE_SHIFT : 0;
+
+            if (qi_pte_present(e))
+                out[(va - first) >> QUIRE_PAGE_SHIFT] = pagemap_word(e, inside);
+        }
+    qi_rwsem_read_unlock(&s->lock);
 }
 
 struct quire_object *quire_space_object(struct quire_space *s, q_uva addr, uint64_t *offset)

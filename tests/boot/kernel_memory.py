@@ -9,7 +9,8 @@ NUMA = ("--cpus", "4", "--nodes", "2", "--mem", "1G")
 
 def in_guest(t, program, *options, timeout=60):
     """What a python program in the guest prints; its helpers are below."""
-    done = t.quire(PYTHON, "-c", HELPERS + program, options=list(options), timeout=timeout)
+    script = t.file("program.py", HELPERS + program)
+    done = t.quire(PYTHON, script, options=list(options), timeout=timeout)
     t.check(done.status == 0, done)
     return done.stdout
 
@@ -177,3 +178,48 @@ def test_quire_blocks(t):
     with open(picture, encoding="utf-8") as f:
         svg = f.read()
     t.check(svg.startswith("<svg") and "pageblock 0 at 0 KiB" in svg, svg[:500])
+
+
+# A program finds its own pages: which node they are on, which frame each is, and what that frame is.
+# proves: LX-46 LX-48
+def test_numa_maps_and_pagemap(t):
+    in_guest(t, """
+import ctypes, struct
+kept = mmap.mmap(-1, 16 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for at in range(0, 12 << 20, 4096): kept[at] = at >> 12 & 255
+start = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+rows = {}
+for line in text('/proc/self/numa_maps').splitlines():
+    address, policy, *rest = line.split()
+    assert policy == 'default', line
+    rows[int(address, 16)] = dict(w.split('=', 1) if '=' in w else (w, '') for w in rest)
+maps = {int(l.split('-')[0], 16): l.split() for l in text('/proc/self/maps').splitlines()}
+assert set(rows) == set(maps) and any('heap' in r for r in rows.values()) and any('stack' in r for r in rows.values())
+row = max((a for a in rows if a <= start), key=lambda a: a)
+row = rows[row]
+nodes = {w: int(n) for w, n in row.items() if re.fullmatch(r'N\\d', w)}
+assert sum(nodes.values()) >= 3072 and int(row['anon']) == sum(nodes.values()) == int(row['dirty']), row
+assert sum(int(r.get('mapped', 0)) for r in rows.values() if 'libc' in r.get('file', '')) > 50
+assert text(NODES + 'online') == '0-1\\n'
+# which frames: present, private, mapped once, all different, and on the nodes that numa_maps says
+with open('/proc/self/pagemap', 'rb') as f:
+    f.seek(start // 4096 * 8)
+    words = struct.unpack('<4096Q', f.read(8 * 4096))
+frames = [w & (1 << 55) - 1 for w in words if w >> 63]
+assert len(set(frames)) == len(frames) == 3072 and all(w == 0 for w in words[3072:])
+assert all(w >> 56 & 1 and not w >> 61 & 1 for w in words[:3072])
+border = min(int(b) for n, _, body in zones() if n == '1' for b in [field(body, 'start_pfn:')])
+there = sum(f >= border for f in frames)
+assert abs(there - nodes.get('N1', 0)) < 64, (there, nodes)
+with open('/proc/kpageflags', 'rb') as f:
+    for frame in frames[::97]:
+        f.seek(frame * 8)
+        assert struct.unpack('<Q', f.read(8))[0] & (1 << 12 | 1 << 11) == 1 << 12 | 1 << 11
+r, w = os.pipe()
+if not os.fork():
+    os.read(r, 1); os._exit(0)
+with open('/proc/self/pagemap', 'rb') as f:
+    f.seek(start // 4096 * 8)
+    assert not any(x >> 56 & 1 for x in struct.unpack('<3072Q', f.read(8 * 3072)))  # shared with a child
+os.write(w, b'x'); os.wait()
+""", *NUMA)

@@ -198,6 +198,13 @@ class CommandLine(Case):
             word = encode(text)
             self.assertRegex(word, r"^[!-~]+$")
 
+    def test_long_arguments_are_refused(self):
+        m = Machine("k", "i", "/bin/p", ["a" * 3000])
+        self.assertIn("a" * 3000, m.command_line(True))
+        m.args.append("b" * 1500)  # QEMU would stop the machine without a word
+        with self.assertRaisesRegex(QuireError, "the arguments take 4[0-9]{3} bytes .* holds 4095"):
+            m.command_line(True)
+
     def test_starts_in_an_instant(self):
         best = 9.0
         for _ in range(3):

@@ -21,7 +21,7 @@ from . import QuireError
 QEMU = "qemu-system-x86_64"
 OUT_PORT, ERR_PORT, LOG_PORT, EXIT_PORT = 0xe9, 0xea, 0xeb, 0xf4
 PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:,=+@^-")
-CMDLINE_MAX = 16384
+CMDLINE_MAX = 4096  # QEMU's loader (pc-bios/optionrom/pvh_main.c) stops the machine at more, without a word
 TAIL = 40  # lines of the log shown when the machine dies
 CHUNK = 65536
 ESCAPE = b"\x1d"  # Control-], twice: end the machine, whatever its program does
