@@ -4,6 +4,7 @@
  */
 #include "arch/cpu.h"
 #include "gen.h"
+#include <quire/policy.h>
 
 #define KIB(pages) ((unsigned long)((pages) << 2))
 
@@ -145,8 +146,11 @@ static int show_meminfo_of(struct text *t, u64 node)
 
 static int show_vmstat_of(struct text *t, u64 node)
 {
+    struct quire_node_stats n;
     struct quire_usage u;
 
+    if (quire_node_stats((unsigned)node, &n) != QUIRE_OK)
+        return -ENODEV;
     quire_usage((unsigned)node, &u);
     text_printf(t, "nr_free_pages %lu\nnr_anon_pages %lu\nnr_file_pages %lu\n",
                 (unsigned long)(u.free + u.cached), (unsigned long)(u.anon + u.anon_huge),
@@ -155,20 +159,23 @@ static int show_vmstat_of(struct text *t, u64 node)
                 (unsigned long)u.table, (unsigned long)u.slab);
     text_printf(t, "nr_anon_transparent_hugepages %lu\n",
                 (unsigned long)(u.anon_huge >> QUIRE_HUGE_ORDER));
+    text_printf(t, "numa_hit %lu\nnuma_miss %lu\nnuma_foreign %lu\n", (unsigned long)n.hit,
+                (unsigned long)n.miss, (unsigned long)n.foreign);
+    text_printf(t, "numa_interleave %lu\nnuma_local %lu\nnuma_other %lu\n",
+                (unsigned long)n.interleave_hit, (unsigned long)n.local, (unsigned long)n.other);
     return 0;
 }
 
 static int show_numastat(struct text *t, u64 node)
 {
-    struct quire_zone_stats z;
-    u64 allocs = 0, fails = 0;
+    struct quire_node_stats n;
 
-    for (unsigned k = 0; quire_zone_stats(k, &z) == QUIRE_OK; k++)
-        if (z.node == node) {
-            allocs += z.allocs;
-            fails += z.fails;
-        }
-    text_printf(t, "numa_hit %lu\nnuma_miss %lu\n", (unsigned long)allocs, (unsigned long)fails);
+    if (quire_node_stats((unsigned)node, &n) != QUIRE_OK)
+        return -ENODEV;
+    text_printf(t, "numa_hit %lu\nnuma_miss %lu\nnuma_foreign %lu\n", (unsigned long)n.hit,
+                (unsigned long)n.miss, (unsigned long)n.foreign);
+    text_printf(t, "interleave_hit %lu\nlocal_node %lu\nother_node %lu\n",
+                (unsigned long)n.interleave_hit, (unsigned long)n.local, (unsigned long)n.other);
     return 0;
 }
 
