@@ -71,6 +71,14 @@
 #error "QUIRE_SPARSE_BITS must be more than those of a section, and 52 at most"
 #endif
 
+/* Contiguous memory areas (quire/cma.h); 1..64. */
+#ifndef QUIRE_MAX_CMA_AREAS
+#define QUIRE_MAX_CMA_AREAS 8
+#endif
+#if QUIRE_MAX_CMA_AREAS < 1 || QUIRE_MAX_CMA_AREAS > 64
+#error "QUIRE_MAX_CMA_AREAS must be 1..64"
+#endif
+
 /* Most vmas an address space may have (Linux: vm.max_map_count, 65530). */
 #ifndef QUIRE_MAX_VMAS
 #define QUIRE_MAX_VMAS 65530

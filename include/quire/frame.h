@@ -145,6 +145,7 @@ typedef uint32_t quire_gfp;
 #define QUIRE_GFP_THISNODE    0x0080u /* no other node */
 #define QUIRE_GFP_NORETRY     0x0100u /* fail rather than reclaim hard */
 #define QUIRE_GFP_MEMALLOC    0x0200u /* reclaim itself asks: all reserves */
+#define QUIRE_GFP_COMPOUND    0x1000u /* of a contiguous range: one block, not single pages */
 #define QUIRE_GFP_USER        (QUIRE_GFP_MOVABLE)
 
 /* QUIRE_NODE_ANY, as a node to allocate from: that of this CPU first. */
@@ -251,6 +252,29 @@ enum quire_status quire_frame_online(q_pfn start, uint64_t frames);
 typedef uint64_t (*quire_mover)(q_pfn start, uint64_t frames);
 /* NULL, as after quire_frame_init(): nothing can be moved.  Task context. */
 void quire_frame_set_mover(quire_mover mover);
+
+/*
+ * Take these very frames, of one zone; who is in the way is moved out (see above).  They come as single
+ * pages, each with one reference and owner 0, or, with QUIRE_GFP_COMPOUND, as one block if their number is
+ * a power of two and they are aligned to it.  gfp: of ZERO, COMPOUND, MOVABLE.  type: MOVABLE, of which
+ * all ordinary pageblocks are, or CMA, for the owner of such an area (quire/cma.h).
+ *
+ *   BUSY     something stays: it cannot be moved, is in the list of another CPU, is bad, or somebody
+ *            else takes frames of the same pageblocks.  Nothing has been taken.
+ *   INVALID  not all of it is memory of one zone, or of that type; flags or shape.
+ *
+ * Task context; the mover may sleep.
+ */
+enum quire_status quire_alloc_contig_range(q_pfn start, uint64_t frames, quire_gfp gfp,
+                                           enum quire_migrate_type type);
+/* Any range of n frames, aligned to align frames (a power of two, 0: 1), from the zones and nodes that an
+ * allocation with these flags looks at; NULL: none can be had.  gfp: as above, and THISNODE, DMA, DMA32,
+ * HIGHMEM.  O(memory); task context. */
+struct quire_page *quire_alloc_contig_pages(uint64_t n, uint64_t align, quire_gfp gfp,
+                                            unsigned node);
+/* Free single pages of a range, each with one reference; those of one block: quire_page_free().  Any
+ * context. */
+void quire_free_contig_range(q_pfn start, uint64_t frames);
 
 /*
  * Memory that comes and goes while the machine runs.  The ranges where that may happen are in the boot

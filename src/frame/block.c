@@ -649,3 +649,10 @@ void qi_zone_shatter(struct qi_zone *z, uint64_t pfn, unsigned order)
             z->bits[k][w] = 0;
     }
 }
+
+void qi_zone_join(struct qi_zone *z, uint32_t i, unsigned order)
+{
+    for (uint32_t k = i + (1u << (order - QI_BLOCK_ORDER)); k-- > i;)
+        qi_block_set(&z->blocks[k], k == i ? QI_BLOCK_USED : QI_BLOCK_BODY);
+    z->blocks[i].order = (uint8_t)order;
+}

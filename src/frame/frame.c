@@ -86,6 +86,7 @@ static const struct qi_lock_class zone_lock_class = {"zone"};
 struct qi_zone qi_zones[QI_MAX_ZONES];
 unsigned qi_nzones, qi_nnodes, qi_ncpus;
 uint64_t qi_top_frame;
+uint32_t qi_boots;
 uint8_t qi_cpu_nodes[QUIRE_MAX_CPUS];
 
 /* Failure injection: allocations still to come until one fails; 0: off. */

@@ -395,6 +395,7 @@ enum quire_status quire_frame_init(const struct quire_boot *b)
     qi_node_init(b);
     quire_frame_fail_after(-1);
     quire_frame_set_mover(NULL);
+    qi_boots++;
     return QUIRE_OK;
 }
 

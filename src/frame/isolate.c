@@ -74,6 +74,29 @@ void qi_isolate_undo(uint64_t start, uint64_t end)
         change(pfn, false);
 }
 
+void qi_isolated_set_type(uint64_t pfn, enum quire_migrate_type type)
+{
+    unsigned long irq = qi_look_begin();
+    struct qi_block *b;
+    struct qi_zone *z = qi_zone_of_frame(pfn, &b);
+
+    qi_zone_lock(z);
+    qi_zone_set_type(z, (uint32_t)(b - z->blocks), type);
+    qi_zone_unlock(z);
+    qi_look_end(irq);
+}
+
+enum quire_migrate_type qi_frame_type(uint64_t pfn)
+{
+    unsigned long irq = qi_look_begin();
+    struct qi_block *b;
+    struct qi_zone *z = qi_zone_of_frame(pfn, &b);
+    enum quire_migrate_type type = z ? qi_block_type(b) : QUIRE_ISOLATE;
+
+    qi_look_end(irq);
+    return type;
+}
+
 /* ---- What is in the way ---- */
 
 /* The bits of frame pfn's block; 0 if it is not under its bitmap. */
@@ -106,11 +129,12 @@ static void look_at(uint64_t pfn, struct qi_range_census *c)
 
     if (flags & QUIRE_PG_RESERVED) {
         *(flags & QUIRE_PG_POISON ? &c->bad : &c->other) += 1;
-        c->last = pfn;
+        c->last = c->last_used = pfn;
     } else if (flags & QUIRE_PG_FREE) {
         c->cached++;
     } else {
         c->used++;
+        c->last_used = pfn;
         if (index && !(index >> QUIRE_MAX_ORDER)) /* a tail is what its head is */
             flags = quire_page_flags_now(p - index);
         if (flags & FIXED) {
@@ -124,7 +148,7 @@ void qi_range_look(uint64_t start, uint64_t end, struct qi_range_census *out)
 {
     uint64_t bits[QI_BLOCK_WORDS];
 
-    *out = (struct qi_range_census){.last = start};
+    *out = (struct qi_range_census){.last = start, .last_used = start};
     for (uint64_t pfn = start; pfn < end; pfn++) {
         if (pfn == start || pfn % QI_BLOCK_FRAMES == 0)
             snapshot(pfn, bits);

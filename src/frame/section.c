@@ -92,7 +92,6 @@ static bool leave(struct qi_zone *z, struct qi_block *b)
     free = qi_zone_claim(z, (uint32_t)(b - z->blocks));
     if (free) {
         qi_block_set(b, QI_BLOCK_OFFLINE);
-        z->cma -= b->type == QUIRE_CMA ? QI_BLOCK_FRAMES : 0u;
         qi_store_relaxed(&z->managed, z->managed - QI_BLOCK_FRAMES);
     }
     qi_zone_unlock(z);
@@ -139,8 +138,12 @@ void qi_blocks_end(void) { qi_store_release(&changing, 0u); }
 enum quire_status qi_blocks_take(q_pfn start, uint64_t frames)
 {
     uint64_t end = start.v + frames, pfn;
-    enum quire_status s = qi_isolate_range(start.v, end);
+    enum quire_status s;
 
+    for (pfn = start.v; pfn < end; pfn += QI_BLOCK_FRAMES)
+        if (qi_frame_type(pfn) == QUIRE_CMA) /* an area's for good */
+            return QUIRE_BUSY;
+    s = qi_isolate_range(start.v, end);
     if (s)
         return s;
     s = qi_range_empty(start.v, end);

@@ -98,6 +98,7 @@ struct qi_zone {
 };
 
 extern struct qi_zone qi_zones[QI_MAX_ZONES];
+extern uint32_t qi_boots; /* calls of quire_frame_init() that succeeded */
 extern unsigned qi_nzones, qi_nnodes, qi_ncpus;
 extern uint64_t qi_top_frame; /* end of the highest zone */
 #define QI_LIST_END 0xffffu
@@ -250,6 +251,8 @@ struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order
 void qi_zone_give_mask(struct qi_zone *z, uint64_t pfn, uint64_t mask);
 /* A block that is not in any structure; struct pages are marked free already. */
 void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order);
+/* Isolated blocks, all of whose frames the caller holds, become one allocation of the order. */
+void qi_zone_join(struct qi_zone *z, uint32_t i, unsigned order);
 /* The frames of an allocated block of order 9 and up become separate allocations. */
 void qi_zone_shatter(struct qi_zone *z, uint64_t pfn, unsigned order);
 

@@ -535,5 +535,6 @@ int main(void)
         cmocka_unit_test_setup(verify_knows_them, setup),
     };
 
+    test_seed("frame_section_test");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
