@@ -44,7 +44,17 @@ enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned 
 {
     (void)node;
     map_fixed(from, to - from);
+    monitor_writes((void *)from, to - from); /* NOLINT: the mapping above */
     return QUIRE_OK;
+}
+
+/* Whoever touches it from now on crashes. */
+void sim_vmemmap_release(uintptr_t from, uintptr_t to)
+{
+    if (mprotect((void *)from, to - from, PROT_NONE)) { /* NOLINT: an address of ours */
+        perror("quire-sim: release of struct pages");
+        exit(2);
+    }
 }
 
 void qport_clear_page(void *kla)
@@ -152,21 +162,25 @@ static void start_frames(const struct sim_machine *m)
     static uint8_t cpu_node[SIM_MAX_CPUS];
     struct quire_boot boot = {
         .map = &map, .nodes = m->nodes, .cpus = m->cpus, .cpu_node = cpu_node};
-    uint64_t half = m->memory / 2 & ~(uint64_t)(QUIRE_PAGE_SIZE - 1);
+    /* less than 16 MiB at boot is no machine: a program that is made smaller loses what may come */
+    uint64_t coming = m->memory >= m->hotplug + 16 * MIB ? m->hotplug : 0;
+    uint64_t there = m->memory - coming, half = there / 2 & ~(uint64_t)(QUIRE_PAGE_SIZE - 1);
 
     quire_memmap_init(&map, ranges, 16, reserved, 16);
     if (m->nodes == 1) {
-        must(quire_memmap_add(&map, Q_PA(MIB), m->memory - MIB, QUIRE_MEM_USABLE), "memory");
+        must(quire_memmap_add(&map, Q_PA(MIB), there - MIB, QUIRE_MEM_USABLE), "memory");
     } else {
         /* the border is no multiple of 2 MiB, and neither side is whole */
         must(quire_memmap_add(&map, Q_PA(MIB), half - MIB - 5 * QUIRE_PAGE_SIZE, QUIRE_MEM_USABLE),
              "memory");
         must(quire_memmap_add(&map, Q_PA(half + 3 * QUIRE_PAGE_SIZE),
-                              m->memory - half - 3 * QUIRE_PAGE_SIZE, QUIRE_MEM_USABLE),
+                              there - half - 3 * QUIRE_PAGE_SIZE, QUIRE_MEM_USABLE),
              "memory");
         must(quire_memmap_set_node(&map, Q_PA(0), half, 0), "node 0");
-        must(quire_memmap_set_node(&map, Q_PA(half), m->memory - half, 1), "node 1");
+        must(quire_memmap_set_node(&map, Q_PA(half), there - half, 1), "node 1");
     }
+    must(quire_memmap_add(&map, Q_PA(there), coming, QUIRE_MEM_HOTPLUG), "what may come");
+    must(quire_memmap_set_node(&map, Q_PA(there), coming, QUIRE_NODE_ANY), "any node");
     for (unsigned i = 0; i < m->cpus; i++)
         cpu_node[i] = (uint8_t)(i % m->nodes);
     must(quire_frame_init(&boot), "frames");

@@ -10,7 +10,9 @@
 #include <stdint.h>
 #include <quire/types.h>
 
-#define QPORT_DIRECT_BASE  ((uintptr_t)0x100000000000) /* SIM_DIRECT_BASE */
+#define QPORT_DIRECT_BASE               ((uintptr_t)0x100000000000) /* SIM_DIRECT_BASE */
+#define QPORT_VMEMMAP_RELEASE(from, to) sim_vmemmap_release(from, to)
+void sim_vmemmap_release(uintptr_t from, uintptr_t to);
 #define QPORT_VMEMMAP_BASE ((uintptr_t)0x200000000000) /* SIM_VMEMMAP_BASE */
 #define QPORT_ASIDS        1
 

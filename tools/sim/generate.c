@@ -58,6 +58,8 @@ static void draw_machine(struct sim_machine *m)
         m->cpus = between(9, 16);
     m->nodes = between(1, 2);
     m->memory = (uint64_t)between(16, 96) * MIB;
+    m->hotplug = chance(50) ? (uint64_t)between(2, 12) * MIB : 0;
+    m->memory += m->hotplug;
     interrupts = chance(50);
     m->interrupt_every = between(20, 2000) * interrupts;
     stalls = chance(50);

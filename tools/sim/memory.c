@@ -661,6 +661,8 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
     case SIM_OP_poison_any: poison_any(op->arg[0]); return true;
     case SIM_OP_section_off: section_off(op->arg[0]); return true;
     case SIM_OP_section_on: section_on(op->arg[0]); return true;
+    case SIM_OP_memory_add: memory_add(op->arg[0], op->arg[1]); return true;
+    case SIM_OP_memory_remove: memory_remove(op->arg[0]); return true;
     case SIM_OP_frame_free:
         if (h->kind == HELD_FRAMES || h->kind == HELD_PAGES)
             memory_give_back(h);

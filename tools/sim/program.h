@@ -83,6 +83,8 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(section_off, FRAMES, 1, A(at, BYTES))                                                       \
     X(section_on, FRAMES, 1, A(at, BYTES))                                                        \
     X(frame_zero, FRAMES, 2, A(n, COUNT))                                                         \
+    X(memory_add, FRAMES, 2, A(at, BYTES) A(node, BOX))                                           \
+    X(memory_remove, FRAMES, 2, A(at, BYTES))                                                     \
     X(views, FRAMES, 1, )                                                                         \
     X(object_alloc, HEAP, 12, A(slot, SLOT) A(cache, CACHE) A(gfp, GFP))                          \
     X(object_free, HEAP, 12, A(slot, SLOT))                                                       \

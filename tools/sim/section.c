@@ -1,8 +1,9 @@
 /*
- * section.c - pageblocks that go off line and come back while others allocate and free.
+ * section.c - pageblocks that go off line and come back, and memory that comes and goes, while others
+ * allocate and free.
  *
- * The world knows of each pageblock whether it is off line, so that no allocation may come from one
- * that is, and what each call may answer.  A call first claims its blocks: the model of a block is
+ * The world knows of each pageblock whether it is off line or absent, so that no allocation may come from
+ * one that is, and what each call may answer.  A call first claims its blocks: the model of a block is
  * exact, while calls for other blocks go on beside it.
  */
 #include <stdlib.h>
@@ -19,9 +20,21 @@ void sections_setup(void)
 
     world.nsections = sim_machine.memory / QUIRE_HUGE_SIZE;
     world.sections = calloc(world.nsections, sizeof *world.sections);
-    for (uint64_t i = 0; i < world.nsections; i++)
-        if (quire_block_info(i, &b) != QUIRE_OK || b.absent || b.reserved || b.poisoned)
+    world.first_hot = world.nsections;
+    for (uint64_t i = world.nsections; i-- > 0;) {
+        bool known = quire_block_info(i, &b) == QUIRE_OK;
+
+        if (known && b.absent == FRAMES &&
+            i >= (sim_machine.memory - sim_machine.hotplug) / QUIRE_HUGE_SIZE) {
+            world.sections[i] = SECTION_ABSENT;
+            world.first_hot = i;
+        } else if (!known || b.absent || b.reserved || b.poisoned) {
             world.sections[i] = SECTION_NEVER;
+        }
+    }
+    /* half of the programs want it for the kernel too */
+    quire_memory_set_use(sim_machine.hotplug / QUIRE_HUGE_SIZE % 2 ? QUIRE_ADD_KERNEL
+                                                                   : QUIRE_ADD_MOVABLE);
 }
 
 void sections_check(const struct quire_page *page, unsigned order)
@@ -29,9 +42,10 @@ void sections_check(const struct quire_page *page, unsigned order)
     uint64_t first = quire_pfn_of_page(page).v, last = first + (1ull << order) - 1;
 
     for (uint64_t i = first / FRAMES; i <= last / FRAMES && i < world.nsections; i++)
-        if (world.sections[i] == SECTION_OFF)
-            sim_fail("content", "frame %#llx order %u is handed out; block %llu is off line",
-                     (unsigned long long)first, order, (unsigned long long)i);
+        if (world.sections[i] == SECTION_OFF || world.sections[i] == SECTION_ABSENT)
+            sim_fail("content", "frame %#llx order %u is handed out; block %llu is %s",
+                     (unsigned long long)first, order, (unsigned long long)i,
+                     world.sections[i] == SECTION_OFF ? "off line" : "absent");
 }
 
 /* ---- A call ---- */
@@ -131,8 +145,83 @@ void section_on(unsigned at)
         wrong(&c, "online", st);
 }
 
+/* ---- Memory that comes and goes ---- */
+
+/* Blocks of the part of memory that may come; false: there is none, or another task moves them. */
+static bool begin_hot(struct call *c, unsigned at)
+{
+    uint64_t n = world.nsections - world.first_hot;
+
+    return n && begin(c, (unsigned)(world.first_hot + at % n + at / n % MOST * world.nsections));
+}
+
+static bool any_was(const struct call *c, enum section what)
+{
+    for (unsigned i = 0; i < c->n; i++)
+        if (c->was[i] == what)
+            return true;
+    return false;
+}
+
+void memory_add(unsigned at, unsigned node)
+{
+    enum quire_status st;
+    struct call c;
+    bool could;
+
+    if (!begin_hot(&c, at))
+        return;
+    if (quire_free_pages() < world.low_mark)
+        world.hog_epoch++; /* as section_on() */
+    could = all_were(&c, SECTION_ABSENT);
+    st = quire_memory_add(Q_PA(c.first * QUIRE_HUGE_SIZE), c.n * QUIRE_HUGE_SIZE,
+                          node % quire_nodes());
+    end(&c, st, SECTION_ON);
+    if (st != (could ? QUIRE_OK : QUIRE_EXISTS) && (c.alone || st != QUIRE_BUSY))
+        wrong(&c, "add", st);
+}
+
+static void check_absent(const struct call *c)
+{
+    for (uint64_t f = 0; f < c->n * FRAMES; f += 37) {
+        q_pfn pfn = Q_PFN(c->first * FRAMES + f);
+
+        if (quire_pfn_valid(pfn) || quire_page_flags(pfn) != QUIRE_PG_RESERVED)
+            sim_fail("content", "frame %#llx is absent, its flags are %#x",
+                     (unsigned long long)pfn.v, quire_page_flags(pfn));
+    }
+}
+
+void memory_remove(unsigned at)
+{
+    enum quire_status st;
+    struct call c;
+    bool none;
+
+    if (quire_free_pages() < world.low_mark + (MOST + 1) * FRAMES || !begin_hot(&c, at))
+        return;
+    none = any_was(&c, SECTION_ABSENT);
+    st = quire_memory_remove(Q_PA(c.first * QUIRE_HUGE_SIZE), c.n * QUIRE_HUGE_SIZE);
+    if (st == QUIRE_OK)
+        check_absent(&c);
+    end(&c, st, SECTION_ABSENT);
+    if (none ? st != QUIRE_NOT_FOUND && (c.alone || st != QUIRE_BUSY)
+             : st != QUIRE_OK && st != QUIRE_BUSY)
+        wrong(&c, "remove", st);
+}
+
+uint64_t sections_came(void)
+{
+    uint64_t n = 0;
+
+    for (uint64_t i = world.first_hot; i < world.nsections; i++)
+        n += world.sections[i] != SECTION_ABSENT ? FRAMES : 0;
+    return n;
+}
+
 void sections_restore(void)
 {
+    world.came = sections_came();
     for (uint64_t i = 0; i < world.nsections; i++)
         if (world.sections[i] == SECTION_OFF) {
             enum quire_status st = quire_frame_online(Q_PFN(i * FRAMES), FRAMES);

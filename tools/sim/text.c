@@ -27,6 +27,7 @@ struct field {
 static const struct field fields[] = {
     {"machine", "cpus", AT(machine.cpus), UNSIGNED, 1, SIM_MAX_CPUS},
     {"machine", "memory", AT(machine.memory), MEBIBYTES, 1, 1 << 20},
+    {"machine", "hotplug", AT(machine.hotplug), MEBIBYTES, 0, 1 << 20},
     {"machine", "nodes", AT(machine.nodes), UNSIGNED, 1, 8},
     {"machine", "max_points", AT(machine.max_points), U64, 1, UINT64_MAX},
     RATE(interrupt_every),

@@ -62,6 +62,7 @@ enum section {
     SECTION_ON,
     SECTION_OFF,
     SECTION_MOVING,
+    SECTION_ABSENT,
     SECTION_NEVER /* not all of it is managed */
 };
 
@@ -141,6 +142,8 @@ struct world {
     unsigned nbad;
     uint8_t *sections; /* of each pageblock: enum section */
     uint64_t nsections;
+    uint64_t first_hot;  /* the section from which on memory may come and go; nsections: none */
+    uint64_t came;       /* frames of it that are there at the end */
     unsigned moves;      /* calls that take sections off line, or back, now */
     uint64_t move_epoch; /* begins and ends of such calls */
     bool still;          /* no task runs: devices answer at once, and do not fail */
@@ -187,8 +190,12 @@ void memory_teardown(void);
 void sections_setup(void);
 void section_off(unsigned at);
 void section_on(unsigned at);
-/* No frame of the block, which was handed out, is off line. */
+void memory_add(unsigned at, unsigned node);
+void memory_remove(unsigned at);
+/* No frame of the block, which was handed out, is off line or absent. */
 void sections_check(const struct quire_page *page, unsigned order);
+/* Frames that have come and are there, or perhaps. */
+uint64_t sections_came(void);
 /* All back on line, when nobody works. */
 void sections_restore(void);
 
