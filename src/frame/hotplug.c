@@ -10,7 +10,7 @@
  * buddy rule it is a neighbour that is not free.
  *
  *      absent --populate--> (absent, struct pages of zeros) --give--> free
- *      free or in use --take, moved out--> off line --forget--> absent
+ *      free or in use --take: isolate, move out--> off line --forget--> absent
  *
  * What can fail comes first: struct pages for all of a range, and all of its blocks off line.  The
  * struct pages of a block that comes are zeros, as at boot, so that nothing is written to them until
@@ -212,22 +212,45 @@ static void mark_offline(const struct range *r, uint8_t order)
             b->order = order;
 }
 
-/* All blocks of the range off line, or as before. */
+/* From pfn on, where the first block begins that is off line, or (false) is not; at most end. */
+static uint64_t skip(uint64_t pfn, uint64_t end, bool until_offline)
+{
+    struct qi_block *b;
+
+    while (pfn < end && zone_with(pfn, &b) && offline(b) != until_offline)
+        pfn += QI_BLOCK_FRAMES;
+    return pfn;
+}
+
+/* What this removal took off line comes back. */
+static void stay(const struct range *r)
+{
+    struct qi_block *b;
+
+    for (uint64_t pfn = r->start; pfn < r->end; pfn += QI_BLOCK_FRAMES)
+        if (zone_with(pfn, &b) && offline(b) && b->order != WAS_OFFLINE)
+            qi_block_give(pfn);
+}
+
+/* All blocks of the range off line, or as before.  Runs are emptied as a whole, or what is moved out of one
+ * block might move into the next. */
 static enum quire_status leave(const struct range *r)
 {
     enum quire_status s = QUIRE_OK;
+    uint64_t from = r->start, to;
     struct qi_block *b;
 
     mark_offline(r, WAS_OFFLINE);
-    for (uint64_t pfn = r->start; !s && pfn < r->end; pfn += QI_BLOCK_FRAMES)
-        if (zone_with(pfn, &b) && !offline(b)) {
-            s = qi_blocks_take(Q_PFN(pfn), QI_BLOCK_FRAMES);
-            if (!s)
+    while (!s && (from = skip(from, r->end, false)) < r->end) {
+        to = skip(from, r->end, true);
+        s = qi_blocks_take(Q_PFN(from), to - from);
+        for (uint64_t pfn = from; !s && pfn < to; pfn += QI_BLOCK_FRAMES)
+            if (zone_with(pfn, &b))
                 b->order = 0;
-        }
-    for (uint64_t pfn = r->start; s && pfn < r->end; pfn += QI_BLOCK_FRAMES)
-        if (zone_with(pfn, &b) && offline(b) && b->order != WAS_OFFLINE)
-            qi_block_give(pfn);
+        from = to;
+    }
+    if (s)
+        stay(r);
     return s;
 }
 
