@@ -162,14 +162,14 @@ static void move_object(struct qi_move *m, struct quire_object *o)
     c = collect(m, o);
     if (c)
         move_pages(m, o, c);
-    qi_rwsem_write_unlock(&o->map_lock);
-    while (c) {
+    while (c) { /* before a truncation takes a new page away again, and with it what says that it landed */
         uint64_t i = c - 1;
         struct quire_page *old = old_page(m, c);
 
         c = m->to[i]->prev;
         qi_move_end(m, i, old);
     }
+    qi_rwsem_write_unlock(&o->map_lock);
 }
 
 void qi_move_objects(struct qi_move *m)
