@@ -7,6 +7,8 @@
 
 #include "space.h"
 
+#define QI_MOVE_STOCK 64
+
 /*
  * A part of the range that is moved at once.  to: by frame, the new page for what is there, or NULL.
  * While a new page is in to it is the mover's alone until a leaf has it, and its fields say how far
@@ -20,9 +22,11 @@ struct qi_move {
     uint64_t first, n;        /* frames of this part */
     struct quire_page **to;   /* n of them */
     struct quire_page *taken; /* allocated, but inside the range; linked through owner */
-    uint64_t moved;           /* frames */
-    bool again;               /* what was busy may soon not be, or a huge page was cut */
-    bool no_huge;             /* there is no block for a huge page: cut it */
+    struct quire_page *stock[QI_MOVE_STOCK]; /* allocated, not looked at */
+    unsigned in_stock, next_stock;           /* how many; how many to take next time */
+    uint64_t moved, stayed; /* frames; what somebody held, each time it was tried */
+    bool again;             /* what was busy may soon not be, or a huge page was cut */
+    bool no_huge;           /* there is no block for a huge page: cut it */
 };
 
 void qi_move_setup(void);
