@@ -131,6 +131,7 @@ static void poke_at(struct worker *w, const struct worker *o, unsigned page)
 void do_duel(struct worker *w, uint32_t at, unsigned kind)
 {
     unsigned first = 1 + w->group * WORKERS_A_GROUP;
+    bool moves;
 
     if (w->now != &w->home)
         return;
@@ -141,9 +142,12 @@ void do_duel(struct worker *w, uint32_t at, unsigned kind)
             continue;
         o->duel_waits = false;
         o->duel_on = true;
+        moves = worker_random(w) & 1;
         for (unsigned i = 0; i < 12; i++)
             if (i % 3 == 1 && o->duel_pokes)
                 poke_at(w, o, o->last_page);
+            else if (i % 4 == 2 && moves)
+                move_page_of(w, o);
             else
                 region_peek(w, o, o->last_page);
         o->duel_on = false;

@@ -54,16 +54,47 @@ void move_blocks(struct worker *w, unsigned at, unsigned n)
     move(w, first * FRAMES, n * FRAMES);
 }
 
-/* The frame of a page of the worker's region, and up to three behind it. */
-void move_page(struct worker *w, unsigned i, unsigned n)
+/* The frame of a page that is held, and up to three behind it. */
+static void move_frames(const struct worker *w, struct quire_page *page, unsigned n)
 {
-    uint64_t pfn;
-    struct quire_page *page;
+    uint64_t pfn = quire_pfn_of_page(page).v;
 
-    if (!room(FRAMES) ||
-        quire_space_page(w->now->s, Q_UVA(region_va(w, i)), QUIRE_READ, &page) != QUIRE_OK)
-        return;
-    pfn = quire_pfn_of_page(page).v;
     quire_page_put(page);
     move(w, pfn, 1 + n % 4);
+}
+
+void move_page_of(struct worker *w, const struct worker *o)
+{
+    struct quire_page *page;
+
+    if (room(FRAMES) && quire_space_page(w->now->s, Q_UVA(region_va(o, o->last_page)), QUIRE_READ,
+                                         &page) == QUIRE_OK)
+        move_frames(w, page, 0);
+}
+
+/* A page of ours, or a page of a file that all work on. */
+static struct quire_page *find_page(struct worker *w, unsigned i)
+{
+    struct quire_page *page;
+
+    if (!(worker_random(w) % 4))
+        return quire_object_peek(worker_random(w) & 1 ? world.common.o : w->file->o,
+                                 i % OBJECT_PAGES);
+    if (quire_space_page(w->now->s, Q_UVA(region_va(w, i)), QUIRE_READ, &page) != QUIRE_OK)
+        return NULL;
+    return page;
+}
+
+void move_page(struct worker *w, unsigned i, unsigned n)
+{
+    const struct worker *o = worker_random(w) & 1 ? region_neighbour(w) : NULL;
+    struct quire_page *page;
+
+    if (o && w->now == &w->home) {
+        move_page_of(w, o);
+        return;
+    }
+    page = room(FRAMES) ? find_page(w, i) : NULL;
+    if (page)
+        move_frames(w, page, n);
 }

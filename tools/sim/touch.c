@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../ports/sim/monitor.h"
 #include "region.h"
 
 /* Look into the region of a neighbour, who goes on meanwhile: whatever is there, it is something
@@ -181,6 +182,7 @@ static void do_pin_write(struct worker *w, unsigned page)
         sim_sleep(2000);
     sim_point(SIM_POINT_ACCESS, NULL);
     memcpy((char *)quire_page_ptr(got) + word_offset(w->number, which), &value, 8);
+    monitor_hw_write((char *)quire_page_ptr(got) + word_offset(w->number, which), 8);
     if (page_has_object(&w->now->pages[page]) && w->now->pages[page].backing < FILE_PRIVATE)
         quire_object_dirty(page_file(w, &w->now->pages[page])->o, got);
     quire_page_put(got);

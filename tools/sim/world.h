@@ -203,6 +203,8 @@ void sections_restore(void);
  * behind its frame; whole pageblocks. */
 void move_page(struct worker *w, unsigned at, unsigned n);
 void move_blocks(struct worker *w, unsigned at, unsigned n);
+/* The page that o, of the same space, works on. */
+void move_page_of(struct worker *w, const struct worker *o);
 
 void files_setup(void);
 void files_teardown(void);
