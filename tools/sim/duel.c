@@ -99,6 +99,15 @@ static const struct {
       {SIM_OP_msync, {PAGE_HERE, 2}}},
      6,
      false},
+    /* a device that writes */
+    {{{SIM_OP_mmap, {PAGE_HERE, 2, 0, 0, 1}},
+      {SIM_OP_pin_write, {PAGE_HERE}},
+      {SIM_OP_pin_write, {PAGE_HERE}},
+      {SIM_OP_read, {PAGE_HERE}},
+      {SIM_OP_pin_write, {PAGE_HERE}},
+      {SIM_OP_read, {PAGE_HERE}}},
+     6,
+     true},
 };
 enum { DUELS = sizeof duels / sizeof duels[0] };
 

@@ -189,7 +189,7 @@ void file_copy(struct worker *w, struct file *f, unsigned index, bool write)
     if (write) {
         *word = worker_value(w);
         if (worker_random(w) & 1)
-            sim_sleep(1000); /* what is written has to be fetched from a program's memory */
+            sim_sleep(10000); /* what is written has to be fetched from a program's memory */
         memcpy((char *)quire_page_ptr(page) + word_offset(w->number, which), word, 8);
         monitor_hw_write((char *)quire_page_ptr(page) + word_offset(w->number, which), 8);
         quire_object_dirty(f->o, page);

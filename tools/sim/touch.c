@@ -179,7 +179,7 @@ static void do_pin_write(struct worker *w, unsigned page)
                       want, "pin to write"))
         return;
     if (worker_random(w) & 1)
-        sim_sleep(2000);
+        sim_sleep(20000);
     sim_point(SIM_POINT_ACCESS, NULL);
     memcpy((char *)quire_page_ptr(got) + word_offset(w->number, which), &value, 8);
     monitor_hw_write((char *)quire_page_ptr(got) + word_offset(w->number, which), 8);
