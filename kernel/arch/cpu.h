@@ -9,6 +9,7 @@
 #include "numa.h"
 #include "task.h"
 #include "x86.h"
+#include <quire/colour.h>
 
 #define K_MAX_CPUS QUIRE_MAX_CPUS
 
@@ -54,7 +55,8 @@ struct cpu {
     u32 call_pending; /* atomic; of smp_call_all */
     struct runqueue rq;
     struct timer_base timers;
-    u64 mm_ns[MEASURE_KINDS], mm_calls[MEASURE_KINDS]; /* quire.report: time in the manager, TSC ticks */
+    u64 mm_ns[MEASURE_KINDS],
+        mm_calls[MEASURE_KINDS]; /* quire.report: time in the manager, TSC ticks */
     u64 user_samples, kernel_samples;
 } __attribute__((aligned(64)));
 
@@ -117,6 +119,12 @@ struct acpi_info {
 };
 extern struct acpi_info acpi;
 void acpi_parse(u64 rsdp_pa);
+
+/* ---- cache.c ---- */
+#define CPU_CACHES 8u
+extern struct quire_cache cpu_caches[CPU_CACHES]; /* of the boot CPU; by level */
+extern unsigned cpu_ncaches;
+void cache_init(void);
 
 /* ---- apic.c ---- */
 void apic_init_boot(void);

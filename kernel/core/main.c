@@ -188,6 +188,7 @@ _Noreturn void kernel_main(u32 start_info_pa)
     if (cmdline_has("quire.memmap"))
         bootmap_report();
     memory_init();
+    cache_init();
     apic_init_boot();
     clock_init();
     task_caches_init();

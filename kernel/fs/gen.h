@@ -95,6 +95,10 @@ u64 sys_pair(u64 n, u64 node);
 #define SYS_CACHE_ENTRY GEN_FAMILIES("memory_side_cache", sys_cache_families, sys_cache_entry_table)
 u64 sys_memory_count(void);
 bool sys_memory_of_node(u64 block, u64 node);
+/* syscache.c: caches of a CPU; of /proc/quire: colours of frames */
+extern const struct gen_family sys_cpu_cache_families[];
+extern const struct gen_entry sys_cpu_cache_table[];
+int show_colours(struct text *t, u64 key);
 /* procconfig.c */
 int show_config(struct text *t, u64 key);
 /* procsys.c */

@@ -180,6 +180,7 @@ static int show_pt(struct text *t, u64 key)
 }
 
 const struct gen_entry proc_quire_table[] = {GEN_LIBRARY("blocks", 0444, quire_blockinfo),
+                                             GEN_FILE("colours", show_colours),
                                              GEN_FILE("events", show_events),
                                              GEN_SECRET("pt", show_pt),
                                              {.name = NULL}};

@@ -44,7 +44,10 @@ static const struct gen_entry topology_table[] = {
     {.name = NULL},
 };
 static const struct gen_entry cpu_table[] = {
-    GEN_FILE("online", show_online), GEN_DIR("topology", topology_table), {.name = NULL}};
+    GEN_FILE("online", show_online),
+    GEN_DIR("topology", topology_table),
+    GEN_FAMILIES("cache", sys_cpu_cache_families, sys_cpu_cache_table),
+    {.name = NULL}};
 static const struct gen_entry cpus_table[] = {GEN_FILE("online", show_cpus),
                                               GEN_FILE("possible", show_cpus),
                                               GEN_FILE("present", show_cpus),

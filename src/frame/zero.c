@@ -226,7 +226,7 @@ static bool plenty(unsigned node, quire_gfp gfp)
     unsigned class = qi_gfp_class(gfp);
     const struct qi_zone *z = qi_zone_listed(qi_zonelists[node][class]);
 
-    return z && z->node == node && qi_zone_spare(z, class, gfp, 2) > SLOTS;
+    return z && z->node == node && qi_zone_spare(z, class, gfp, QI_MARK_HIGH) > SLOTS;
 }
 
 /* A frame that is allocated and clear becomes free again, here. */

@@ -45,9 +45,10 @@ bool qi_access_allowed(const struct qi_vma *v, unsigned access)
 /* ---- Private pages ---- */
 
 /* A fresh private page with one mapping counted. */
-static struct quire_page *anon_alloc(quire_gfp extra)
+static struct quire_page *anon_alloc(const struct qi_vma *v, quire_gfp extra)
 {
-    struct quire_page *page = quire_page_alloc(0, QUIRE_GFP_USER | extra, QUIRE_NODE_ANY);
+    struct quire_page *page =
+        quire_page_alloc_next(&v->space->colouring, QUIRE_GFP_USER | extra, QUIRE_NODE_ANY);
 
     if (QI_LIKELY(page != NULL)) {
         qi_mark_anon(page);
@@ -80,7 +81,7 @@ static void note_anon(struct qi_vma *v)
 
 static enum quire_status anon_new(struct qi_vma *v, qi_pte *slot, qi_pte old)
 {
-    struct quire_page *page = anon_alloc(QUIRE_GFP_ZERO);
+    struct quire_page *page = anon_alloc(v, QUIRE_GFP_ZERO);
 
     if (QI_UNLIKELY(!page))
         return QUIRE_NO_MEMORY;
@@ -100,7 +101,7 @@ static enum quire_status anon_new(struct qi_vma *v, qi_pte *slot, qi_pte old)
 static enum quire_status anon_copy(struct qi_vma *v, qi_pte *slot, qi_pte old,
                                    const struct quire_page *from, bool *installed)
 {
-    struct quire_page *page = anon_alloc(0);
+    struct quire_page *page = anon_alloc(v, 0);
 
     if (QI_UNLIKELY(!page))
         return QUIRE_NO_MEMORY;

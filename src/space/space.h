@@ -9,6 +9,7 @@
 #include "../pt/gather.h"
 #include "../pt/pt.h"
 #include "../sync/rwsem.h"
+#include <quire/colour.h>
 #include <quire/heap.h>
 #include <quire/space.h>
 
@@ -63,6 +64,7 @@ struct quire_space {
     uint64_t brk_start, brk_end, stack_top;
     uint32_t lock_future; /* QI_VM_LOCKED | QI_VM_LOCKONFAULT for mappings to come */
     bool randomize;
+    struct quire_colouring colouring; /* of private pages; atomic */
     uint64_t total, locked, data, exec, stack;                 /* pages */
     uint64_t peak_total, peak_rss;                             /* peak_rss: atomic */
     uint64_t limit_as, limit_data, limit_stack, limit_memlock; /* bytes */

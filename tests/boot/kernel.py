@@ -64,6 +64,31 @@ def test_frame_costs_instructions(t):
     t.check(took["zeroed_in_advance_pair"] <= took["pair_order0_zeroed"] / 2, took)
 
 
+CACHES = """for i in /sys/devices/system/cpu/cpu1/cache/index*; do
+echo $(cat $i/level $i/type $i/size $i/ways_of_associativity $i/coherency_line_size $i/number_of_sets $i/shared_cpu_list); done
+cat /proc/quire/colours"""
+
+
+# The caches of the processor as it describes them, and frames in as many colours as the last one has.
+# proves: X-33
+def test_caches_and_colours(t):
+    for cpu, l1 in (("qemu64", 65536), ("Skylake-Client", 32768)):
+        ours = t.quire("busybox", "sh", "-c", CACHES, timeout=60,
+                       options=["--cpus", "2", "--qemu", "-cpu " + cpu, "--append", "quire.colours=auto"])
+        t.check(ours.status == 0, ours)
+        *rows, colours, exact, other = ours.stdout.splitlines()
+        rows = [row.split() for row in rows]
+        t.check([row[:2] for row in rows] == [["1", "Data"], ["1", "Instruction"], ["2", "Unified"], ["3", "Unified"]], ours)
+        for _, _, size, ways, line, sets, shared in rows:
+            t.check(int(size[:-1]) * 1024 == int(ways) * int(line) * int(sets), ours)
+            t.check("1" in shared.split(","), ours)
+        t.check(int(rows[0][2][:-1]) * 1024 == l1 and rows[0][6] == "1", ours)
+        t.check(colours == "colours %d" % (int(rows[3][4]) * int(rows[3][5]) // 4096), ours)
+        t.check(int(exact.split()[1]) > 50 and other == "other 0", ours)
+    off = t.quire("busybox", "cat", "/proc/quire/colours", timeout=60)
+    t.check(off.stdout == "colours 1\nexact 0\nother 0\n", off)
+
+
 def dies(t, how, *wanted):
     ours = t.quire(TRUE, options=["--append", "quire.crash=" + how], timeout=60)
     t.check(ours.status == 125, ours)

@@ -71,6 +71,7 @@ static void same_program(const struct sim_program *a, const struct sim_program *
     assert_int_equal(s->weak, t->weak);
     assert_int_equal(s->races, t->races);
     assert_int_equal(s->pt_cache, t->pt_cache);
+    assert_int_equal(s->colours, t->colours);
     assert_int_equal(s->io_ns, t->io_ns);
     assert_int_equal(s->io_fail, t->io_fail);
     assert_int_equal(s->speculate, t->speculate);

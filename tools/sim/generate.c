@@ -82,6 +82,7 @@ static void draw_switches(struct sim_switches *s)
     s->io_fail = PICK(0, 0, 3, 20);
     s->speculate = PICK(0, 2, 20);
     s->tlb_entries = PICK(8, 64, 256);
+    s->colours = PICK(1, 1, 1, 16, 1000);
 }
 
 /* ops: of all tasks.  A run has some hundred points an operation; half of the change points should

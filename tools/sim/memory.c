@@ -118,10 +118,10 @@ static void hold_frames(struct worker *w, struct held *h, struct quire_page *pag
         fill_page(page + i, h->pattern + i);
 }
 
-static void frame_alloc(struct worker *w, struct held *h, unsigned order, quire_gfp gfp)
+/* A request was answered with page. */
+static void frame_came(struct worker *w, struct held *h, struct quire_page *page, unsigned order,
+                       quire_gfp gfp)
 {
-    struct quire_page *page = quire_page_alloc(order, gfp, QUIRE_NODE_ANY);
-
     if (!page) {
         if (!(gfp & QUIRE_GFP_DMA) && order == 0)
             must_be_short(w, "frame_alloc");
@@ -131,6 +131,17 @@ static void frame_alloc(struct worker *w, struct held *h, unsigned order, quire_
     for (unsigned i = 0; gfp & QUIRE_GFP_ZERO && i < 1u << order; i++)
         memory_check_zero(quire_page_ptr(page + i), PAGE, "a zeroed frame");
     hold_frames(w, h, page, order);
+}
+
+static void frame_alloc(struct worker *w, struct held *h, unsigned order, quire_gfp gfp)
+{
+    frame_came(w, h, quire_page_alloc(order, gfp, QUIRE_NODE_ANY), order, gfp);
+}
+
+/* Which colour comes depends on what is free at that moment; that it is a sound frame does not. */
+static void frame_colour(struct worker *w, struct held *h, unsigned colour, quire_gfp gfp)
+{
+    frame_came(w, h, quire_page_alloc_colour(colour, gfp, QUIRE_NODE_ANY), 0, gfp);
 }
 
 /* As an idle CPU does it; several at once may each add what was missing when they looked. */
@@ -653,6 +664,10 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
     case SIM_OP_frame_node:
         if (free_slot)
             frame_node(w, h, op->arg[1] % 5, op->arg[2]);
+        return true;
+    case SIM_OP_frame_colour:
+        if (free_slot)
+            frame_colour(w, h, op->arg[1], gfp_of(op->arg[2]));
         return true;
     case SIM_OP_frame_zero: frame_zero(op->arg[0]); return true;
     case SIM_OP_views: look_at_views(); return true;

@@ -85,6 +85,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(frame_zero, FRAMES, 2, A(n, COUNT))                                                         \
     X(memory_add, FRAMES, 2, A(at, BYTES) A(node, BOX))                                           \
     X(memory_remove, FRAMES, 2, A(at, BYTES))                                                     \
+    X(frame_colour, FRAMES, 2, A(slot, SLOT) A(colour, BYTES) A(gfp, GFP))                        \
     X(views, FRAMES, 1, )                                                                         \
     X(object_alloc, HEAP, 12, A(slot, SLOT) A(cache, CACHE) A(gfp, GFP))                          \
     X(object_free, HEAP, 12, A(slot, SLOT))                                                       \
@@ -180,6 +181,7 @@ struct sim_switches {
     bool weak;          /* loads may see older stores */
     bool races;         /* look for data races */
     unsigned pt_cache;  /* tables kept for reuse */
+    unsigned colours;   /* of frames; 0 and 1: off */
     unsigned io_ns;     /* longest time of a device request; 0: at once */
     unsigned io_fail;   /* a request fails once in so many; 0 never */
     unsigned speculate; /* a CPU translates something by itself once in so many accesses; 0 never */

@@ -312,6 +312,8 @@ void sim_run_program(const struct sim_program *p, struct sim_outcome *out, FILE 
     sim_machine_start(&p->machine, &watch);
     sim_strategy_init(&p->schedule, p->machine.cpus);
     quire_pt_cache(p->switches.pt_cache);
+    if (quire_frame_set_colours(p->switches.colours ? p->switches.colours : 1) != QUIRE_OK)
+        sim_fail("boot", "%u colours", p->switches.colours);
     before = take_books();
     make_world(p);
     for (unsigned i = 1; i <= world.nworkers; i++) {

@@ -93,8 +93,9 @@ static bool simplify(struct sim_program *p, unsigned which)
         {&p->machine.ipi_delay, 1},       {&p->machine.nodes, 1},
         {&p->switches.io_ns, 0},          {&p->switches.io_fail, 0},
         {&p->switches.speculate, 0},      {&p->switches.pt_cache, 0},
-        {&p->switches.tlb_entries, 64},   {&p->schedule.every, 256},
-        {&p->schedule.every, 32},         {&p->schedule.every, 8},
+        {&p->switches.colours, 1},        {&p->switches.tlb_entries, 64},
+        {&p->schedule.every, 256},        {&p->schedule.every, 32},
+        {&p->schedule.every, 8},
     };
     enum { WAYS = sizeof ways / sizeof ways[0] };
 

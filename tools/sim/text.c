@@ -38,6 +38,7 @@ static const struct field fields[] = {
     {"watch", "weak", AT(switches.weak), BOOL, 0, 1},
     {"watch", "races", AT(switches.races), BOOL, 0, 1},
     {"watch", "pt_cache", AT(switches.pt_cache), UNSIGNED, 0, UINT32_MAX},
+    {"watch", "colours", AT(switches.colours), UNSIGNED, 0, 4096},
     {"watch", "io_ns", AT(switches.io_ns), UNSIGNED, 0, UINT32_MAX},
     {"watch", "io_fail", AT(switches.io_fail), UNSIGNED, 0, UINT32_MAX},
     {"watch", "speculate", AT(switches.speculate), UNSIGNED, 0, UINT32_MAX},

@@ -21,6 +21,7 @@
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
 
+#include <quire/colour.h>
 #include <quire/heap.h>
 #include <quire/kva.h>
 #include <quire/space.h>
