@@ -68,7 +68,8 @@ static void memory_init(void)
     must(quire_frame_init(&boot), "frame allocator");
     must(quire_heap_init(), "heap");
     must(quire_pt_init(kernel_root), "page tables");
-    quire_pt_cache(16); /* fork and exit make and drop about that many tables */
+    /* fork and exit make and drop about 16 tables */
+    quire_pt_cache((unsigned)cmdline_number("quire.ptcache", 16));
     must(quire_kva_init(&layout), "kernel areas");
     must(quire_space_init(), "address spaces");
     quire_frame_set_mover(quire_space_move_range);

@@ -212,6 +212,53 @@ static void kept_tables_are_clean(void **state)
     assert_int_equal(quire_free_pages(), frames);
 }
 
+/* Each CPU has its own four, cleared, which cost no frame; what is more goes back, and all of it when memory
+ * is short. */
+/* proves: X-06 */
+static void each_cpu_keeps_four_tables(void **state)
+{
+    uint64_t frames = quire_free_pages();
+    struct quire_page *t[10], *kept[4][4], *p;
+
+    (void)state;
+    quire_pt_cache(4);
+    for (unsigned cpu = 0; cpu < 4; cpu++) {
+        hosted_cpu_set(cpu);
+        for (unsigned i = 0; i < 10; i++)
+            assert_non_null(t[i] = qi_pt_table_alloc());
+        for (unsigned i = 0; i < 10; i++)
+            qi_pt_table_free(t[i]);
+        memcpy(kept[cpu], t, sizeof kept[cpu]);
+        assert_int_equal(quire_pt_cached(), 4 * (cpu + 1));
+        assert_int_equal(quire_free_pages(), frames - quire_pt_cached());
+    }
+    for (unsigned cpu = 0; cpu < 4; cpu++) {
+        hosted_cpu_set(cpu);
+        for (unsigned i = 0; i < 5; i++) { /* four of its own, and one that costs a frame */
+            t[i] = qi_pt_table_alloc();
+            for (unsigned k = 0; k < 512; k++)
+                assert_int_equal(((uint64_t *)quire_page_ptr(t[i]))[k], 0);
+            if (i < 4)
+                assert_ptr_equal(t[i], kept[cpu][3 - i]);
+            assert_int_equal(quire_pt_cached(), 16 - 4 * cpu - (i < 4 ? i + 1 : 4));
+            assert_int_equal(quire_free_pages(), frames - 16 - cpu - (i == 4));
+        }
+    }
+    for (unsigned i = 0; i < 5; i++)
+        qi_pt_table_free(t[i]);
+    assert_int_equal(quire_pt_cached(), 4);
+    while ((p = quire_page_alloc(0, QUIRE_GFP_MEMALLOC, QUIRE_NODE_ANY)))
+        ;
+    assert_non_null(t[0] = qi_pt_table_alloc()); /* a fault still finds a table */
+    qi_pt_table_free(t[0]);
+    frames = quire_free_pages();
+    quire_pt_trim();
+    assert_int_equal(quire_pt_cached(), 0);
+    assert_int_equal(quire_free_pages(), frames + 4);
+    assert_non_null(quire_page_alloc(0, QUIRE_GFP_MEMALLOC, QUIRE_NODE_ANY));
+    quire_pt_cache(0);
+}
+
 /* Tables shared with a neighbour stay until the neighbour goes.  proves: X-04 */
 static void neighbours_keep_their_tables(void **state)
 {
@@ -491,6 +538,7 @@ int main(void)
         T(the_root_is_the_address_space),
         T(tables_come_and_go_by_themselves),
         T(kept_tables_are_clean),
+        T(each_cpu_keeps_four_tables),
         T(neighbours_keep_their_tables),
         T(huge_leaves_at_their_level),
         T(spans_cover_what_is_there),
