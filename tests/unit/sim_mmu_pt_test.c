@@ -21,7 +21,8 @@ static void reset(q_pa root)
     struct mmu_config c = {
         .machine = {.format = WALK_X86_4, .features = walk_default_features(WALK_X86_4), .at = at},
         .cpus = 1,
-        .frames = SPAN / 4096};
+        .frames = SPAN / 4096,
+        .tlb_entries = 64};
 
     mmu_reset(&c);
     mmu_load_root(0, root.v, 0, false);
@@ -117,6 +118,50 @@ static void damaged_tables(void **state)
     }
 }
 
+/* Walks for random reads of 4 MiB at va, whose frames are those from pa on. */
+static uint64_t walks_for_reads(q_pa root, uint64_t va, uint64_t pa)
+{
+    enum { READS = 20000 };
+    uint64_t before;
+
+    reset(root);
+    before = mmu_stats().walks;
+    for (unsigned n = 0; n < READS; n++) {
+        uint64_t off = test_random_below(4 * MIB) & ~7ull;
+        struct mmu_reply reply;
+
+        assert_int_equal(mmu_access(0, va + off, MMU_READ, true, &reply), MMU_OK);
+        assert_int_equal(reply.pa, pa + off);
+    }
+    return mmu_stats().walks - before;
+}
+
+/* 4 MiB in one block, through large leaves and through small ones: the TLB holds two entries of the former and
+ * would need 1,024 of the latter. */
+/* proves: VM-15 */
+static void large_pages_save_misses(void **state)
+{
+    struct quire_page *block = quire_page_alloc(10, QUIRE_GFP_USER, QUIRE_NODE_ANY);
+    q_pa small = new_root(), large = new_root();
+    uint64_t pa, va = 0x7f0000400000, few, many;
+
+    (void)state;
+    assert_non_null(block);
+    pa = quire_pa_of_page(block).v;
+    assert_int_equal(pa % (4 * MIB), 0);
+    for (uint64_t off = 0; off < 4 * MIB; off += 4096)
+        put(small, va + off, pa + off, QUIRE_READ, 0);
+    for (uint64_t off = 0; off < 4 * MIB; off += 2 * MIB)
+        put(large, va + off, pa + off, QUIRE_READ, 1);
+    many = walks_for_reads(small, va, pa);
+    few = walks_for_reads(large, va, pa);
+    printf("# walks of 20000 reads: %lu with 4 KiB leaves, %lu with 2 MiB\n", (unsigned long)many,
+           (unsigned long)few);
+    assert_true(few >= 2);
+    assert_true(many > 18000); /* a sixteenth of the pages fits */
+    assert_true(few * 10 < many);
+}
+
 static int finish(void **state)
 {
     mmu_fini();
@@ -128,6 +173,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(tables_of_the_library, setup, finish),
         cmocka_unit_test_setup_teardown(damaged_tables, setup, finish),
+        cmocka_unit_test_setup_teardown(large_pages_save_misses, setup, finish),
     };
 
     test_seed("sim_mmu_pt_test");
