@@ -409,6 +409,60 @@ static void nothing_is_lost_while_programs_go_on(void **state)
     quire_object_put(o);
 }
 
+/* Every pageblock in turn goes off line and comes back, under two programs. */
+static void memory_goes_off_line_under_its_users(void **state)
+{
+    uint64_t at = map_anon(s, PAGES * PAGE), big = map_anon(s, 16 * MIB), went = 0, stayed = 0;
+    struct quire_block_info b;
+    struct quire_space *child;
+    pthread_t writes;
+
+    (void)state;
+    quire_frame_set_mover(quire_space_move_range);
+    for (uint64_t i = 0; i < 4096; i++)
+        OK(store(s, big + i * PAGE, i * i));
+    OK(quire_space_fork(s, &child));
+    atomic_store(&stop, false);
+    atomic_store(&wrong, 0);
+    assert_int_equal(pthread_create(&writes, NULL, writer, (void *)(uintptr_t)at), 0);
+    for (uint64_t n = 1; n < 32; n++) {
+        enum quire_status st = QUIRE_BUSY;
+        unsigned fixed;
+
+        OK(quire_block_info(n, &b));
+        fixed = b.slab + b.table + b.kva + b.other + b.reserved;
+        for (unsigned tries = 0; st == QUIRE_BUSY && tries < 50; tries++) {
+            st = quire_frame_offline(Q_PFN(n * 512), 512); /* the writer may be about a page */
+            if (st == QUIRE_BUSY)
+                sched_yield();
+        }
+        if (st == QUIRE_OK) {
+            assert_int_equal(fixed, 0);
+            OK(quire_block_info(n, &b));
+            assert_int_equal(b.reserved, 512);
+            went++;
+            for (uint64_t i = n; i < 4096; i += 32)
+                expect(i % 64 == n ? child : s, big + i * PAGE, i * i);
+            OK(quire_frame_online(Q_PFN(n * 512), 512));
+        } else {
+            stayed +=
+                !fixed && !b.cached; /* in the writer's own list: only it can give them back */
+        }
+    }
+    atomic_store(&stop, true);
+    pthread_join(writes, NULL);
+    quire_frame_set_mover(NULL);
+    assert_int_equal(atomic_load(&wrong), 0);
+    assert_true(went >= 20);
+    assert_int_equal(stayed, 0);
+    for (uint64_t i = 0; i < 4096; i++) {
+        expect(s, big + i * PAGE, i * i);
+        expect(child, big + i * PAGE, i * i);
+    }
+    OK(quire_space_verify(child));
+    quire_space_put(child);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -423,6 +477,7 @@ int main(void)
         T(without_memory_everything_stays),
         T(a_write_that_only_the_leaf_knows_of_reaches_the_device),
         T(nothing_is_lost_while_programs_go_on),
+        T(memory_goes_off_line_under_its_users),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,7 +43,10 @@ static enum quire_status device_read(void *cookie, uint64_t index, void *page)
                  OBJECT_PAGES);
     if (request_fails())
         return QUIRE_IO;
-    memcpy(page, f->device + index * PAGE, PAGE);
+    if (index >= f->zero_from && index < f->zero_to)
+        memset(page, 0, PAGE);
+    else
+        memcpy(page, f->device + index * PAGE, PAGE);
     monitor_hw_write(page, PAGE);
     return QUIRE_OK;
 }
@@ -122,6 +125,14 @@ static void zeroed(struct worker *w, struct file *f, unsigned from, unsigned to)
         if (f->device)
             memset(f->device + i * PAGE, 0, PAGE);
     }
+    f->zero_to = 0;
+}
+
+/* From here on a page that comes back in the middle of a cut, as soon as the old one is gone, is zeros. */
+static void zeroing(struct file *f, unsigned from, unsigned to)
+{
+    f->zero_from = from;
+    f->zero_to = to;
 }
 
 /* Private copies of pages that the file no longer has are gone too. */
@@ -141,13 +152,16 @@ void file_truncate(struct worker *w, struct file *f, unsigned pages)
 {
     unsigned before = f->size;
 
+    zeroing(f, pages, before);
     if (quire_object_set_size(f->o, pages * PAGE) != QUIRE_OK) {
         must_be_short(w, "truncate");
         return;
     }
     f->size = pages;
-    if (pages >= before)
+    if (pages >= before) {
+        zeroing(f, 0, 0);
         return;
+    }
     zeroed(w, f, pages, before);
     forget_copies(w->home_pages, pages, before);
     for (unsigned k = 0; k < SIM_CHILDREN; k++)
@@ -159,6 +173,7 @@ void file_punch(struct worker *w, struct file *f, unsigned index, unsigned n)
     if (index >= OBJECT_PAGES)
         return;
     n = n < OBJECT_PAGES - index ? n : OBJECT_PAGES - index;
+    zeroing(f, index, index + n);
     if (quire_object_punch(f->o, index * PAGE, n * PAGE) != QUIRE_OK) {
         must_be_short(w, "punch");
         return;

@@ -94,8 +94,9 @@ struct mspace {
 struct file {
     struct quire_object *o;
     bool pager;
-    unsigned size;                               /* pages */
-    uint8_t *device;                             /* OBJECT_PAGES pages */
+    unsigned size;               /* pages */
+    unsigned zero_from, zero_to; /* pages that are being cut out: the device has zeros there */
+    uint8_t *device;             /* OBJECT_PAGES pages */
     uint64_t (*words)[SIM_PROGRAM_TASKS + 1][2]; /* by page and worker: the content that he left */
 };
 
