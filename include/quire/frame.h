@@ -146,6 +146,7 @@ typedef uint32_t quire_gfp;
 #define QUIRE_GFP_NORETRY     0x0100u /* fail rather than reclaim hard */
 #define QUIRE_GFP_MEMALLOC    0x0200u /* reclaim itself asks: all reserves */
 #define QUIRE_GFP_COMPOUND    0x1000u /* of a contiguous range: one block, not single pages */
+#define QUIRE_GFP_COLD        0x2000u /* content comes from a device: one that no cache holds, if any */
 #define QUIRE_GFP_USER        (QUIRE_GFP_MOVABLE)
 
 /* QUIRE_NODE_ANY, as a node to allocate from: that of this CPU first. */
@@ -195,6 +196,9 @@ void quire_page_put(struct quire_page *page);
 /* Free a block that has refs 1, without the count.  Misuse (double, foreign, wrong order, tail,
  * still mapped) panics with values.  Any context. */
 void quire_page_free(struct quire_page *page, unsigned order);
+/* The same for order 0, of a frame that no cache holds: reclaimed, or written by a device.  It is among
+ * the last that go out again. */
+void quire_page_free_cold(struct quire_page *page);
 /* Free n order-0 pages, each with refs 1 or already 0 (dropped by the caller). */
 void quire_page_free_bulk(size_t n, struct quire_page **pages);
 /* Make a block of order n into 2^n order-0 pages, each with its own reference and the head's flags
@@ -365,11 +369,17 @@ struct quire_zero_stats {
 };
 void quire_frame_zero_stats(struct quire_zero_stats *out);
 
-/* Give every cached frame of every CPU back to its block; the other CPUs must be quiet (their
- * lists are taken under their locks). */
+/* Give every cached frame of every CPU back to its block.  The other CPUs must be quiet: their lists
+ * have no locks. */
 void quire_frame_drain(void);
 /* The same for the lists of this CPU.  Any context, an inter-processor interrupt too. */
 void quire_frame_drain_local(void);
+/* Ask all other CPUs to do that: each does at its next free, or when a list of it is empty, or when it
+ * calls quire_frame_drain_local(), which a host may make it do.  Does not wait.  Any context. */
+void quire_frame_drain_ask(void);
+/* Now and then, say every second, on each CPU, and before it goes idle: lists that were not used since
+ * the last call give half back and become smaller.  Any context. */
+void quire_frame_age(void);
 
 /* What occupies a pageblock, for pictures: counts of frames by kind sum to 512.  One that is off
  * line is 512 reserved frames: they are there, and not the allocator's. */

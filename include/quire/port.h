@@ -20,7 +20,8 @@
  *   uintptr_t QPORT_VMEMMAP_BASE    address of struct quire_page of frame 0; only the parts that
  *                                   qport_vmemmap_populate() was asked for need be backed.  Of the
  *                                   memory models VMEMMAP alone asks for these two
- *   unsigned  qport_cpu(void)                    any, preemption off: this CPU, 0..QUIRE_MAX_CPUS-1
+ *   unsigned  qport_cpu(void)                    any, preemption off: this CPU, 0..QUIRE_MAX_CPUS-1;
+ *                                   may be unsigned long, which as an index needs no extension
  *   unsigned long qport_irq_save(void)           any: interrupts (hence preemption) off on this CPU
  *   void      qport_irq_restore(unsigned long)   any
  *   void      qport_preempt_disable(void)        any: nests

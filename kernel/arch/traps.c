@@ -144,7 +144,7 @@ static void print_where(void)
 {
     struct task *t = current;
 
-    printk("  cpu %u, task %d (%s)", qport_cpu(), t ? t->tid : 0, t ? t->comm : "boot");
+    printk("  cpu %u, task %d (%s)", (unsigned)qport_cpu(), t ? t->tid : 0, t ? t->comm : "boot");
 }
 
 _Noreturn void die(struct regs *r, const char *what, ...)

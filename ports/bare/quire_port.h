@@ -23,11 +23,12 @@ void bare_vmemmap_release(uintptr_t from, uintptr_t to);
 
 #define QPORT_POINT(kind, ptr) ((void)0)
 
-static inline unsigned qport_cpu(void)
+/* Long, so that no use of it as an index extends it: writing the lower half did. */
+static inline unsigned long qport_cpu(void)
 {
-    unsigned cpu;
+    unsigned long cpu;
 
-    __asm__ volatile("movl %%gs:8, %0" : "=r"(cpu));
+    __asm__ volatile("movl %%gs:8, %k0" : "=r"(cpu));
     return cpu;
 }
 

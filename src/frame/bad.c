@@ -79,16 +79,22 @@ static void sift(struct qi_zone *z, struct quire_page *p, unsigned order)
     }
 }
 
+bool qi_zone_sift(struct qi_zone *z, struct quire_page *p, unsigned order)
+{
+    bool marked = qi_pages_marked(p, order);
+
+    if (marked)
+        sift(z, p, order);
+    return marked;
+}
+
 void qi_pages_sift(struct quire_page *p, unsigned order)
 {
     struct qi_zone *z = qi_zone_of(quire_page_flags_now(p));
-
     bool marked;
 
     qi_zone_lock(z);
-    marked = qi_pages_marked(p, order);
-    if (marked)
-        sift(z, p, order);
+    marked = qi_zone_sift(z, p, order);
     qi_zone_unlock(z);
     if (!marked)
         qi_page_bad(p, order, "free frame was written to");
@@ -119,39 +125,37 @@ QI_NOINLINE void qi_page_free_marked(struct quire_page *p, unsigned refs)
 /* Take the block at k out of a stack of this CPU, as if it had been handed out. */
 static struct quire_page *stack_remove(struct qi_stack *s, unsigned k)
 {
-    struct quire_page *p = s->pages[k];
-    uint32_t n = s->count - 1;
+    struct quire_page *p = s->base[k];
+    uint32_t n = qi_stack_count(s) - 1;
 
     for (; k < n; k++)
-        s->pages[k] = s->pages[k + 1];
-    qi_store_relaxed(&s->count, n);
+        s->base[k] = s->base[k + 1];
+    qi_store_relaxed(&s->top, s->base + n);
     s->allocs++;
     return p;
 }
 
 void qi_stack_sift(struct qi_stack *s)
 {
-    for (unsigned k = s->count; k-- > 0;)
-        if (qi_pages_marked(s->pages[k], s->order))
-            qi_pages_sift(stack_remove(s, k), s->order);
+    for (unsigned k = qi_stack_count(s); k-- > 0;)
+        if (qi_pages_marked(s->base[k], s->order))
+            sift(s->zone, stack_remove(s, k), s->order);
 }
 
 /* The frame is in one of this CPU's stacks: withhold it. */
 static bool poison_cached(struct qi_zone *z, struct quire_page *p)
 {
-    for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++) {
-        struct qi_stack *s = qi_stack_of(&qi_frame_cpus[qport_cpu()], z->place, k / QI_STACK_TYPES,
-                                         k % QI_STACK_TYPES);
+    struct qi_stack *s = qi_stack_of(&qi_frame_cpus[qport_cpu()], z->place, 0, 0);
 
-        for (unsigned i = 0; i < s->count; i++) {
-            if (p < s->pages[i] || p >= s->pages[i] + (1u << s->order))
+    for (unsigned k = 0; k < QI_STACK_KINDS * QI_STACK_TYPES; k++, s++)
+        for (unsigned i = 0; i < qi_stack_count(s); i++) {
+            if (p < s->base[i] || p >= s->base[i] + (1u << s->order))
                 continue;
             qi_fetch_or_relaxed(&p->flags, QUIRE_PG_POISON);
             qi_store_relaxed(&z->marked, z->marked + 1);
             sift(z, stack_remove(s, i), s->order);
             return true;
         }
-    }
     return false;
 }
 
@@ -210,7 +214,9 @@ static enum quire_status poison(struct qi_zone *z, uint64_t pfn)
     if (b->state < QI_BLOCK_PART)
         return QUIRE_INVALID;
     /* one allocation of whole blocks; its pages may still be in the making */
-    return qi_load_relaxed(&b->pages) < QI_BLOCK_ORDER ? QUIRE_BUSY : poison_elsewhere(z, p);
+    if (qi_load_relaxed(&b->pages) < QI_BLOCK_ORDER)
+        return QUIRE_BUSY;
+    return poison_cached(z, p) ? QUIRE_OK : poison_elsewhere(z, p);
 }
 
 enum quire_status quire_frame_poison(q_pfn pfn)

@@ -495,6 +495,15 @@ static uint64_t lowest_bits(uint64_t x, unsigned n)
 static struct quire_page **put_pages(struct quire_page *base, uint64_t bits,
                                      struct quire_page **out, int step)
 {
+    if (bits == UINT64_MAX) {
+        for (struct quire_page *p = base; p < base + 64; p += 4, out += 4 * step) {
+            out[0] = p;
+            out[step] = p + 1;
+            out[2 * step] = p + 2;
+            out[3 * step] = p + 3;
+        }
+        return out;
+    }
     while (bits) {
         unsigned at = qi_lowest_bit(bits);
         uint64_t gap = ~(bits >> at);
@@ -551,6 +560,20 @@ unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struc
         got += k;
     }
     return got;
+}
+
+unsigned qi_zone_take_rest(struct qi_zone *z, uint64_t pfn, struct quire_page **out, unsigned n)
+{
+    uint32_t i = qi_block_of(z, pfn);
+    uint64_t *word = &z->bits[i][pfn / 64 % QI_BLOCK_WORDS], rest = *word;
+    unsigned k;
+
+    if (z->blocks[i].state != QI_BLOCK_PART || !rest || (k = qi_popcount(rest)) > n)
+        return 0;
+    *word = 0;
+    put_pages(quire_page_of_pfn(Q_PFN(pfn & ~63ull)), rest, out, 1);
+    part_taken(z, i, k);
+    return k;
 }
 
 struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order)

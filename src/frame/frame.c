@@ -138,7 +138,6 @@ static bool offer(struct quire_page *p, unsigned order, uint32_t flags)
 static struct quire_page *take_block(struct qi_zone *z, unsigned order, unsigned type)
 {
     struct quire_page *p;
-    struct qi_block *b;
 
     qi_zone_lock(z);
     p = qi_zone_take(z, type, order);
@@ -147,24 +146,24 @@ static struct quire_page *take_block(struct qi_zone *z, unsigned order, unsigned
     qi_zone_unlock(z);
     if (!p)
         return NULL;
-    if (order < QI_BLOCK_ORDER) {
-        qi_pages_compound(z, p, order);
+    if (!qi_pages_form(z, p, order)) {
         QPORT_EVENT(FRAME_ALLOC, p, order);
         return p;
     }
-    b = &z->blocks[qi_block_of(z, quire_pfn_of_page(p).v)];
-    for (uint32_t k = 0; k < 1u << (order - QI_BLOCK_ORDER); k++)
-        if (b[k].pages != order) {
-            qi_pages_compound(z, p, order);
-            for (k = 0; k < 1u << (order - QI_BLOCK_ORDER); k++)
-                qi_store_relaxed(&b[k].pages, (uint8_t)order);
-            QPORT_EVENT(FRAME_ALLOC, p, order);
-            return p;
-        }
     if (qi_page_unfit(p))
         qi_page_bad(p, order, "free frame was written to");
     qi_page_hand_out(p, z->place | QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT);
     return p;
+}
+
+static struct qi_stack *stack_for(struct qi_zone *z, unsigned order, quire_gfp gfp)
+{
+    struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
+    struct qi_stack *cold = qi_stack_of(c, z->place, QI_STACK_COLD, qi_gfp_type(gfp));
+
+    if (gfp & QUIRE_GFP_COLD && !order && cold->top != cold->base)
+        return cold;
+    return qi_stack_of(c, z->place, qi_stack_kind(order), qi_gfp_type(gfp));
 }
 
 /* From this zone, if the mark lets it.  Interrupts off. */
@@ -173,14 +172,12 @@ static struct quire_page *take_from_zone(struct qi_zone *z, unsigned order, quir
 {
     struct qi_stack *s;
     struct quire_page *p;
-    uint64_t may;
 
-    if (order < QI_STACK_ORDERS) {
-        s = qi_stack_of(&qi_frame_cpus[qport_cpu()], z->place, order, qi_gfp_type(gfp));
+    if (qi_order_stacked(order)) {
+        s = stack_for(z, order, gfp);
         do {
-            if (!s->count) {
-                may = qi_zone_spare(z, class, gfp, mark);
-                if (may >> order == 0 || !qi_stack_fill(s, may))
+            if (s->top == s->base) {
+                if (!qi_stack_fill(s, qi_zone_spare(z, class, gfp, mark)))
                     return NULL;
                 qi_zone_taken(z);
             }
@@ -226,6 +223,7 @@ static struct quire_page *take_from_list(unsigned order, quire_gfp gfp, unsigned
 
     if (QI_LIKELY(p != NULL))
         return p;
+    qi_frame_relieve();
     for (const uint16_t *l = qi_zonelists[node][qi_gfp_class(gfp)]; (z = qi_zone_listed(l)); l++)
         if (nodes >> z->node & 1) {
             qi_pressure_note(z, QUIRE_PRESSURE_MIN);
@@ -271,6 +269,8 @@ static struct quire_page *take_held_back(unsigned order, quire_gfp gfp, unsigned
 
     if (qi_frame_drain_cpu(qport_cpu()))
         p = take_at_mark(order, gfp, node, nodes, QI_MARK_MIN);
+    if (!p)
+        quire_frame_drain_ask(); /* for those who try again */
     return p ? p : take_from_reserve(order, gfp, node, nodes);
 }
 
@@ -301,25 +301,19 @@ static void count_failure(unsigned class, unsigned node)
         qi_fetch_add_relaxed(&z->fails, 1u);
 }
 
-/* The node of the first zone of the list, which is another than the request's if that has no memory of
- * the class. */
-static unsigned wanted_node(unsigned node, unsigned class)
+unsigned qi_wanted_node(unsigned node, unsigned class)
 {
     const struct qi_zone *first = qi_zone_listed(qi_zonelists[node][class]);
 
     return first ? first->node : node;
 }
 
-/* Frames that are not from where the request wanted them, or not of this CPU's node.  Those of the
- * other CPUs' stacks are told from whose they are (node.c). */
+/* Both counts.  Those of the CPUs' stacks are told from whose they are (node.c). */
 static void count_place(struct qi_zone *z, unsigned order, uint64_t frames, unsigned wanted)
 {
-    if (QI_UNLIKELY(z->node != wanted)) {
-        qi_fetch_add_relaxed(&z->missed, frames);
-        qi_fetch_add_relaxed(&qi_foreign[wanted], frames);
-    }
-    if (order >= QI_STACK_ORDERS && QI_UNLIKELY(z->node != qi_cpu_nodes[qport_cpu()]))
-        qi_fetch_add_relaxed(&z->remote, frames);
+    qi_count_missed(z, frames, wanted);
+    if (!qi_order_stacked(order))
+        qi_count_remote(z, frames);
 }
 
 static QI_NOINLINE struct quire_page *clear_block(struct quire_page *p, unsigned order)
@@ -351,7 +345,7 @@ struct quire_page *qi_page_alloc_among(unsigned order, quire_gfp gfp, unsigned n
         p = take_held_back(order, gfp, node, nodes);
     if (QI_LIKELY(p != NULL))
         count_place(qi_zone_of(p->flags), order, 1ull << order,
-                    wanted_node(node, qi_gfp_class(gfp)));
+                    qi_wanted_node(node, qi_gfp_class(gfp)));
     else
         count_failure(qi_gfp_class(gfp), node);
     qport_irq_restore(irq);
@@ -370,7 +364,7 @@ struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned no
 /* All but single frames; by itself so that the path of those saves no register. */
 static QI_NOINLINE struct quire_page *alloc_block(unsigned order, quire_gfp gfp)
 {
-    struct quire_page *p = order < QI_STACK_ORDERS ? qi_page_try_alloc(order, gfp) : NULL;
+    struct quire_page *p = qi_order_stacked(order) ? qi_page_try_alloc(order, gfp) : NULL;
 
     if (!p)
         return qi_page_alloc_slow(order, gfp, QUIRE_NODE_ANY);
@@ -394,7 +388,7 @@ struct quire_page *quire_page_alloc(unsigned order, quire_gfp gfp, unsigned node
     unsigned long irq;
     bool unfit = false;
 
-    if (QI_UNLIKELY(node != QUIRE_NODE_ANY || gfp & QUIRE_GFP_THISNODE))
+    if (QI_UNLIKELY(node != QUIRE_NODE_ANY || gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_COLD)))
         return qi_page_alloc_slow(order, gfp, node);
     if (QI_UNLIKELY(order))
         return alloc_block(order, gfp);
@@ -435,111 +429,35 @@ struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned ord
     return p;
 }
 
-/* Frames straight from the blocks of a zone into out, made into pages. */
-static size_t bulk_from_zone(struct qi_zone *z, size_t n, struct quire_page **out, quire_gfp gfp,
-                             unsigned class)
-{
-    unsigned type = qi_gfp_type(gfp);
-    uint32_t flags = z->place | type << QI_PG_TYPE_SHIFT;
-    uint64_t may = qi_zone_spare(z, class, gfp, QI_MARK_MIN);
-    size_t got;
-
-    if (!may)
-        return 0;
-    n = QI_MIN(n, may);
-    qi_zone_lock(z);
-    got = qi_zone_take_frames(z, type, (unsigned)n, out, 1);
-    z->allocs += got;
-    qi_zone_unlock(z);
-    qi_zone_taken(z);
-    for (size_t i = 0; i < got;)
-        if (offer(out[i], 0, flags))
-            i++;
-        else
-            out[i] = out[--got];
-    return got;
-}
-
-/* Interrupts are off no longer than it takes to get this many. */
-#define BULK_STEP 256u
-
-static size_t bulk_step(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node,
-                        uint64_t nodes)
-{
-    unsigned class = qi_gfp_class(gfp), wanted;
-    unsigned long irq = qport_irq_save();
-    struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
-    size_t got = 0, before;
-    struct qi_zone *z;
-
-    if (node == QUIRE_NODE_ANY)
-        node = qi_cpu_nodes[qport_cpu()];
-    if (gfp & QUIRE_GFP_THISNODE)
-        nodes = 1ull << node;
-    wanted = wanted_node(node, class);
-    for (const uint16_t *l = qi_zonelists[node][class]; got < n && (z = qi_zone_listed(l)); l++) {
-        struct qi_stack *s = qi_stack_of(c, z->place, 0, qi_gfp_type(gfp));
-
-        if (!(nodes >> z->node & 1))
-            continue;
-        before = got;
-        while (got < n && s->count) {
-            out[got] = qi_stack_pop(s);
-            got += offer(out[got], 0, s->flags);
-        }
-        count_place(z, 0, got - before, wanted);
-        before = got;
-        if (got < n)
-            got += bulk_from_zone(z, n - got, out + got, gfp, class);
-        count_place(z, QI_STACK_ORDERS, got - before, wanted);
-    }
-    qport_irq_restore(irq);
-    return got;
-}
-
-size_t qi_page_alloc_bulk_among(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node,
-                                uint64_t nodes)
-{
-    size_t got = 0, k;
-
-    QI_CHECK(node == QUIRE_NODE_ANY || node < qi_nnodes, "frames: allocation from node %u of %u",
-             node, qi_nnodes);
-    while (got < n && !quire_frame_fail_armed()) {
-        k = bulk_step(QI_MIN(n - got, (size_t)BULK_STEP), out + got, gfp, node, nodes);
-        if (QI_UNLIKELY(qi_load_relaxed(&qi_pressure_noted)))
-            qi_pressure_tell();
-        if (!k)
-            break;
-        for (size_t i = got; gfp & QUIRE_GFP_ZERO && i < got + k; i++)
-            quire_page_clear(out[i]);
-        got += k;
-    }
-    /* the last ones, or those that injected failures count, one by one */
-    while (got < n && (out[got] = qi_page_alloc_among(0, gfp, node, nodes)))
-        got++;
-    return got;
-}
-
-size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node)
-{
-    return qi_page_alloc_bulk_among(n, out, gfp, node, ALL_NODES);
-}
-
 /* ---- Freeing ---- */
+
+/* A block that was checked, and has no stack, to its zone. */
+static QI_NOINLINE void free_to_zone(struct qi_zone *z, struct quire_page *p, unsigned order)
+{
+    if (order < QI_BLOCK_ORDER)
+        qi_pages_loose_free(z, p, order);
+    qi_zone_lock(z);
+    /* another CPU may have marked a frame of it since, which it then took for a cached one */
+    if (QI_LIKELY(!z->marked) || !qi_zone_sift(z, p, order)) {
+        qi_zone_give(z, quire_pfn_of_page(p).v, order);
+        z->frees += 1ull << order;
+    }
+    qi_zone_unlock(z);
+}
 
 /* A block of order 1 and up with that many references; checks, then to its stack or zone. */
 static void free_block(struct quire_page *p, unsigned order, unsigned refs)
 {
+    const uint32_t form = QI_PG_STATE | 31u << QUIRE_PG_ORDER_SHIFT;
     uint32_t flags = quire_page_flags_now(p);
-    uint64_t pfn = quire_pfn_of_page(p).v;
     struct qi_zone *z;
     unsigned long irq;
 
-    if (QI_UNLIKELY((flags & QI_PG_STATE) != QUIRE_PG_HEAD || quire_page_order(p) != order ||
+    if (QI_UNLIKELY((flags & form) != (QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT) ||
                     p->counts != refs))
         qi_page_bad(p, order, "bad free");
-    z = qi_zone_of(flags);
     irq = qport_irq_save();
+    z = qi_zone_of(flags);
     QPORT_EVENT(FRAME_FREE, p, order);
     if (QI_UNLIKELY(qi_load_relaxed(&z->marked)) && qi_pages_marked(p, order)) {
         qi_pages_sift(p, order);
@@ -549,17 +467,14 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
     /* it keeps its form, as a free block may */
     qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_HEAD | QUIRE_PG_FREE);
     qi_store_relaxed(&p->counts, (uint64_t)0);
-    if (order < QI_STACK_ORDERS) {
-        unsigned type = qi_block_stack_type(&z->blocks[qi_block_of(z, pfn)]);
+    if (QI_LIKELY(qi_order_stacked(order))) {
+        uint32_t i = qi_block_of(z, quire_pfn_of_page(p).v);
 
-        qi_stack_push(qi_stack_of(&qi_frame_cpus[qport_cpu()], flags, order, type), p);
+        qi_stack_push(qi_stack_of(&qi_frame_cpus[qport_cpu()], flags, qi_stack_kind(order),
+                                  qi_block_stack_type(&z->blocks[i])),
+                      p);
     } else {
-        if (order < QI_BLOCK_ORDER)
-            qi_pages_loose_free(z, p, order);
-        qi_zone_lock(z);
-        qi_zone_give(z, pfn, order);
-        z->frees += 1ull << order;
-        qi_zone_unlock(z);
+        free_to_zone(z, p, order);
     }
     qport_irq_restore(irq);
 }
@@ -592,30 +507,6 @@ void quire_page_put(struct quire_page *page)
         qi_page_free_refs(p, refs);
     else
         free_block(p, order, refs);
-}
-
-void quire_page_free_bulk(size_t n, struct quire_page **pages)
-{
-    for (size_t i = 0; i < n;) {
-        size_t end = QI_MIN(n, i + BULK_STEP);
-        unsigned long irq = qport_irq_save();
-        struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
-
-        for (; i < end; i++) {
-            struct quire_page *p = pages[i];
-            uint32_t flags = quire_page_flags_now(p);
-
-            if (QI_UNLIKELY(flags & QI_PG_NOT_FAST || p->counts > 1)) {
-                qport_irq_restore(irq);
-                qi_page_free_marked(p, p->refs != 0);
-                irq = qport_irq_save();
-                c = &qi_frame_cpus[qport_cpu()];
-                continue;
-            }
-            qi_stack_push(qi_page_mark_free(c, p, flags), p);
-        }
-        qport_irq_restore(irq);
-    }
 }
 
 void qi_zone_lock_init(struct qi_zone *z) { qi_spin_init(&z->lock, &zone_lock_class); }

@@ -2,9 +2,10 @@
  * frame/frame.h - what higher layers may use of src/frame beyond quire/frame.h: the fast paths,
  * inline.
  *
- * Each CPU has, for each zone, order 0..3 and migrate type, an array of free blocks (a stack).
- * Taking one and giving one back are a few loads and stores with interrupts off, under no lock.  A
- * stack belongs to its CPU; everybody else may only read its count.
+ * Each CPU has, for each zone, order 0..3 and 9 and migrate type, an array of free blocks (a stack),
+ * and one more for cold frames.  Taking one and giving one back are a few loads and stores with
+ * interrupts off, under no lock.  A stack belongs to its CPU; everybody else may only read how much it
+ * holds, and close it (stack.c).
  *
  * In order-0 pages the order bits of the flags hold the migrate type of the stack that the page
  * came from, so that a free finds it without looking at the pageblock.
@@ -17,49 +18,53 @@
 #include "../base/bits.h"
 #include "../base/check.h"
 
-#define QI_STACK_SLOTS  (unsigned)(472 / sizeof(void *)) /* 59, or 118 where pointers have 32 bits */
-#define QI_STACK_ORDERS 4                                /* orders 0..3 */
-#define QI_STACK_TYPES  3                                /* QUIRE_UNMOVABLE, MOVABLE, RECLAIMABLE */
+/* The kinds of stacks: orders 0..3 by their number, then: */
+#define QI_STACK_BLOCKS 4 /* whole pageblocks */
+#define QI_STACK_COLD   5 /* frames that no cache holds, and that are the last to go out */
+#define QI_STACK_KINDS  6
+#define QI_STACK_SMALL  4 /* orders below this have the kind of their number */
+#define QI_STACK_TYPES  3 /* QUIRE_UNMOVABLE, MOVABLE, RECLAIMABLE */
 
 struct qi_zone;
 
-/* The flags, in a load that can be part of a test; where plain loads are watched for races, atomic. */
+/* A load that can be part of another instruction; where plain loads are watched for races, atomic. */
 #ifdef __SANITIZE_THREAD__
-#define QI_FLAGS(p) quire_page_flags_now(p)
-#define QI_LIMIT(s) __atomic_load_n(&(s)->limit, __ATOMIC_RELAXED)
+#define QI_PEEK(lvalue) __atomic_load_n(&(lvalue), __ATOMIC_RELAXED)
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-#define QI_FLAGS(p) quire_page_flags_now(p)
-#define QI_LIMIT(s) __atomic_load_n(&(s)->limit, __ATOMIC_RELAXED)
+#define QI_PEEK(lvalue) __atomic_load_n(&(lvalue), __ATOMIC_RELAXED)
 #endif
 #endif
-#ifndef QI_FLAGS
-#define QI_FLAGS(p) ((p)->flags)
-#define QI_LIMIT(s) ((s)->limit)
+#ifndef QI_PEEK
+#define QI_PEEK(lvalue) (lvalue)
 #endif
+#define QI_FLAGS(p) QI_PEEK((p)->flags)
 
 struct qi_stack {
-    uint32_t count; /* pages in it; other CPUs may read it */
-    uint32_t
-        limit; /* a free at this count gives some back first; 0: everything goes the slow way */
+    struct quire_page **top;  /* above the newest; other CPUs may read it */
+    struct quire_page **base; /* the oldest is here; never changes */
+    /* a free at top >= end goes the slow way; other CPUs close a stack by setting it to base */
+    struct quire_page **end;
     uint64_t allocs;
     uint64_t net; /* pages that came from blocks less pages that went to blocks */
     struct qi_zone *zone;
-    uint32_t flags; /* of a page that is handed out from here */
-    uint8_t order, type;
-    uint16_t want; /* the limit when failure injection is off */
-    struct quire_page *pages[QI_STACK_SLOTS];
+    uint32_t flags;      /* of a page that is handed out from here */
+    uint16_t want, room; /* pages that it may hold now, and ever */
+    uint16_t seen;       /* low bits of allocs when it was last asked whether it is idle */
+    uint8_t kind, order, type;
+    uint8_t batch; /* taken from the zone at once */
+    uint8_t last;  /* what the zone was needed for: see stack.c */
 } QI_CACHE_ALIGNED;
-_Static_assert(sizeof(struct qi_stack) == 512, "a stack is eight cache lines");
+_Static_assert(sizeof(struct qi_stack) == 64, "the head of a stack is a cache line");
 
 /* (gfp >> 1) & QI_GFP_INDEX: the bits MOVABLE, RECLAIMABLE, DMA and DMA32; HIGHMEM if there is such. */
 #define QI_GFP_INDEX (QUIRE_DIRECT_LIMIT ? 59u : 27u)
 
 struct qi_frame_cpu {
     struct qi_stack *fast[QI_GFP_INDEX + 1]; /* of the preferred zone, order 0; never NULL */
-    struct qi_stack *stacks;                 /* [zone slot][order][type] */
+    struct qi_stack *stacks;                 /* [zone slot][kind][type] */
+    uint32_t asked;                          /* another CPU wants these stacks to be emptied */
     uint32_t looking;                        /* at frames that it does not hold (zone.h) */
-    uint32_t asked;                          /* to give back all that the stacks hold; atomic */
 } QI_CACHE_ALIGNED;
 
 extern struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
@@ -100,29 +105,42 @@ void qi_stack_overflow(struct qi_stack *s, struct quire_page *p);
 /* The same as the last thing of a free: also restores interrupts, so that the call is a jump. */
 void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page *p, unsigned long irq);
 
-static inline struct qi_stack *qi_stack_of(struct qi_frame_cpu *c, uint32_t flags, unsigned order,
+static inline struct qi_stack *qi_stack_of(struct qi_frame_cpu *c, uint32_t flags, unsigned kind,
                                            unsigned type)
 {
     char *first = (char *)c->stacks + qi_stack_offset[flags >> QUIRE_PG_ZONE_SHIFT];
 
-    return (struct qi_stack *)first + order * QI_STACK_TYPES + type;
+    return (struct qi_stack *)first + kind * QI_STACK_TYPES + type;
 }
-/* The stack of order 0 that a page with these flags came from: its type times 512 from the first. */
+/* Blocks that a stack holds; any CPU. */
+static inline uint32_t qi_stack_count(const struct qi_stack *s)
+{
+    return (uint32_t)(qi_load_relaxed(&s->top) - s->base);
+}
+/* Blocks of this order have stacks, of this kind. */
+static inline bool qi_order_stacked(unsigned order)
+{
+    return order < QI_STACK_SMALL || order == QUIRE_HUGE_ORDER;
+}
+static inline unsigned qi_stack_kind(unsigned order)
+{
+    return QI_MIN(order, (unsigned)QI_STACK_BLOCKS);
+}
+/* The stack of order 0 that a page with these flags came from: its type times 64 from the first. */
 static QI_ALWAYS_INLINE struct qi_stack *qi_stack_home(struct qi_frame_cpu *c, uint32_t flags)
 {
     char *first = (char *)c->stacks + qi_stack_offset[flags >> QUIRE_PG_ZONE_SHIFT];
 
-    _Static_assert(QI_PG_TYPE_SHIFT == 16 && sizeof(struct qi_stack) == 1 << 9, "the shift below");
-    return (struct qi_stack *)(first + (flags >> 7 & 3 << 9));
+    _Static_assert(QI_PG_TYPE_SHIFT == 16 && sizeof(struct qi_stack) == 1 << 6, "the shift below");
+    return (struct qi_stack *)(first + (flags >> 10 & 3 << 6));
 }
 
 /* Take the top of a stack that is not empty; interrupts off. */
 static QI_ALWAYS_INLINE struct quire_page *qi_stack_pop(struct qi_stack *s)
 {
-    uint32_t n = s->count - 1;
-    struct quire_page *p = s->pages[n];
+    struct quire_page **top = s->top - 1, *p = *top;
 
-    qi_store_relaxed(&s->count, n);
+    qi_store_relaxed(&s->top, top);
     s->allocs++;
     return p;
 }
@@ -142,19 +160,19 @@ static QI_ALWAYS_INLINE void qi_page_hand_out(struct quire_page *p, uint32_t fla
     QPORT_EVENT(FRAME_ALLOC, p, flags & QUIRE_PG_HEAD ? flags >> QUIRE_PG_ORDER_SHIFT & 31 : 0);
 }
 
-/* One block of order 0..3 from this CPU's stack of its preferred zone, or NULL.  gfp without
- * THISNODE; ZERO is not looked at.  unfit: the caller returns what qi_page_alloc_instead() makes of
+/* One block of a kind from this CPU's stack of its preferred zone, or NULL.  gfp without THISNODE and
+ * COLD; ZERO is not looked at.  unfit: the caller returns what qi_page_alloc_instead() makes of
  * it, in his last call, so that his registers need not be saved. */
-static QI_ALWAYS_INLINE struct quire_page *qi_page_pop(unsigned order, quire_gfp gfp,
+static QI_ALWAYS_INLINE struct quire_page *qi_page_pop(unsigned kind, quire_gfp gfp,
                                                        unsigned long *flags, bool *unfit)
 {
     unsigned long irq = *flags = qport_irq_save();
     struct qi_stack *s =
         qi_load_relaxed(&qi_frame_cpus[qport_cpu()].fast[gfp >> 1 & QI_GFP_INDEX]) +
-        order * QI_STACK_TYPES;
+        kind * QI_STACK_TYPES;
     struct quire_page *p = NULL;
 
-    if (QI_LIKELY(s->count)) {
+    if (QI_LIKELY(s->top != s->base)) {
         p = qi_stack_pop(s);
         if (QI_UNLIKELY(qi_page_unfit(p))) {
             *unfit = true;
@@ -166,11 +184,12 @@ static QI_ALWAYS_INLINE struct quire_page *qi_page_pop(unsigned order, quire_gfp
     return p;
 }
 
+/* order: one that has stacks. */
 static QI_ALWAYS_INLINE struct quire_page *qi_page_try_alloc(unsigned order, quire_gfp gfp)
 {
     unsigned long irq;
     bool unfit = false;
-    struct quire_page *p = qi_page_pop(order, gfp, &irq, &unfit);
+    struct quire_page *p = qi_page_pop(qi_stack_kind(order), gfp, &irq, &unfit);
 
     return QI_UNLIKELY(unfit) ? qi_page_alloc_instead(p, order, gfp, irq) : p;
 }
@@ -180,7 +199,7 @@ static QI_ALWAYS_INLINE struct quire_page *qi_page_alloc_fast(quire_gfp gfp)
 {
     struct quire_page *p;
 
-    if (gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_ZERO))
+    if (gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_ZERO | QUIRE_GFP_COLD))
         return quire_page_alloc(0, gfp, QUIRE_NODE_ANY);
     p = qi_page_try_alloc(0, gfp);
     return QI_LIKELY(p != NULL) ? p : qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
@@ -189,9 +208,11 @@ static QI_ALWAYS_INLINE struct quire_page *qi_page_alloc_fast(quire_gfp gfp)
 /* Put a page on a stack of this CPU; interrupts off. */
 static QI_ALWAYS_INLINE void qi_stack_push(struct qi_stack *s, struct quire_page *p)
 {
-    if (QI_LIKELY(s->count < QI_LIMIT(s))) {
-        s->pages[s->count] = p;
-        qi_store_relaxed(&s->count, s->count + 1);
+    struct quire_page **top = s->top;
+
+    if (QI_LIKELY(top < QI_PEEK(s->end))) {
+        *top = p;
+        qi_store_relaxed(&s->top, top + 1);
     } else {
         qi_stack_overflow(s, p);
     }
@@ -212,6 +233,7 @@ static QI_ALWAYS_INLINE struct qi_stack *qi_page_mark_free(struct qi_frame_cpu *
 static QI_ALWAYS_INLINE void qi_page_free_refs(struct quire_page *p, unsigned refs)
 {
     uint32_t flags = quire_page_flags_now(p);
+    struct quire_page **top;
     unsigned long irq;
     struct qi_stack *s;
 
@@ -221,12 +243,13 @@ static QI_ALWAYS_INLINE void qi_page_free_refs(struct quire_page *p, unsigned re
     }
     irq = qport_irq_save();
     s = qi_page_mark_free(&qi_frame_cpus[qport_cpu()], p, flags);
-    if (QI_UNLIKELY(s->count >= QI_LIMIT(s))) {
+    top = s->top;
+    if (QI_UNLIKELY(top >= QI_PEEK(s->end))) {
         qi_stack_overflow_restore(s, p, irq);
         return;
     }
-    s->pages[s->count] = p;
-    qi_store_relaxed(&s->count, s->count + 1);
+    *top = p;
+    qi_store_relaxed(&s->top, top + 1);
     qport_irq_restore(irq);
 }
 

@@ -201,7 +201,7 @@ static enum quire_status empty(uint64_t start, uint64_t end)
         idle += c.used + c.cached >= before;
         before = c.used + c.cached;
         if (c.cached)
-            qi_stacks_ask();
+            quire_frame_drain_ask();
         if (c.used)
             move(Q_PFN(start), end - start);
     }

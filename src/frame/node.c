@@ -194,12 +194,12 @@ static uint64_t taken_by(const struct qi_zone *z, unsigned cpu, uint64_t *held)
 {
     uint64_t n = 0;
 
-    for (unsigned o = 0; o < QI_STACK_ORDERS; o++)
+    for (unsigned k = 0; k < QI_STACK_KINDS; k++)
         for (unsigned t = 0; t < QI_STACK_TYPES; t++) {
-            struct qi_stack *s = qi_stack_of(&qi_frame_cpus[cpu], z->place, o, t);
+            struct qi_stack *s = qi_stack_of(&qi_frame_cpus[cpu], z->place, k, t);
 
-            n += qi_load_relaxed(&s->allocs) << o;
-            *held += (uint64_t)qi_load_relaxed(&s->count) << o;
+            n += qi_load_relaxed(&s->allocs) << s->order;
+            *held += (uint64_t)qi_stack_count(s) << s->order;
         }
     return n;
 }

@@ -42,6 +42,21 @@ void qi_pages_compound(struct qi_zone *z, struct quire_page *head, unsigned orde
     qi_store_relaxed(&head->flags, place | QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT);
 }
 
+bool qi_pages_form(struct qi_zone *z, struct quire_page *head, unsigned order)
+{
+    struct qi_block *b = &z->blocks[qi_block_of(z, quire_pfn_of_page(head).v)];
+    uint32_t n = order < QI_BLOCK_ORDER ? 0 : 1u << (order - QI_BLOCK_ORDER), k = 0;
+
+    while (k < n && b[k].pages == order)
+        k++;
+    if (n && k == n)
+        return true;
+    qi_pages_compound(z, head, order);
+    for (k = 0; k < n; k++)
+        qi_store_relaxed(&b[k].pages, (uint8_t)order);
+    return false;
+}
+
 void qi_pages_loose_free(struct qi_zone *z, struct quire_page *head, unsigned order)
 {
     uint64_t n = 1ull << order;

@@ -23,11 +23,11 @@ static uint64_t cached_pages(const struct qi_zone *z)
     uint64_t n = qi_zero_count(z).free;
 
     for (unsigned c = 0; c < qi_ncpus; c++)
-        for (unsigned o = 0; o < QI_STACK_ORDERS; o++)
+        for (unsigned k = 0; k < QI_STACK_KINDS; k++)
             for (unsigned t = 0; t < QI_STACK_TYPES; t++) {
-                struct qi_stack *s = qi_stack_of(&qi_frame_cpus[c], z->place, o, t);
+                struct qi_stack *s = qi_stack_of(&qi_frame_cpus[c], z->place, k, t);
 
-                n += (uint64_t)qi_load_relaxed(&s->count) << o;
+                n += (uint64_t)qi_stack_count(s) << s->order;
             }
     return n;
 }
@@ -81,10 +81,11 @@ static void count_traffic(const struct qi_zone *z, struct quire_zone_stats *out)
     out->allocs += zeroed.allocs;
     out->frees += zeroed.frees;
     for (unsigned c = 0; c < qi_ncpus; c++)
-        for (unsigned o = 0; o < QI_STACK_ORDERS; o++)
+        for (unsigned k = 0; k < QI_STACK_KINDS; k++)
             for (unsigned t = 0; t < QI_STACK_TYPES; t++) {
-                const struct qi_stack *s = qi_stack_of(&qi_frame_cpus[c], z->place, o, t);
-                uint64_t taken = s->allocs << o, now = (uint64_t)s->count << o;
+                const struct qi_stack *s = qi_stack_of(&qi_frame_cpus[c], z->place, k, t);
+                uint64_t taken = s->allocs << s->order;
+                uint64_t now = (uint64_t)qi_stack_count(s) << s->order;
 
                 /* what it holds came from blocks or was freed by callers */
                 out->allocs += taken;
@@ -255,13 +256,23 @@ uint32_t quire_page_flags(q_pfn pfn)
     return flags;
 }
 
+/* A free frame is in no block, so it must be in a stack. */
+static bool cached(const struct qi_zone *z, const struct qi_block *b, uint64_t pfn)
+{
+    uint64_t head = pfn & ~(QI_BLOCK_FRAMES - 1ull);
+
+    if (b->state == QI_BLOCK_PART)
+        return !(z->bits[qi_block_of(z, pfn)][pfn / 64 % QI_BLOCK_WORDS] >> pfn % 64 & 1);
+    return b->state == QI_BLOCK_USED &&
+           qi_load_relaxed(&quire_page_of_pfn(Q_PFN(head))->flags) & QUIRE_PG_FREE;
+}
+
 /* One frame of a pageblock that is not free as a whole. */
 static void classify(struct quire_block_info *out, const struct qi_zone *z,
                      const struct qi_block *b, uint64_t pfn)
 {
     uint32_t raw = qi_load_relaxed(&quire_page_of_pfn(Q_PFN(pfn))->flags);
     uint32_t flags = flags_of(Q_PFN(pfn));
-    uint32_t i = qi_block_of(z, pfn);
     /* a tail is what its head is */
     uint32_t what = raw & QUIRE_PG_TAIL && !(flags & QUIRE_PG_FREE)
                         ? qi_load_relaxed(&head_now(quire_page_of_pfn(Q_PFN(pfn)), raw)->flags)
@@ -271,8 +282,7 @@ static void classify(struct quire_block_info *out, const struct qi_zone *z,
         out->poisoned++;
     else if (flags & QUIRE_PG_RESERVED)
         out->reserved++;
-    else if (flags & QUIRE_PG_FREE && b->state == QI_BLOCK_PART &&
-             !(z->bits[i][pfn / 64 % QI_BLOCK_WORDS] >> pfn % 64 & 1))
+    else if (flags & QUIRE_PG_FREE && cached(z, b, pfn))
         out->cached++;
     else if (flags & QUIRE_PG_FREE)
         out->free++;

@@ -1,83 +1,254 @@
 /*
  * frame/stack.c - each CPU's own lists of free blocks: filled from the zones, emptied into them.
  *
- * A stack belongs to its CPU, which uses it with interrupts off; the theory is in frame.c, the fast
- * paths are in frame.h.
+ * Purpose.  Keep nine calls of ten away from the zone's lock, with a bound on what a CPU may hold back
+ * that follows what it needs.
+ *
+ * Model.  A stack belongs to its CPU, which uses it with interrupts off; the theory is in frame.c, the
+ * fast paths are in frame.h.  For each zone and type there are
+ *
+ *     hot       orders 0..3: what was freed last goes out first, for it may still be in a cache;
+ *               order 9: heads of whole pageblocks that keep their tails, so that a pair of 2 MiB
+ *               touches one struct page
+ *     cold      frames of order 0 that were freed as cold, and the leftover of a word that a fill
+ *               broke: its neighbours stay with one CPU.  They fill the hot stack before the zone is
+ *               asked, so they go out last.
+ *
+ * Sizes.  An empty stack takes a batch; a full one gives back its older half, and so merging is put
+ * off and then done for a batch under one taking of the lock, word by word.  Fills that follow one
+ * another double the batch (up to 64 frames).  A fill after an overflow, or an overflow after a fill, is
+ * a swing that the stack was too small for: it grows to twice its size, up to 256 frames and a 64th
+ * of the zone for all CPUs together.  quire_frame_age() halves what was not used since the last call, and
+ * a CPU that meets the low mark makes its stacks small.
+ *
+ * Other CPUs.  Nobody but its owner may empty a stack.  Others ask: they set qi_frame_cpu.asked and close
+ * the stacks (end = base), so that the owner's next free comes here; an allocation comes here when its
+ * stack is empty.  Both words are plain stores that the owner may overwrite at the same moment with
+ * what he thinks right: then asked still stands when he comes the next time.
  */
 #include "zone.h"
 
 struct qi_frame_cpu qi_frame_cpus[QUIRE_MAX_CPUS];
 uint32_t qi_stack_offset[QI_STACK_OFFSETS];
 
+#define PER_ZONE (QI_STACK_KINDS * QI_STACK_TYPES)
+
+/* Blocks, by kind. */
+struct size {
+    uint8_t order;
+    uint16_t least, first, most; /* that a stack may hold */
+    uint8_t batch, batch_most;
+};
+static const struct size sizes[QI_STACK_KINDS] = {
+    {0, 32, 128, 256, 32, 64},
+    {1, 4, 16, 64, 8, 32},
+    {2, 2, 8, 32, 4, 16},
+    {3, 1, 4, 16, 2, 8},
+    [QI_STACK_BLOCKS] = {QI_BLOCK_ORDER, 1, 4, 8, 1, 1},
+    [QI_STACK_COLD] = {0, 32, 64, 64, 32, 32},
+};
+
+/* Frames that a stack takes at once when the zone is short of them. */
+#define FEW 8u
+
+/* qi_stack.last */
+enum { NEITHER, FILL, OVERFLOW };
+
+/* While anybody wants them to be, stacks are closed. */
+static struct qi_spin bypass_lock;
+static unsigned bypasses;
+static bool closed; /* bypasses is not 0; read without the lock */
+
 static uint64_t pages_of(const struct qi_stack *s, unsigned n) { return (uint64_t)n << s->order; }
 
-/* Give the n oldest of a stack back to their blocks; those next to one another in one step. */
+static void set_count(struct qi_stack *s, unsigned n) { qi_store_relaxed(&s->top, s->base + n); }
+
+/* Who closes all at the same moment wins: his store comes after this one, or this sees that he did. */
+static void open_to(struct qi_stack *s, unsigned want)
+{
+    qi_store_relaxed(&s->want, (uint16_t)want);
+    qi_store_relaxed(&s->end, s->base + want);
+    qi_fence_full();
+    if (qi_load_relaxed(&closed))
+        qi_store_relaxed(&s->end, s->base);
+}
+
+/* A zone must not disappear into the stacks. */
+static unsigned fair(const struct qi_stack *s)
+{
+    uint64_t n = (qi_load_relaxed(&s->zone->managed) >> s->order) / (64ull * qi_ncpus);
+
+    n = QI_MAX(n, (uint64_t)(s->order < QI_BLOCK_ORDER ? 2 : 0));
+    return (unsigned)QI_MIN(n, (uint64_t)s->room);
+}
+
+/* ---- Back to the zone ---- */
+
+static void move(struct quire_page **to, struct quire_page **from, unsigned n)
+{
+    for (; n >= 4; n -= 4, to += 4, from += 4) {
+        to[0] = from[0];
+        to[1] = from[1];
+        to[2] = from[2];
+        to[3] = from[3];
+    }
+    while (n--)
+        *to++ = *from++;
+}
+
+/* Blocks below 2 MiB; those of one word in one step, and of these a run in one step. */
+static void give_frames(struct qi_stack *s, unsigned n)
+{
+    struct quire_page **at = s->base, **end = at + n;
+    unsigned size = 1u << s->order;
+    uint64_t base = 0, mask = 0;
+
+    if (s->order)
+        for (unsigned k = 0; k < n; k++)
+            qi_pages_loose_free(s->zone, at[k], s->order);
+    while (at < end) {
+        struct quire_page *p = *at;
+        uint64_t pfn = quire_pfn_of_page(p).v;
+        unsigned first = pfn % 64, last = first;
+
+        if ((pfn & ~63ull) != base) {
+            if (mask)
+                qi_zone_give_mask(s->zone, base, mask);
+            base = pfn & ~63ull;
+            mask = 0;
+        }
+        do
+            last += size, p += size;
+        while (++at < end && *at == p && last < 64);
+        mask |= UINT64_MAX >> (64 - (last - first)) << first;
+    }
+    if (mask)
+        qi_zone_give_mask(s->zone, base, mask);
+}
+
+/* Give the n oldest of a stack back to their blocks. */
 static void stack_give(struct qi_stack *s, unsigned n)
 {
     struct qi_zone *z = s->zone;
-    unsigned i = 0;
+    unsigned count;
 
-    if (QI_UNLIKELY(qi_load_relaxed(&z->marked))) {
-        qi_stack_sift(s);
-        n = QI_MIN(n, s->count);
-    }
-    if (s->order)
-        for (unsigned k = 0; k < n; k++)
-            qi_pages_loose_free(z, s->pages[k], s->order);
     qi_zone_lock(z);
-    while (i < n) {
-        uint64_t pfn = quire_pfn_of_page(s->pages[i]).v, base = pfn & ~63ull;
-        uint64_t run = (1ull << (1u << s->order)) - 1, mask = 0;
-
-        do {
-            mask |= run << (pfn - base);
-            if (++i == n)
-                break;
-            pfn = quire_pfn_of_page(s->pages[i]).v;
-        } while ((pfn & ~63ull) == base);
-        qi_zone_give_mask(z, base, mask);
-    }
+    if (QI_UNLIKELY(z->marked)) /* under the lock, for others mark frames under it */
+        qi_stack_sift(s);
+    count = qi_stack_count(s);
+    n = QI_MIN(n, count);
+    if (s->order < QI_BLOCK_ORDER)
+        give_frames(s, n);
+    else
+        for (unsigned k = 0; k < n; k++)
+            qi_zone_give(z, quire_pfn_of_page(s->base[k]).v, s->order);
     qi_zone_unlock(z);
     s->net -= pages_of(s, n);
-    for (unsigned k = n; k < s->count; k++)
-        s->pages[k - n] = s->pages[k];
-    qi_store_relaxed(&s->count, s->count - n);
+    move(s->base, s->base + n, count - n);
+    set_count(s, count - n);
 }
 
-/* What others asked of this CPU; interrupts off. */
-static void answer(void)
+unsigned qi_frame_drain_cpu(unsigned cpu)
+{
+    unsigned n = qi_zero_drain(cpu);
+
+    for (unsigned i = 0; i < qi_nzones * PER_ZONE; i++) {
+        struct qi_stack *s = &qi_frame_cpus[cpu].stacks[i];
+        unsigned count = qi_stack_count(s);
+
+        n += count;
+        if (count)
+            stack_give(s, count);
+    }
+    return n;
+}
+
+/* ---- Sizes ---- */
+
+/* A swing that the stack was too small for; false: it may not grow. */
+static bool grow(struct qi_stack *s)
+{
+    unsigned want = QI_MIN(2u * s->want, fair(s));
+
+    if (want <= s->want || qi_load_relaxed(&closed))
+        return false;
+    open_to(s, want);
+    return true;
+}
+
+static void shrink(struct qi_stack *s)
+{
+    const struct size *size = &sizes[s->kind];
+
+    qi_store_relaxed(&s->batch, (uint8_t)QI_MAX(s->batch / 2, (size->batch + 3) / 4));
+    open_to(s, QI_MIN((unsigned)QI_MAX(s->want / 2, size->least), fair(s)));
+}
+
+void qi_frame_relieve(void)
+{
+    struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
+
+    for (unsigned i = 0; i < qi_nzones * PER_ZONE; i++) {
+        struct qi_stack *s = &c->stacks[i];
+        unsigned count = qi_stack_count(s);
+
+        shrink(s);
+        if (count && (s->kind >= QI_STACK_BLOCKS || count > s->want))
+            stack_give(s, s->kind >= QI_STACK_BLOCKS ? count : count - s->want);
+    }
+}
+
+void quire_frame_age(void)
+{
+    unsigned long irq = qport_irq_save();
+    struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
+
+    for (unsigned i = 0; i < qi_nzones * PER_ZONE; i++) {
+        struct qi_stack *s = &c->stacks[i];
+        unsigned count = qi_stack_count(s);
+
+        if (s->seen == (uint16_t)s->allocs) {
+            shrink(s);
+            if (count)
+                stack_give(s, (count + 1) / 2);
+        }
+        s->seen = (uint16_t)s->allocs;
+    }
+    qport_irq_restore(irq);
+}
+
+/* ---- Full, and empty ---- */
+
+/* Another CPU wants what this one holds back; true: it has been done. */
+static bool serve(void)
 {
     struct qi_frame_cpu *c = &qi_frame_cpus[qport_cpu()];
 
     if (QI_LIKELY(!qi_load_relaxed(&c->asked)))
-        return;
+        return false;
     qi_store_relaxed(&c->asked, 0u);
     qi_frame_drain_cpu(qport_cpu());
+    for (unsigned i = 0; i < qi_nzones * PER_ZONE; i++)
+        open_to(&c->stacks[i], c->stacks[i].want);
+    return true;
 }
 
-void qi_stacks_ask(void)
-{
-    unsigned self;
-    unsigned long irq = qport_irq_save();
-
-    self = qport_cpu();
-    qport_irq_restore(irq);
-    for (unsigned c = 0; c < qi_ncpus; c++)
-        if (c != self)
-            qi_store_relaxed(&qi_frame_cpus[c].asked, 1u);
-}
-
+/* The stack is full, or another CPU closed it, or it may hold nothing. */
 void qi_stack_overflow(struct qi_stack *s, struct quire_page *p)
 {
-    uint32_t limit = qi_load_relaxed(&s->limit);
+    unsigned count = serve() ? 0 : qi_stack_count(s);
+    bool none = !s->want || qi_load_relaxed(&closed);
 
-    if (s->count) /* the limit that sent us here may have been another */
-        stack_give(s, limit ? QI_MIN(limit / 2, s->count) : s->count);
-    s->pages[s->count] = p;
-    qi_store_relaxed(&s->count, s->count + 1);
-    if (!limit)
-        stack_give(s, s->count);
-    answer();
+    if (none ? count : count >= s->want && !(s->last == FILL && grow(s)))
+        stack_give(s, none ? count : count - s->want / 2);
+    if (!none && qi_load_relaxed(&s->end) != s->base + s->want)
+        open_to(s, s->want); /* who closed it may have done so after it was served */
+    s->last = OVERFLOW;
+    count = qi_stack_count(s);
+    s->base[count] = p;
+    set_count(s, count + 1);
+    if (none)
+        stack_give(s, count + 1);
 }
 
 QI_NOINLINE void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page *p,
@@ -87,68 +258,130 @@ QI_NOINLINE void qi_stack_overflow_restore(struct qi_stack *s, struct quire_page
     qport_irq_restore(irq);
 }
 
-/* The zone may have another size by now.  Who takes all limits away at this moment wins: he stores after,
- * or this does not. */
-static uint32_t new_limit(struct qi_stack *s, uint32_t limit)
+/* Frames that may be held back before the zone is at its low mark, or a few. */
+static uint64_t plenty(const struct qi_zone *z)
 {
-    uint32_t want = qi_load_relaxed(&s->want);
+    uint64_t free = qi_load_relaxed(&z->free), low = qi_load_relaxed(&z->wmark[QI_MARK_LOW]);
 
-    return limit == want || qi_cas_relaxed(&s->limit, &limit, want) ? want : limit;
+    return free > low + FEW ? free - low : FEW;
 }
 
-/* Fill an empty stack with about half its limit; false: the zone has nothing for it. */
-bool qi_stack_fill(struct qi_stack *s, uint64_t may)
+/* How many to take, of those that are allowed. */
+static unsigned batch_now(struct qi_stack *s, uint64_t may)
+{
+    unsigned most = fair(s), least = QI_MIN((unsigned)sizes[s->kind].least, most);
+
+    if (s->want > most || s->want < least) /* the zone has another size by now */
+        open_to(s, QI_MIN((unsigned)sizes[s->kind].first, most));
+    if (s->last == FILL)
+        qi_store_relaxed(&s->batch,
+                         (uint8_t)QI_MIN(2u * s->batch, (unsigned)sizes[s->kind].batch_most));
+    else if (s->last == OVERFLOW)
+        grow(s);
+    s->last = FILL;
+    if (s->want < 2 || qi_load_relaxed(&closed))
+        return 1;
+    may = QI_MIN(may, QI_MAX(plenty(s->zone), 1ull << s->order));
+    return (unsigned)QI_MIN((uint64_t)QI_MIN(s->batch, (s->want + 1u) / 2), may >> s->order);
+}
+
+/* The frames of the cold stack become the last of the hot one, which is empty. */
+static bool warm(struct qi_stack *s)
+{
+    struct qi_stack *cold = s + QI_STACK_COLD * QI_STACK_TYPES;
+    unsigned n = qi_stack_count(cold);
+
+    n = QI_MIN(n, (unsigned)QI_MAX(s->want, 1u));
+    if (!n)
+        return false;
+    move(s->base, cold->base, n);
+    move(cold->base, cold->base + n, qi_stack_count(cold) - n);
+    set_count(cold, qi_stack_count(cold) - n);
+    cold->net -= n;
+    s->net += n;
+    set_count(s, n);
+    return true;
+}
+
+/* Frames into an empty stack, the lowest on top, and what is left of the last word into the cold one. */
+static unsigned fill_frames(struct qi_stack *s, unsigned want, uint64_t may)
+{
+    struct qi_stack *cold = s + QI_STACK_COLD * QI_STACK_TYPES;
+    struct qi_zone *z = s->zone;
+    unsigned n, left = 0;
+
+    may = QI_MIN(may, plenty(z));
+    qi_zone_lock(z);
+    n = qi_zone_take_frames(z, s->type, want, s->base + want - 1, -1);
+    if (n == want && want > 1 && may > n)
+        left = qi_zone_take_rest(z, quire_pfn_of_page(s->base[0]).v, cold->base,
+                                 (unsigned)QI_MIN((uint64_t)cold->want, may - n));
+    qi_zone_unlock(z);
+    if (n < want)
+        move(s->base, s->base + want - n, n);
+    cold->net += left;
+    set_count(cold, left);
+    return n;
+}
+
+static unsigned fill_blocks(struct qi_stack *s, unsigned want)
 {
     struct qi_zone *z = s->zone;
-    unsigned limit = qi_load_relaxed(&s->limit), want, n = 0;
+    unsigned n = 0;
 
-    if (limit) /* the zone may have another size by now */
-        limit = new_limit(s, limit);
-    want = limit ? (limit + 1u) / 2 : 1;
-
-    want = (unsigned)QI_MIN((uint64_t)want, may >> s->order);
-    answer();
     qi_zone_lock(z);
-    if (s->order == 0)
-        n = qi_zone_take_frames(z, s->type, want, s->pages + want - 1, -1); /* the lowest on top */
-    else
-        while (n < want && (s->pages[n] = qi_zone_take(z, s->type, s->order)))
-            n++;
+    while (n < want && (s->base[n] = qi_zone_take(z, s->type, s->order)))
+        n++;
     qi_zone_unlock(z);
-    if (s->order == 0 && n < want)
-        for (unsigned k = 0; k < n; k++)
-            s->pages[k] = s->pages[k + want - n];
-    if (s->order)
-        for (unsigned k = 0; k < n; k++) {
-            qi_pages_compound(z, s->pages[k], s->order);
-            qi_store_relaxed(&s->pages[k]->flags,
-                             qi_flags_at(s->pages[k], s->flags | QUIRE_PG_FREE));
-            qi_store_relaxed(&s->pages[k]->counts, (uint64_t)0);
-        }
-    s->net += pages_of(s, n);
-    qi_store_relaxed(&s->count, n);
-    return n > 0;
-}
-
-unsigned qi_frame_drain_cpu(unsigned cpu)
-{
-    unsigned n = qi_zero_drain(cpu);
-
-    for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
-        struct qi_stack *s = &qi_frame_cpus[cpu].stacks[i];
-
-        n += s->count;
-        if (s->count)
-            stack_give(s, s->count);
+    for (unsigned k = 0; k < n; k++) {
+        qi_pages_form(z, s->base[k], s->order);
+        qi_store_relaxed(&s->base[k]->flags, qi_flags_at(s->base[k], s->flags | QUIRE_PG_FREE));
+        qi_store_relaxed(&s->base[k]->counts, (uint64_t)0);
     }
     return n;
 }
+
+bool qi_stack_fill(struct qi_stack *s, uint64_t may)
+{
+    unsigned n;
+
+    serve();
+    if (!s->order && warm(s))
+        return true;
+    if (may >> s->order == 0)
+        return false;
+    n = batch_now(s, may);
+    n = s->order ? fill_blocks(s, n) : fill_frames(s, n, may);
+    s->net += pages_of(s, n);
+    set_count(s, n);
+    return n > 0;
+}
+
+/* ---- All of a CPU, all CPUs ---- */
 
 void quire_frame_drain_local(void)
 {
     unsigned long irq = qport_irq_save();
 
-    qi_frame_drain_cpu(qport_cpu());
+    if (!serve())
+        qi_frame_drain_cpu(qport_cpu());
+    qport_irq_restore(irq);
+}
+
+void quire_frame_drain_ask(void)
+{
+    unsigned long irq = qport_irq_save();
+    unsigned me = qport_cpu();
+
+    for (unsigned c = 0; c < qi_ncpus; c++) {
+        struct qi_frame_cpu *cpu = &qi_frame_cpus[c];
+
+        if (c == me || qi_load_relaxed(&cpu->asked))
+            continue;
+        qi_store_relaxed(&cpu->asked, 1u);
+        for (unsigned i = 0; i < qi_nzones * PER_ZONE; i++)
+            qi_store_relaxed(&cpu->stacks[i].end, cpu->stacks[i].base);
+    }
     qport_irq_restore(irq);
 }
 
@@ -166,17 +399,15 @@ void quire_frame_drain(void)
     qport_irq_restore(irq);
 }
 
-/* Limits are 0 while anybody wants them so. */
-static struct qi_spin bypass_lock;
-static unsigned bypasses;
-
-static void limits_set(bool on)
+static void close_all(bool off)
 {
+    qi_store_relaxed(&closed, off);
+    qi_fence_full();
     for (unsigned c = 0; c < qi_ncpus; c++)
-        for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
+        for (unsigned i = 0; i < qi_nzones * PER_ZONE; i++) {
             struct qi_stack *s = &qi_frame_cpus[c].stacks[i];
 
-            qi_store_relaxed(&s->limit, on ? qi_load_relaxed(&s->want) : 0u);
+            qi_store_relaxed(&s->end, s->base + (off ? 0u : qi_load_relaxed(&s->want)));
         }
 }
 
@@ -185,7 +416,7 @@ void qi_stacks_bypass(void)
     unsigned long irq = qi_spin_lock_irq(&bypass_lock);
 
     if (bypasses++ == 0)
-        limits_set(false);
+        close_all(true);
     qi_spin_unlock_irq(&bypass_lock, irq);
 }
 
@@ -194,46 +425,81 @@ void qi_stacks_use(void)
     unsigned long irq = qi_spin_lock_irq(&bypass_lock);
 
     if (bypasses && --bypasses == 0) /* none: a new machine has begun */
-        limits_set(true);
+        close_all(false);
     qi_spin_unlock_irq(&bypass_lock, irq);
+}
+
+void quire_page_free_cold(struct quire_page *page)
+{
+    uint32_t flags = quire_page_flags_now(page);
+    unsigned long irq;
+    struct qi_stack *s;
+
+    if (QI_UNLIKELY(flags & QI_PG_NOT_FAST || page->counts != 1)) {
+        qi_page_free_marked(page, 1);
+        return;
+    }
+    irq = qport_irq_save();
+    s = qi_page_mark_free(&qi_frame_cpus[qport_cpu()], page, flags);
+    qi_stack_push(s + QI_STACK_COLD * QI_STACK_TYPES, page);
+    qport_irq_restore(irq);
 }
 
 /* ---- Start ---- */
 
-/* A small zone must not disappear into the stacks. */
-static uint16_t limit_for(const struct qi_zone *z, unsigned order)
+/* What a stack of this kind may ever hold, for the zone may grow up to its span. */
+static unsigned room_of(const struct qi_zone *z, unsigned kind)
 {
-    static const uint8_t limits[QI_STACK_ORDERS] = {56, 16, 8, 4};
-    uint64_t fair = (qi_load_relaxed(&z->managed) >> order) / (64ull * qi_ncpus);
+    uint64_t share = ((z->end - z->start) >> sizes[kind].order) / (64ull * qi_ncpus);
 
-    return (uint16_t)QI_MAX(QI_MIN((uint64_t)limits[order], fair), (uint64_t)2);
+    return (unsigned)QI_MIN(QI_MAX(share, (uint64_t)2), (uint64_t)sizes[kind].most);
 }
 
-static void stack_init(struct qi_stack *s, struct qi_zone *z, unsigned order, unsigned type)
+static unsigned room_of_zone(const struct qi_zone *z)
 {
-    s->count = 0;
-    s->allocs = s->net = 0;
-    s->zone = z;
-    s->order = (uint8_t)order;
-    s->type = (uint8_t)type;
-    s->want = limit_for(z, order);
-    s->limit = s->want;
-    s->flags = z->place |
-               (order ? QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT : type << QI_PG_TYPE_SHIFT);
+    unsigned n = 0;
+
+    for (unsigned kind = 0; kind < QI_STACK_KINDS; kind++)
+        n += room_of(z, kind) * QI_STACK_TYPES;
+    return n;
+}
+
+static struct quire_page **stack_init(struct qi_stack *s, struct qi_zone *z, unsigned kind,
+                                      unsigned type, struct quire_page **slots)
+{
+    unsigned order = sizes[kind].order;
+
+    *s = (struct qi_stack){
+        .top = slots,
+        .base = slots,
+        .zone = z,
+        .kind = (uint8_t)kind,
+        .order = (uint8_t)order,
+        .type = (uint8_t)type,
+        .room = (uint16_t)room_of(z, kind),
+        .batch = sizes[kind].batch,
+        .flags = z->place |
+                 (order ? QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT : type << QI_PG_TYPE_SHIFT),
+    };
+    open_to(s, QI_MIN((unsigned)sizes[kind].first, fair(s)));
+    return slots + s->room;
 }
 
 enum quire_status qi_frame_stacks_alloc(struct quire_memmap *m)
 {
-    unsigned n = qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES;
+    uint64_t heads = (uint64_t)qi_nzones * PER_ZONE * sizeof(struct qi_stack), slots = 0;
 
+    for (unsigned i = 0; i < qi_nzones; i++)
+        slots += room_of_zone(&qi_zones[i]) * sizeof(struct quire_page *);
     for (unsigned c = 0; c < qi_ncpus; c++) {
         void *at;
-        enum quire_status s = qi_boot_alloc(m, n * sizeof(struct qi_stack), qi_cpu_nodes[c],
-                                            "per-CPU frame lists", &at);
+        enum quire_status s =
+            qi_boot_alloc(m, heads + slots, qi_cpu_nodes[c], "per-CPU frame lists", &at);
 
         if (s)
             return s;
         qi_frame_cpus[c].stacks = at;
+        qi_frame_cpus[c].asked = 0;
     }
     return QUIRE_OK;
 }
@@ -251,11 +517,12 @@ static const struct qi_zone *first_zone(unsigned node, unsigned class)
     return empty;
 }
 
-static void choose_fast(void)
-{
-    /* for a class without a zone: always empty */
-    static struct qi_stack none[QI_STACK_ORDERS * QI_STACK_TYPES];
+/* For a class without a zone: always empty. */
+static struct qi_stack none[PER_ZONE];
 
+/* Zones may have got their first memory, or other sizes: a stack's owner sees that when he fills it. */
+void qi_frame_stacks_update(void)
+{
     for (unsigned c = 0; c < qi_ncpus; c++)
         for (unsigned i = 0; i <= QI_GFP_INDEX; i++) {
             quire_gfp gfp = (quire_gfp)i << 1;
@@ -274,24 +541,14 @@ void qi_frame_stacks_init(void)
 
     qi_spin_init(&bypass_lock, &bypass_class);
     bypasses = 0;
-    for (unsigned c = 0; c < qi_ncpus; c++)
-        qi_frame_cpus[c].asked = 0;
-    for (unsigned c = 0; c < qi_ncpus; c++)
-        for (unsigned i = 0; i < qi_nzones; i++)
-            for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++)
-                stack_init(&qi_frame_cpus[c].stacks[i * QI_STACK_ORDERS * QI_STACK_TYPES + k],
-                           &qi_zones[i], k / QI_STACK_TYPES, k % QI_STACK_TYPES);
-    choose_fast();
-}
+    closed = false;
+    for (unsigned c = 0; c < qi_ncpus; c++) {
+        struct qi_frame_cpu *cpu = &qi_frame_cpus[c];
+        struct quire_page **slots = (struct quire_page **)(cpu->stacks + qi_nzones * PER_ZONE);
 
-/* A stack's owner takes the new limit when he fills it. */
-void qi_frame_stacks_update(void)
-{
-    for (unsigned c = 0; c < qi_ncpus; c++)
-        for (unsigned i = 0; i < qi_nzones * QI_STACK_ORDERS * QI_STACK_TYPES; i++) {
-            struct qi_stack *s = &qi_frame_cpus[c].stacks[i];
-
-            qi_store_relaxed(&s->want, limit_for(s->zone, s->order));
-        }
-    choose_fast();
+        for (unsigned i = 0; i < qi_nzones * PER_ZONE; i++)
+            slots = stack_init(&cpu->stacks[i], &qi_zones[i / PER_ZONE],
+                               i % PER_ZONE / QI_STACK_TYPES, i % QI_STACK_TYPES, slots);
+    }
+    qi_frame_stacks_update();
 }

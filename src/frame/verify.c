@@ -78,8 +78,13 @@ static enum quire_status verify_run(const struct qi_zone *z, uint32_t i, struct 
         if (b[k].managed != QI_BLOCK_FRAMES || b[k].free || (k && b[k].state != QI_BLOCK_BODY))
             BROKEN("frames: F3: block %lu of zone %u in a run of order %u: state %u managed %u",
                    (unsigned long)(i + k), z->slot, b->order, b[k].state, b[k].managed);
-    if (b->state == QI_BLOCK_USED)
+    if (b->state == QI_BLOCK_USED) {
+        const struct quire_page *head = quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i)));
+
+        if (head->flags & QUIRE_PG_FREE || marked_free(z, head))
+            s->loose += n * QI_BLOCK_FRAMES;
         return QUIRE_OK;
+    }
     if (b->order < QUIRE_MAX_ORDER && buddy < z->nblocks &&
         z->blocks[buddy].state == QI_BLOCK_WHOLE && z->blocks[buddy].order == b->order &&
         (z->blocks[buddy].type == QUIRE_CMA) == (b->type == QUIRE_CMA))
@@ -203,27 +208,38 @@ static enum quire_status verify_lists(const struct qi_zone *z, const struct sums
     return QUIRE_OK;
 }
 
+/* Of this order, free, and nowhere else. */
+static bool in_place(const struct qi_zone *z, const struct quire_page *p, unsigned order)
+{
+    uint64_t pfn = quire_pfn_of_page(p).v;
+    uint32_t i = qi_block_of(z, pfn);
+
+    if (pfn < z->start || pfn >= z->end ||
+        !(p->flags & QUIRE_PG_FREE || qi_pages_marked(p, order)) || p->refs ||
+        quire_page_order(p) != order)
+        return false;
+    if (order == QI_BLOCK_ORDER)
+        return z->blocks[i].state == QI_BLOCK_USED && z->blocks[i].order == order;
+    return z->blocks[i].state == QI_BLOCK_PART &&
+           !qi_bits_any(z->bits[i], pfn % QI_BLOCK_FRAMES, order);
+}
+
 /* F5: what a stack holds is free and in no bitmap.  *frames: how many there are. */
 static enum quire_status verify_stacks(const struct qi_zone *z, uint64_t *frames)
 {
     for (unsigned c = 0; c < qi_ncpus; c++)
-        for (unsigned k = 0; k < QI_STACK_ORDERS * QI_STACK_TYPES; k++) {
+        for (unsigned k = 0; k < QI_STACK_KINDS * QI_STACK_TYPES; k++) {
             const struct qi_stack *s =
-                &qi_frame_cpus[c].stacks[z->slot * QI_STACK_ORDERS * QI_STACK_TYPES + k];
+                &qi_frame_cpus[c].stacks[z->slot * QI_STACK_KINDS * QI_STACK_TYPES + k];
 
-            if (s->count > QI_STACK_SLOTS)
-                BROKEN("frames: F5: cpu %u: a stack of %u", c, s->count);
-            for (unsigned i = 0; i < s->count; i++) {
-                const struct quire_page *p = s->pages[i];
-                uint64_t pfn = quire_pfn_of_page(p).v;
-                uint32_t b = qi_block_of(z, pfn);
+            if (qi_stack_count(s) > s->room)
+                BROKEN("frames: F5: cpu %u: a stack of %u", c, qi_stack_count(s));
+            for (unsigned i = 0; i < qi_stack_count(s); i++) {
+                const struct quire_page *p = s->base[i];
 
-                if (pfn < z->start || pfn >= z->end ||
-                    !(p->flags & QUIRE_PG_FREE || qi_pages_marked(p, s->order)) || p->refs ||
-                    quire_page_order(p) != s->order || z->blocks[b].state != QI_BLOCK_PART ||
-                    qi_bits_any(z->bits[b], pfn % QI_BLOCK_FRAMES, s->order))
+                if (!in_place(z, p, s->order))
                     BROKEN("frames: F5: cpu %u holds pfn %#lx order %u, flags %#x refs %u", c,
-                           (unsigned long)pfn, s->order, p->flags, p->refs);
+                           (unsigned long)quire_pfn_of_page(p).v, s->order, p->flags, p->refs);
                 *frames += 1ull << s->order;
             }
         }

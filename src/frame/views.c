@@ -125,18 +125,18 @@ static void say_stacks(struct text *t, const struct qi_zone *z)
     for (unsigned c = 0; c < qi_ncpus; c++) {
         uint64_t count = 0, high = 0;
 
-        for (unsigned o = 0; o < QI_STACK_ORDERS; o++)
-            for (unsigned k = 0; k < QI_STACK_TYPES; k++) {
-                const struct qi_stack *s = qi_stack_of(&qi_frame_cpus[c], z->place, o, k);
+        for (unsigned k = 0; k < QI_STACK_KINDS; k++)
+            for (unsigned type = 0; type < QI_STACK_TYPES; type++) {
+                const struct qi_stack *s = qi_stack_of(&qi_frame_cpus[c], z->place, k, type);
 
-                count += (uint64_t)qi_load_relaxed(&s->count) << o;
-                high += (uint64_t)qi_load_relaxed(&s->want) << o;
+                count += (uint64_t)qi_stack_count(s) << s->order;
+                high += (uint64_t)qi_load_relaxed(&s->want) << s->order;
             }
         say(t,
             "\n    cpu: %u\n              count: %lu\n              high:  %lu\n"
             "              batch: %u",
             c, (unsigned long)count, (unsigned long)high,
-            (qi_load_relaxed(&qi_stack_of(&qi_frame_cpus[c], z->place, 0, 0)->want) + 1u) / 2);
+            qi_load_relaxed(&qi_stack_of(&qi_frame_cpus[c], z->place, 0, 0)->batch));
     }
 }
 

@@ -22,7 +22,7 @@
 /* x86-64 and AArch64 have at most 52 bits of physical address: what firmware says beyond is a lie. */
 #define QI_PFN_END          ((1ull << 52) / QUIRE_PAGE_SIZE)
 #define QI_FULLNESS         7 /* lists of blocks with the same largest run: by sevenths free */
-#define QI_ZONE_STACK_BYTES (QI_STACK_ORDERS * QI_STACK_TYPES * sizeof(struct qi_stack))
+#define QI_ZONE_STACK_BYTES (QI_STACK_KINDS * QI_STACK_TYPES * sizeof(struct qi_stack))
 #define QI_PART_LISTS       ((QI_BITS_MAX_ORDER + 1) * QI_FULLNESS)
 #define QI_BIG_LISTS        (QUIRE_MAX_ORDER - QI_BLOCK_ORDER + 1)
 #define QI_LIST_TYPES       4 /* QUIRE_UNMOVABLE, MOVABLE, RECLAIMABLE, CMA */
@@ -245,6 +245,8 @@ void qi_zone_add_part(struct qi_zone *z, uint32_t i);
 /* Up to n frames, ascending within a block, to out[0], out[step], out[2 * step]..; returns how many. */
 unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struct quire_page **out,
                              int step);
+/* What is free of the word that frame pfn is of, if that is at most n frames. */
+unsigned qi_zone_take_rest(struct qi_zone *z, uint64_t pfn, struct quire_page **out, unsigned n);
 /* A block of order 1..QUIRE_MAX_ORDER; its struct pages are not made.  NULL: none. */
 struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order);
 /* Frames of one word of a bitmap: those of mask from frame pfn, a multiple of 64. */
@@ -283,7 +285,9 @@ bool qi_pages_marked(const struct quire_page *p, unsigned order);
 /* A block that is in no structure and that nobody holds: withhold its bad frames, give back the rest.
  * One without bad frames is damaged: stop. */
 void qi_pages_sift(struct quire_page *p, unsigned order);
-/* The same with the blocks of a stack of this CPU that have any. */
+/* With the zone's lock held: false: it has no bad frames, and is as it was. */
+bool qi_zone_sift(struct qi_zone *z, struct quire_page *p, unsigned order);
+/* The same with the blocks of a stack of this CPU that have any; with the zone's lock held. */
 void qi_stack_sift(struct qi_stack *s);
 
 /* ---- report.c ---- */
@@ -329,6 +333,8 @@ void qi_block_give(uint64_t pfn);
 
 /* Head and tails of a block that is about to be handed out. */
 void qi_pages_compound(struct qi_zone *z, struct quire_page *head, unsigned order);
+/* The same, but a block of order 9 and up that kept its form stays as it is, free; true: it did. */
+bool qi_pages_form(struct qi_zone *z, struct quire_page *head, unsigned order);
 /* 2^order free frames, each by itself; nobody holds them, so their counts are 0 already. */
 void qi_pages_loose_free(struct qi_zone *z, struct quire_page *head, unsigned order);
 
@@ -337,21 +343,43 @@ void qi_pages_loose_free(struct qi_zone *z, struct quire_page *head, unsigned or
 /* As quire_page_alloc(), from nodes whose bit is set, nearest to node first; gfp's THISNODE counts too. */
 struct quire_page *qi_page_alloc_among(unsigned order, quire_gfp gfp, unsigned node,
                                        uint64_t nodes);
+void qi_zone_lock_init(struct qi_zone *z);
+/* The node of the first zone of a list, which is another than the request's if that has no memory of
+ * the class. */
+unsigned qi_wanted_node(unsigned node, unsigned class);
+
+/* Frames that are not from where the request wanted them. */
+static inline void qi_count_missed(struct qi_zone *z, uint64_t frames, unsigned wanted)
+{
+    if (QI_UNLIKELY(z->node != wanted)) {
+        qi_fetch_add_relaxed(&z->missed, frames);
+        qi_fetch_add_relaxed(&qi_foreign[wanted], frames);
+    }
+}
+/* Frames past the stacks that are not of this CPU's node. */
+static inline void qi_count_remote(struct qi_zone *z, uint64_t frames)
+{
+    if (QI_UNLIKELY(z->node != qi_cpu_nodes[qport_cpu()]))
+        qi_fetch_add_relaxed(&z->remote, frames);
+}
+
+/* ---- bulk.c ---- */
+
+/* As quire_page_alloc_bulk(), likewise. */
 size_t qi_page_alloc_bulk_among(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node,
                                 uint64_t nodes);
-void qi_zone_lock_init(struct qi_zone *z);
 
 /* ---- stack.c ---- */
 
-/* Fill an empty stack with about half its limit, of the frames that a request may take; false: the
- * zone has nothing for it.  Interrupts off. */
+/* Fill an empty stack with a batch, of the frames that a request may take; false: there is nothing
+ * for it.  Interrupts off. */
 bool qi_stack_fill(struct qi_stack *s, uint64_t may);
-/* Until as many calls of the second as of the first, stacks have limits of 0: no fast path is taken for
- * long, and nothing that is freed stays in them.  Any context. */
+/* Until as many calls of the second as of the first, stacks are closed: no fast path is taken for long,
+ * and nothing that is freed stays in them.  Any context. */
 void qi_stacks_bypass(void);
 void qi_stacks_use(void);
-/* Have the other CPUs give back what their stacks hold, when they next come by. */
-void qi_stacks_ask(void);
+/* Memory is getting short: make the stacks of this CPU small.  Interrupts off, no lock. */
+void qi_frame_relieve(void);
 /* All that a CPU's stacks hold back to its blocks; returns how many there were.  That CPU is this one,
  * or quiet; interrupts off, no lock. */
 unsigned qi_frame_drain_cpu(unsigned cpu);

@@ -35,7 +35,7 @@ static void init_refuses_what_is_wrong(void **state)
 
     /* a map of which nothing is left for the allocator's own data */
     map_start(64 * MIB);
-    map_add(4096, 8192, 0);
+    map_add(4096, 4096, 0);
     b.nodes = 1;
     b.cpus = 1;
     assert_int_equal(quire_frame_init(&b), QUIRE_NO_MEMORY);

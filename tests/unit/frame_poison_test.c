@@ -141,7 +141,7 @@ static void the_mark_survives_a_split(void **state)
 /* In the stacks of this CPU, of every order. */
 static void a_cached_frame_of_this_cpu_goes_at_once(void **state)
 {
-    for (unsigned order = 0; order < QI_STACK_ORDERS; order++)
+    for (unsigned order = 0; order < QI_STACK_SMALL; order++)
         for (unsigned at = 0; at < 1u << order; at++) {
             struct quire_page *p;
 
@@ -158,7 +158,7 @@ static void a_cached_frame_of_this_cpu_goes_at_once(void **state)
 /* In the stacks of another CPU, which finds out when it takes it, or gives it to the zone. */
 static void a_cached_frame_of_another_cpu_goes_when_it_moves(void **state)
 {
-    for (unsigned order = 0; order < QI_STACK_ORDERS; order++)
+    for (unsigned order = 0; order < QI_STACK_SMALL; order++)
         for (unsigned way = 0; way < 3; way++) {
             struct quire_page *p, *q, *out[8];
 

@@ -169,7 +169,7 @@ static void one_frame_in_use_keeps_the_range(void **state)
 /* What another CPU keeps in its stacks nobody else may take. */
 static void a_frame_in_another_cpus_stack_keeps_it(void **state)
 {
-    for (unsigned order = 0; order < QI_STACK_ORDERS; order++) {
+    for (unsigned order = 0; order < QI_STACK_SMALL; order++) {
         struct quire_page *p;
 
         setup(state);

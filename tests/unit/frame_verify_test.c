@@ -198,24 +198,24 @@ static void stacks_hold_free_frames(void **state)
     quire_page_free(get(1), 1);
     quire_page_free(get(0), 0);
     healthy();
-    s = &qi_frame_cpus[0].stacks[zone->slot * QI_STACK_ORDERS * QI_STACK_TYPES];
-    assert_true(s->count > 1);
-    own = s->pages[0];
-    two = s[QI_STACK_TYPES].pages[0];
-    BROKEN_BY(s->count, QI_STACK_SLOTS + 1, "F5", "a stack of 60");
-    BROKEN_BY(s->count, s->count - 1, "F5", "marked so"); /* one was lost */
+    s = &qi_frame_cpus[0].stacks[zone->slot * QI_STACK_KINDS * QI_STACK_TYPES];
+    assert_true(qi_stack_count(s) > 1);
+    own = s->base[0];
+    two = s[QI_STACK_TYPES].base[0];
+    BROKEN_BY(s->top, s->base + s->room + 1, "F5", "a stack of");
+    BROKEN_BY(s->top, s->top - 1, "F5", "marked so"); /* one was lost */
     BROKEN_BY(own->flags, own->flags & ~QUIRE_PG_FREE, "F5", "holds pfn");
     BROKEN_BY(own->refs, 1, "F5", "refs 1");
     if (QUIRE_MEMORY_MODEL ==
         QUIRE_MODEL_VMEMMAP) { /* frames that are not have pages in no other */
-        BROKEN_BY(s->pages[0], quire_page_of_pfn(Q_PFN(zone->start - 1)), "F5", "holds pfn");
-        BROKEN_BY(s->pages[0], quire_page_of_pfn(Q_PFN(zone->end)), "F5", "holds pfn");
+        BROKEN_BY(s->base[0], quire_page_of_pfn(Q_PFN(zone->start - 1)), "F5", "holds pfn");
+        BROKEN_BY(s->base[0], quire_page_of_pfn(Q_PFN(zone->end)), "F5", "holds pfn");
     }
-    BROKEN_BY(s->pages[0], two, "F5", "holds pfn"); /* of another order */
-    BROKEN_BY(s->pages[0], page_of(part) + in_bitmap(part), "F5", "holds pfn");
+    BROKEN_BY(s->base[0], two, "F5", "holds pfn"); /* of another order */
+    BROKEN_BY(s->base[0], page_of(part) + in_bitmap(part), "F5", "holds pfn");
     kept = page_of(whole); /* in no block under the bitmap */
     kept->flags = qi_flags_at(kept, zone->place | QUIRE_PG_FREE);
-    BROKEN_BY(s->pages[0], kept, "F5", "holds pfn");
+    BROKEN_BY(s->base[0], kept, "F5", "holds pfn");
 }
 
 /* Says that it is in a stack, but is in none. */

@@ -1,0 +1,338 @@
+/*
+ * frame/bulk.c - arrays of single frames, taken and given back at a few instructions a frame.
+ *
+ * Purpose.  Whoever needs sixty-four frames should not pay sixty-four calls.
+ *
+ * Model.  Frames go between the caller's array and a stack of this CPU in groups of eight: their states
+ * are tested together, and only if all are as they must be is anything written that cannot be
+ * taken back.  A group in which something is unusual is left as it was, and its frames go one by one through
+ * the same tests as single ones, which name the culprit.  What is more than a stack should hold goes
+ * between the array and the bitmaps, a word at a time.
+ *
+ * Cost.  A frame that comes from a stack takes two loads, two tests and four stores; one that goes there
+ * one more: it must have the flags that the stack hands out, which is a comparison.  A frame that is twice in
+ * one group is FREE when it is met again, since flags are written in turn.
+ *
+ * Rejected.  Stacks of runs instead of frames: a run costs less than its frames, but what comes back
+ * one by one has none.  Vector registers: the library is compiled without them, interrupts do not save
+ * them.
+ */
+#include <quire/pressure.h>
+#include "zone.h"
+
+/* Interrupts are off no longer than it takes to get or free this many. */
+#define STEP 256u
+
+/* One line for each of a group. */
+#define GROUP   8u
+#define EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+
+/* ---- Taking ---- */
+
+/*
+ * Groups from top down to stop, until there is a damaged or bad frame in one; returns the new top.  By
+ * itself, so that eight pages and all else are in registers.
+ */
+static QI_NOINLINE struct quire_page **pop_groups(struct quire_page **top, struct quire_page **stop,
+                                                  struct quire_page **out, uint32_t flags)
+{
+    do {
+#define X(k) struct quire_page *p##k = top[-1 - k];
+        EACH(X)
+#undef X
+        uint32_t all = QUIRE_PG_FREE;
+        uint64_t any = 0;
+
+#define X(k) all &= QI_FLAGS(p##k), any |= p##k->counts;
+        EACH(X)
+#undef X
+        if (QI_UNLIKELY(!all || any))
+            break;
+#define X(k) out[k] = p##k, qi_page_hand_out(p##k, flags);
+        EACH(X)
+#undef X
+        top -= GROUP;
+        out += GROUP;
+    } while (top != stop);
+    return top;
+}
+
+/* Up to n, until one is unfit, which is then on top. */
+static QI_ALWAYS_INLINE size_t pop_many(struct qi_stack *s, size_t n, struct quire_page **out)
+{
+    struct quire_page **top = s->top;
+    uint32_t flags = s->flags;
+    size_t i = 0;
+
+    n = QI_MIN(n, (size_t)(top - s->base));
+    if (n >= GROUP)
+        i = (size_t)(top - pop_groups(top, top - n / GROUP * GROUP, out, flags));
+    for (; i < n && !qi_page_unfit(top[-1 - (long)i]); i++) {
+        out[i] = top[-1 - (long)i];
+        qi_page_hand_out(out[i], flags);
+    }
+    qi_store_relaxed(&s->top, top - i);
+    s->allocs += i;
+    return i;
+}
+
+/* Straight from the blocks of a zone, made into pages. */
+static size_t take_from_blocks(struct qi_zone *z, size_t n, struct quire_page **out, quire_gfp gfp,
+                               uint64_t may)
+{
+    unsigned type = qi_gfp_type(gfp);
+    uint32_t flags = z->place | type << QI_PG_TYPE_SHIFT;
+    size_t got;
+
+    n = QI_MIN(n, may);
+    qi_zone_lock(z);
+    got = qi_zone_take_frames(z, type, (unsigned)n, out, 1);
+    z->allocs += got;
+    qi_zone_unlock(z);
+    qi_zone_taken(z);
+    for (size_t i = 0; i < got;) {
+        if (QI_LIKELY(!qi_page_unfit(out[i]))) {
+            qi_page_hand_out(out[i++], flags);
+            continue;
+        }
+        qi_pages_sift(out[i], 0);
+        out[i] = out[--got];
+    }
+    qi_count_remote(z, got);
+    return got;
+}
+
+/* From the stack of the zone; what is much for it, from the blocks. */
+static size_t bulk_from_zone(struct qi_zone *z, size_t n, struct quire_page **out, quire_gfp gfp)
+{
+    struct qi_stack *s = qi_stack_of(&qi_frame_cpus[qport_cpu()], z->place, 0, qi_gfp_type(gfp));
+    size_t got = 0;
+
+    for (;;) {
+        uint64_t may;
+
+        got += pop_many(s, n - got, out + got);
+        if (got == n)
+            return n;
+        if (s->top != s->base) { /* something is wrong with the next one */
+            qi_pages_sift(qi_stack_pop(s), 0);
+            continue;
+        }
+        may = qi_zone_spare(z, qi_gfp_class(gfp), gfp, QI_MARK_MIN);
+        if (may && n - got >= s->want / 2u)
+            return got + take_from_blocks(z, n - got, out + got, gfp, may);
+        if (!qi_stack_fill(s, may))
+            return got;
+        qi_zone_taken(z);
+    }
+}
+
+static size_t take_step(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node,
+                        uint64_t nodes)
+{
+    unsigned class = qi_gfp_class(gfp), wanted;
+    unsigned long irq = qport_irq_save();
+    struct qi_zone *z;
+    size_t got = 0, k;
+
+    if (node == QUIRE_NODE_ANY)
+        node = qi_cpu_nodes[qport_cpu()];
+    if (gfp & QUIRE_GFP_THISNODE)
+        nodes = 1ull << node;
+    wanted = qi_wanted_node(node, class);
+    for (const uint16_t *l = qi_zonelists[node][class]; got < n && (z = qi_zone_listed(l)); l++) {
+        if (!(nodes >> z->node & 1))
+            continue;
+        k = bulk_from_zone(z, n - got, out + got, gfp);
+        qi_count_missed(z, k, wanted);
+        got += k;
+    }
+    qport_irq_restore(irq);
+    return got;
+}
+
+size_t qi_page_alloc_bulk_among(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node,
+                                uint64_t nodes)
+{
+    size_t got = 0, k;
+
+    QI_CHECK(node == QUIRE_NODE_ANY || node < qi_nnodes, "frames: allocation from node %u of %u",
+             node, qi_nnodes);
+    while (got < n && !quire_frame_fail_armed()) {
+        k = take_step(QI_MIN(n - got, (size_t)STEP), out + got, gfp, node, nodes);
+        if (QI_UNLIKELY(qi_load_relaxed(&qi_pressure_noted)))
+            qi_pressure_tell();
+        if (!k)
+            break;
+        for (size_t i = got; gfp & QUIRE_GFP_ZERO && i < got + k; i++)
+            quire_page_clear(out[i]);
+        got += k;
+    }
+    /* the last ones, or those that injected failures count, one by one */
+    while (got < n && (out[got] = qi_page_alloc_among(0, gfp, node, nodes)))
+        got++;
+    return got;
+}
+
+/* What the stack of the preferred zone has; then all else. */
+size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node)
+{
+    size_t got = 0;
+
+    if (QI_LIKELY(node == QUIRE_NODE_ANY && !(gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_ZERO)))) {
+        unsigned long irq = qport_irq_save();
+
+        got = pop_many(qi_load_relaxed(&qi_frame_cpus[qport_cpu()].fast[gfp >> 1 & QI_GFP_INDEX]),
+                       n, out);
+        qport_irq_restore(irq);
+    }
+    if (QI_LIKELY(got == n))
+        return n;
+    return got + qi_page_alloc_bulk_among(n - got, out + got, gfp, node, ~0ull);
+}
+
+/* ---- Giving back ---- */
+
+/* Groups of pages with just these flags become free, and are stored from top to stop; one with anything
+ * unusual stays as it is.  Returns the new top. */
+static QI_NOINLINE struct quire_page **push_groups(struct quire_page **top,
+                                                   struct quire_page **stop,
+                                                   struct quire_page **pages, uint32_t flags)
+{
+    uint32_t freed = flags | QUIRE_PG_FREE;
+    unsigned n;
+
+    do {
+        uint64_t any = 0;
+
+#define X(k)                                    \
+    struct quire_page *p##k = pages[k];         \
+    if (QI_UNLIKELY(QI_FLAGS(p##k) != flags)) { \
+        n = k;                                  \
+        goto undo;                              \
+    }                                           \
+    any |= p##k->counts;                        \
+    qi_store_relaxed(&p##k->flags, freed);
+        EACH(X)
+#undef X
+        n = GROUP;
+        if (QI_UNLIKELY(any > 1))
+            goto undo;
+#define X(k)                                      \
+    QPORT_EVENT(FRAME_FREE, p##k, 0);             \
+    qi_store_relaxed(&p##k->counts, (uint64_t)0); \
+    top[k] = p##k;
+        EACH(X)
+#undef X
+        top += GROUP;
+        pages += GROUP;
+    } while (top != stop);
+    return top;
+undo:
+    while (n--)
+        qi_store_relaxed(&pages[n]->flags, flags);
+    return top;
+}
+
+/* May be freed to where these flags say, whatever its user's flags are. */
+static QI_ALWAYS_INLINE bool alike(const struct quire_page *p, uint32_t flags)
+{
+    return !((QI_FLAGS(p) ^ flags) & (QI_PG_KEPT | QI_PG_NOT_FAST)) && p->counts <= 1;
+}
+
+/* Up to n pages that belong on this stack, while it has room. */
+static QI_ALWAYS_INLINE size_t push_many(struct qi_stack *s, size_t n, struct quire_page **pages)
+{
+    struct quire_page **top = s->top, **end = qi_load_relaxed(&s->end);
+    uint32_t flags = qi_flags_at(pages[0], s->flags);
+    size_t i = 0;
+
+    n = QI_MIN(n, top < end ? (size_t)(end - top) : 0);
+    if (n >= GROUP)
+        i = (size_t)(push_groups(top, top + n / GROUP * GROUP, pages, flags) - top);
+    for (; i < n && alike(pages[i], flags); i++) {
+        QPORT_EVENT(FRAME_FREE, pages[i], 0);
+        qi_store_relaxed(&pages[i]->flags, flags | QUIRE_PG_FREE);
+        qi_store_relaxed(&pages[i]->counts, (uint64_t)0);
+        top[i] = pages[i];
+    }
+    qi_store_relaxed(&s->top, top + i);
+    return i;
+}
+
+/* Up to n pages of one zone and type, without a detour through a stack; those of one word in one step. */
+static size_t give_to_blocks(struct qi_zone *z, size_t n, struct quire_page **pages, uint32_t flags)
+{
+    size_t i = 0;
+
+    qi_zone_lock(z);
+    while (i < n && alike(pages[i], flags)) {
+        uint64_t base = quire_pfn_of_page(pages[i]).v & ~63ull, mask = 0;
+
+        for (; i < n && alike(pages[i], flags); i++) {
+            uint64_t at = quire_pfn_of_page(pages[i]).v - base;
+
+            if (at >= 64)
+                break;
+            QPORT_EVENT(FRAME_FREE, pages[i], 0);
+            qi_store_relaxed(&pages[i]->flags, qi_flags_at(pages[i], z->place | QUIRE_PG_FREE));
+            qi_store_relaxed(&pages[i]->counts, (uint64_t)0);
+            mask |= 1ull << at;
+        }
+        qi_zone_give_mask(z, base, mask);
+    }
+    z->frees += i;
+    qi_zone_unlock(z);
+    return i;
+}
+
+/* At least one, whose stack has no room for it, or that is not like the others.  Interrupts off. */
+static size_t give_some(struct qi_stack *s, size_t n, struct quire_page **pages, uint32_t flags)
+{
+    if (n >= s->want && s->top >= qi_load_relaxed(&s->end))
+        return give_to_blocks(s->zone, n, pages, flags);
+    qi_stack_push(qi_page_mark_free(&qi_frame_cpus[qport_cpu()], pages[0], flags), pages[0]);
+    return 1;
+}
+
+static QI_NOINLINE void give_rest(size_t n, struct quire_page **pages)
+{
+    unsigned long irq = qport_irq_save();
+    size_t i = 0, k;
+
+    while (i < n) {
+        struct quire_page *p = pages[i];
+        uint32_t flags = quire_page_flags_now(p);
+        struct qi_stack *s;
+
+        if (QI_UNLIKELY(flags & QI_PG_NOT_FAST || p->counts > 1)) {
+            qport_irq_restore(irq);
+            qi_page_free_marked(p, p->refs != 0);
+            irq = qport_irq_save();
+            i++;
+            continue;
+        }
+        s = qi_stack_home(&qi_frame_cpus[qport_cpu()], flags);
+        k = push_many(s, n - i, pages + i);
+        i += k ? k : give_some(s, n - i, pages + i, flags);
+    }
+    qport_irq_restore(irq);
+}
+
+void quire_page_free_bulk(size_t n, struct quire_page **pages)
+{
+    for (size_t k; n; n -= k, pages += k) {
+        unsigned long irq = qport_irq_save();
+
+        /* what belongs on the stack of the first, and fits */
+        k = push_many(qi_stack_home(&qi_frame_cpus[qport_cpu()], quire_page_flags_now(pages[0])), n,
+                      pages);
+        qport_irq_restore(irq);
+        if (QI_LIKELY(k == n))
+            return;
+        n -= k;
+        pages += k;
+        k = QI_MIN(n, (size_t)STEP);
+        give_rest(k, pages);
+    }
+}
