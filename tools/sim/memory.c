@@ -175,6 +175,31 @@ static void frame_bulk(struct worker *w, struct held *h, unsigned n, quire_gfp g
     }
 }
 
+/* A frame that no cache holds is taken, or given back. */
+static void frame_cold(struct worker *w, struct held *h, bool free_slot)
+{
+    if (free_slot) {
+        frame_alloc(w, h, 0, QUIRE_GFP_COLD);
+        return;
+    }
+    if (h->kind != HELD_FRAMES || h->n || h->refs != 1)
+        return;
+    check_page(h->p[0], h->pattern);
+    h->kind = HELD_NOTHING;
+    quire_page_free_cold(h->p[0]);
+}
+
+/* The lists of this CPU, of all others, or what was not used of them go back to the zones. */
+static void frame_drain(unsigned kind)
+{
+    if (kind % 3 == 0)
+        quire_frame_drain_local();
+    else if (kind % 3 == 1)
+        quire_frame_drain_ask();
+    else
+        quire_frame_age();
+}
+
 static void frame_split(struct held *h)
 {
     struct quire_page *page = h->p[0];
@@ -670,6 +695,8 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
             frame_colour(w, h, op->arg[1], gfp_of(op->arg[2]));
         return true;
     case SIM_OP_frame_zero: frame_zero(op->arg[0]); return true;
+    case SIM_OP_frame_cold: frame_cold(w, h, free_slot); return true;
+    case SIM_OP_frame_drain: frame_drain(op->arg[0]); return true;
     case SIM_OP_views: look_at_views(); return true;
     case SIM_OP_frame_split: frame_split(h); return true;
     case SIM_OP_frame_poison: frame_poison(h, op->arg[1]); return true;

@@ -86,6 +86,8 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(memory_add, FRAMES, 2, A(at, BYTES) A(node, BOX))                                           \
     X(memory_remove, FRAMES, 2, A(at, BYTES))                                                     \
     X(frame_colour, FRAMES, 2, A(slot, SLOT) A(colour, BYTES) A(gfp, GFP))                        \
+    X(frame_cold, FRAMES, 3, A(slot, SLOT))                                                       \
+    X(frame_drain, FRAMES, 1, A(kind, BOX))                                                       \
     X(views, FRAMES, 1, )                                                                         \
     X(object_alloc, HEAP, 12, A(slot, SLOT) A(cache, CACHE) A(gfp, GFP))                          \
     X(object_free, HEAP, 12, A(slot, SLOT))                                                       \
