@@ -317,6 +317,37 @@ enum quire_status quire_memory_remove(q_pa base, uint64_t len);
 enum quire_memory_use { QUIRE_ADD_MOVABLE, QUIRE_ADD_KERNEL };
 void quire_memory_set_use(enum quire_memory_use use);
 
+/*
+ * Memory of a device, the zone DEVICE: its frames have struct pages, are valid, and are never handed out by
+ * the allocator.  Whole pageblocks (base and len multiples of 2 MiB), where the allocator has no memory.
+ *
+ * A page is with its driver until he takes its first reference for somebody; then it is held, shared and
+ * put like any other.  When the last reference goes, by quire_page_put(), quire_page_free() of order 0
+ * or quire_page_free_bulk(), the driver is called in the context of that call; the page is his again,
+ * and he may take it anew at once.
+ *
+ * add:     OK; BUSY: memory is being added or removed elsewhere; EXISTS: something of it is known already,
+ *          or announced; NO_MEMORY: for the struct pages; TOO_MANY: 16 ranges there are; UNSUPPORTED: by the memory
+ *          model (FLAT, NODES); INVALID.
+ * remove:  OK: the frames are no more; BUSY: the same, or a page is held, or a call of released() is under
+ *          way; NOT_FOUND: no range that was added so.
+ * Task context.
+ */
+typedef void (*quire_device_released)(struct quire_page *page, void *context);
+struct quire_device_memory {
+    q_pa base;
+    uint64_t len;
+    unsigned node;
+    quire_device_released released; /* or NULL */
+    void *context;
+};
+enum quire_status quire_device_memory_add(const struct quire_device_memory *d);
+enum quire_status quire_device_memory_remove(q_pa base, uint64_t len);
+/* The first reference of a page that is with its driver; NULL: it is held, or no device's.  Any context. */
+struct quire_page *quire_device_page_take(q_pfn pfn);
+/* Frames of devices on the node, or on all (QUIRE_NODE_ANY). */
+uint64_t quire_device_pages(unsigned node);
+
 struct quire_zone_stats {
     const char *name; /* "DMA32" */
     unsigned node;

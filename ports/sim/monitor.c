@@ -93,8 +93,8 @@ void monitor_init(const struct monitor_config *config)
     monitor_paused = 0;
     accesses = 0;
     region_init(REGION_DIRECT, SIM_DIRECT_BASE, config->memory, true);
-    region_init(REGION_VMEMMAP, SIM_VMEMMAP_BASE, config->memory / PAGE * sizeof(struct quire_page),
-                true);
+    region_init(REGION_VMEMMAP, SIM_VMEMMAP_BASE,
+                (config->memory + 2 * QUIRE_HUGE_SIZE) / PAGE * sizeof(struct quire_page), true);
     region_init(REGION_DATA, (uintptr_t)__data_start, (uintptr_t)(_end - __data_start), true);
     region_init(REGION_STACKS, SIM_STACKS_BASE, STACKS_BYTES, false);
     memset(contexts, 0, sizeof contexts);

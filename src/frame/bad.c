@@ -112,6 +112,10 @@ QI_NOINLINE void qi_page_free_marked(struct quire_page *p, unsigned refs)
 {
     unsigned long irq;
 
+    if (quire_page_zone(p) == QUIRE_ZONE_DEVICE) {
+        qi_device_page_freed(p, refs);
+        return;
+    }
     if (quire_page_flags_now(p) & QI_PG_STATE || p->counts != refs)
         qi_page_bad(p, 0, "bad free");
     irq = qport_irq_save();

@@ -269,7 +269,7 @@ static void vanish(uint64_t pfn)
 }
 
 /* Until every CPU that might have seen a block that is absent now has looked away. */
-static void wait_for_lookers(void)
+void qi_wait_for_lookers(void)
 {
     qi_fence_full();
     for (unsigned c = 0; c < qi_ncpus; c++)
@@ -290,7 +290,7 @@ static enum quire_status take_away(const struct range *r)
         return s;
     for (uint64_t pfn = r->start; pfn < r->end; pfn += QI_BLOCK_FRAMES)
         vanish(pfn);
-    wait_for_lookers();
+    qi_wait_for_lookers();
     qi_map_forget(r->start, r->end);
     resized();
     return QUIRE_OK;

@@ -210,6 +210,8 @@ static bool section_empty(uint64_t number)
 {
     uint64_t from = number << QUIRE_SECTION_ORDER, to = from + (1ull << QUIRE_SECTION_ORDER);
 
+    if (qi_device_meets(from, to))
+        return false;
     for (unsigned i = 0; i < qi_nzones; i++) {
         const struct qi_zone *z = &qi_zones[i];
         uint64_t at = QI_MAX(from, qi_block_pfn(z, 0));

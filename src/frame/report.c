@@ -201,7 +201,7 @@ bool quire_pfn_valid(q_pfn pfn)
 {
     unsigned long irq = qi_look_begin();
     struct qi_block *b;
-    bool valid = qi_zone_of_frame(pfn.v, &b) != NULL;
+    bool valid = qi_zone_of_frame(pfn.v, &b) != NULL || qi_device_has(pfn.v);
 
     qi_look_end(irq);
     return valid;
@@ -227,7 +227,8 @@ static uint32_t flags_of(q_pfn pfn)
     unsigned form;
 
     if (!z)
-        return QUIRE_PG_RESERVED;
+        return qi_device_has(pfn.v) ? qi_load_relaxed(&quire_page_of_pfn(pfn)->flags)
+                                    : QUIRE_PG_RESERVED;
     p = quire_page_of_pfn(pfn);
     flags = qi_load_relaxed(&p->flags);
     form = qi_load_relaxed(&b->pages);

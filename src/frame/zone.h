@@ -451,6 +451,19 @@ void qi_zonelists_update(void);
 /* After what zones manage has changed: the limits of their stacks, and which are the fast ones. */
 void qi_frame_stacks_update(void);
 
+/* Until every CPU that might have seen frames that are absent now has looked away. */
+void qi_wait_for_lookers(void);
+
+/* ---- device.c ---- */
+
+void qi_device_init(void);
+/* The frame is a device's.  The caller looks, or holds it. */
+bool qi_device_has(uint64_t pfn);
+/* Some of the frames are a device's. */
+bool qi_device_meets(uint64_t start, uint64_t end);
+/* The last reference of a device's page goes; it has refs as given.  Context of the caller. */
+void qi_device_page_freed(struct quire_page *p, unsigned refs);
+
 /* ---- node.c, policy.c ---- */
 
 /* At the end of boot: what is known of nodes; default weights. */

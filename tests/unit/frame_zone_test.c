@@ -3,7 +3,7 @@
  */
 #include <frame_machine.h>
 
-/* proves: TRAP-5 */
+/* proves: TRAP-5 LX-10 AS-56 VE-25 */
 static void dma_is_dma_or_nothing(void **state)
 {
     size_t n = 0, m;
@@ -100,6 +100,7 @@ static void numa(unsigned nodes, const uint8_t *cpu_node, const uint8_t *distanc
     boot(nodes, nodes, cpu_node, distance);
 }
 
+/* proves: VE-05 VM-20 AS-11 */
 static void two_nodes(void **state)
 {
     static const uint8_t cpu_node[] = {0, 1};
@@ -138,6 +139,7 @@ static void two_nodes(void **state)
     healthy();
 }
 
+/* proves: VE-06 AS-13 X-11 */
 static void four_nodes_by_distance(void **state)
 {
     /* a ring with one long side */
@@ -215,7 +217,8 @@ static void types_fall_back(void **state)
     }
 }
 
-/* A zone that is asked for by name gives its own frames and no others. */
+/* A zone that is asked for by name gives its own frames and no others.
+ * proves: VE-29 */
 static void one_zone_only(void **state)
 {
     static const uint8_t cpu_node[] = {0, 1};
@@ -286,6 +289,87 @@ static void bulk_of_a_node(void **state)
     healthy();
 }
 
+/* Free blocks of a zone as a buddy system would list them, from the flags of each frame alone. */
+static void blocks_by_flags(const struct quire_zone_stats *s, uint64_t out[QUIRE_MAX_ORDER + 1])
+{
+    uint64_t start = s->start.v, end = s->end.v;
+
+    memset(out, 0, (QUIRE_MAX_ORDER + 1) * sizeof *out);
+    for (uint64_t pfn = start; pfn < end;) {
+        unsigned best = 0;
+
+        if (!(quire_page_flags(Q_PFN(pfn)) & QUIRE_PG_FREE)) {
+            pfn++;
+            continue;
+        }
+        for (unsigned o = 1; o <= QUIRE_MAX_ORDER && !(pfn & ((1ull << o) - 1)); o++) {
+            bool all = pfn + (1ull << o) <= end;
+
+            for (uint64_t f = pfn; all && f < pfn + (1ull << o); f++)
+                all = quire_page_flags(Q_PFN(f)) & QUIRE_PG_FREE;
+            if (!all)
+                break;
+            best = o;
+        }
+        out[best]++;
+        pfn += 1ull << best;
+    }
+}
+
+/* Each zone says how large it is, how much of it is whose, and what its free ranges are: at random moments
+ * just what the flags of its frames say.  Every allocation and every free is counted, and failures.
+ * proves: VM-22 VE-04 AS-02 */
+static void zones_know_what_they_have(void **state)
+{
+    static unsigned orders[512];
+    uint64_t by_flags[QUIRE_MAX_ORDER + 1], in_use = 0, failed = 0;
+    struct quire_zone_stats s;
+    size_t n = 0;
+
+    (void)state;
+    map_start(96 * MIB);
+    map_add(MIB + 5 * 4096, 40 * MIB, 0);
+    map_add(60 * MIB, 21 * MIB + 3 * 4096, 0);
+    boot(1, 1, NULL, NULL);
+    assert_int_equal(zone_stats(0).start.v, 256 + 5);
+    assert_int_equal(zone_stats(0).present, 15 * 256 - 5);
+    assert_int_equal(zone_stats(1).end.v * 4096, 81 * MIB + 3 * 4096);
+    assert_int_equal(zone_stats(1).present, 25 * 256 + 5 + 21 * 256 + 3);
+    assert_int_equal(quire_managed_pages(), zone_stats(0).managed + zone_stats(1).managed);
+    for (unsigned round = 0; round < 30; round++) {
+        uint64_t traffic = 0, fails = 0;
+
+        for (unsigned step = 0; step < 60; step++)
+            if (n && (n == 512 || test_random_below(2))) {
+                size_t i = test_random_below(n);
+
+                quire_page_free(held[i], orders[i]);
+                in_use -= 1ull << orders[i];
+                held[i] = held[--n];
+                orders[i] = orders[n];
+            } else {
+                orders[n] = (unsigned)test_random_below(QUIRE_MAX_ORDER + 1);
+                held[n] = quire_page_alloc(orders[n], QUIRE_GFP_MEMALLOC, ANY);
+                if (held[n])
+                    in_use += 1ull << orders[n++];
+                else
+                    failed++;
+            }
+        quire_frame_drain();
+        for (unsigned i = 0; quire_zone_stats(i, &s) == QUIRE_OK; i++) {
+            blocks_by_flags(&s, by_flags);
+            assert_memory_equal(by_flags, s.free_blocks, sizeof by_flags);
+            traffic += s.allocs - s.frees;
+            fails += s.fails;
+        }
+        assert_int_equal(traffic, in_use);
+        assert_int_equal(quire_free_pages(), quire_managed_pages() - in_use);
+        assert_int_equal(fails, failed);
+    }
+    for (size_t i = 0; i < n; i++)
+        quire_page_free(held[i], orders[i]);
+}
+
 static void tables_of_places_have_ends(void **state)
 {
     static const uint8_t cpu_node[] = {0, 1};
@@ -309,6 +393,7 @@ int main(void)
         cmocka_unit_test(types_fall_back),
         cmocka_unit_test(one_zone_only),
         cmocka_unit_test(bulk_of_a_node),
+        cmocka_unit_test(zones_know_what_they_have),
         cmocka_unit_test(tables_of_places_have_ends),
     };
 

@@ -107,7 +107,7 @@ static void check_place(const struct quire_page *page, quire_gfp gfp, unsigned o
                  page->maps, (unsigned long long)page->owner);
 }
 
-static void hold_frames(struct worker *w, struct held *h, struct quire_page *page, unsigned order)
+void memory_hold(struct worker *w, struct held *h, struct quire_page *page, unsigned order)
 {
     h->kind = HELD_FRAMES;
     h->n = order;
@@ -130,7 +130,7 @@ static void frame_came(struct worker *w, struct held *h, struct quire_page *page
     check_place(page, gfp, order);
     for (unsigned i = 0; gfp & QUIRE_GFP_ZERO && i < 1u << order; i++)
         memory_check_zero(quire_page_ptr(page + i), PAGE, "a zeroed frame");
-    hold_frames(w, h, page, order);
+    memory_hold(w, h, page, order);
 }
 
 static void frame_alloc(struct worker *w, struct held *h, unsigned order, quire_gfp gfp)
@@ -264,7 +264,7 @@ static void frame_node(struct worker *w, struct held *h, unsigned order, unsigne
         sim_fail("content", "a frame of node %u, zone %u, where node %u was asked for",
                  quire_page_node(page), quire_page_zone(page), node);
     check_place(page, dma ? QUIRE_GFP_DMA : QUIRE_GFP_KERNEL, order);
-    hold_frames(w, h, page, order);
+    memory_hold(w, h, page, order);
 }
 
 /* ---- Bad frames ---- */
@@ -701,6 +701,13 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
     case SIM_OP_frame_split: frame_split(h); return true;
     case SIM_OP_frame_poison: frame_poison(h, op->arg[1]); return true;
     case SIM_OP_poison_any: poison_any(op->arg[0]); return true;
+    case SIM_OP_policy_alloc:
+        if (free_slot)
+            policy_alloc(w, h, op->arg[1] % 5, op->arg[2]);
+        return true;
+    case SIM_OP_tune: tune(w); return true;
+    case SIM_OP_device_page: device_page(op->arg[0]); return true;
+    case SIM_OP_device_plug: device_plug(op->arg[0]); return true;
     case SIM_OP_section_off: section_off(op->arg[0]); return true;
     case SIM_OP_section_on: section_on(op->arg[0]); return true;
     case SIM_OP_memory_add: memory_add(op->arg[0], op->arg[1]); return true;

@@ -78,6 +78,10 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(frame_split, FRAMES, 2, A(slot, SLOT))                                                      \
     X(frame_send, FRAMES, 3, A(slot, SLOT) A(box, BOX))                                           \
     X(frame_node, FRAMES, 2, A(slot, SLOT) A(order, ORDER) A(node, BOX))                          \
+    X(policy_alloc, FRAMES, 3, A(slot, SLOT) A(order, ORDER) A(kind, BOX))                        \
+    X(tune, FRAMES, 1, )                                                                          \
+    X(device_page, FRAMES, 2, A(at, COUNT))                                                       \
+    X(device_plug, FRAMES, 1, A(kind, BOX))                                                       \
     X(frame_poison, FRAMES, 1, A(slot, SLOT) A(at, COUNT))                                        \
     X(poison_any, FRAMES, 1, A(at, BYTES))                                                        \
     X(section_off, FRAMES, 1, A(at, BYTES))                                                       \

@@ -213,6 +213,7 @@ static void tear_down(void)
     sim_doing("the last look at the library");
     verify_all();
     sections_restore();
+    nodes_teardown();
     sim_doing("giving everything back");
     for (unsigned i = 1; i <= world.nworkers; i++)
         space_teardown(&world.workers[i]);
@@ -294,6 +295,7 @@ static void make_world(const struct sim_program *p)
     }
     memory_setup();
     sections_setup();
+    nodes_setup();
     files_setup();
 }
 

@@ -8,6 +8,7 @@
  *   region.h  address spaces: for each page of a worker's region, what is mapped, how, and the words in
  *             it; mapping.c, touch.c and duel.c change it, space.c has the rest
  *   dma.c     buffers that devices use
+ *   nodes.c   policies, tunables, a device's memory
  *   section.c pageblocks that go off line and come back
  *   migrate.c user memory that moves to other frames
  *   views.c   what the library tells of itself
@@ -183,11 +184,20 @@ bool dma_on(void);
 void dma_setup(void);
 void dma_teardown(void);
 
+/* The slot, which is free, holds the block. */
+void memory_hold(struct worker *w, struct held *h, struct quire_page *page, unsigned order);
 void memory_setup(void);
 void memory_give_back(struct held *h);
 void memory_unhog(struct worker *w);
 void memory_interrupt(void);
 void memory_teardown(void);
+
+void policy_alloc(struct worker *w, struct held *h, unsigned order, unsigned kind);
+void tune(struct worker *w);
+void device_page(unsigned at);
+void device_plug(unsigned kind);
+void nodes_setup(void);
+void nodes_teardown(void);
 
 void sections_setup(void);
 void section_off(unsigned at);
