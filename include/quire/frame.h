@@ -164,12 +164,29 @@ struct quire_boot {
      */
     uint64_t kernelcore, movablecore;
     uint64_t movable_nodes; /* bit n: all memory of node n is MOVABLE, to be removed some day */
+    /* Bytes of each node, or a chunk more, to start on; the rest is for quire_frame_deferred_step().  0: all. */
+    uint64_t first_bytes;
     /*
      * HMAT: how CPUs of node i reach memory of node j, at [i * nodes + j]: nanoseconds of a load, MiB
      * a second; 0: not known.  NULL: nothing is known.
      */
     const uint32_t *latency, *bandwidth;
 };
+
+/*
+ * Memory that quire_frame_init() left for later (quire_boot.first_bytes): take over one chunk of it, of
+ * this CPU's node if there is any.  Each CPU calls it until there is none; an allocation that would
+ * fail does so itself.
+ *
+ *   OK         a chunk became free memory
+ *   NOT_FOUND  there is none that nobody works on
+ *   others     the port's, or a limit of the memory model: the chunk is left for later again
+ *
+ * Any context.  The boot map, with its arrays, stays as it is until quire_frame_deferred() is 0.
+ */
+enum quire_status quire_frame_deferred_step(void);
+/* Chunks that are not taken over yet.  Any context. */
+uint64_t quire_frame_deferred(void);
 
 /* Take over all usable, unreserved memory of the map.  Boot context, once a machine; may be called
  * again in a hosted port after hosted_init().  INVALID names on the log what is wrong. */

@@ -96,7 +96,9 @@ void qport_log(enum quire_log_level level, const char *text, size_t len);
 _Noreturn void qport_panic(const char *text);
 
 /* Back [from, to) of the vmemmap array with zeroed memory, preferably of that node.  from and to
- * are multiples of 4 KiB.  Already backed parts may be asked for again.  Boot or task context. */
+ * are multiples of 4 KiB.  Already backed parts may be asked for again.  Boot or task context; but any
+ * context, several CPUs at once, and without allocating frames, if the embedder asks for deferred
+ * initialisation (quire_boot.first_bytes). */
 #if QUIRE_MEMORY_MODEL == QUIRE_MODEL_VMEMMAP
 enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned node);
 #endif

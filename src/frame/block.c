@@ -145,7 +145,7 @@ void qi_zone_add_whole(struct qi_zone *z, uint32_t i, uint32_t n)
 
     for (uint32_t k = i; k < end; k++) {
         qi_block_set(&z->blocks[k], QI_BLOCK_BODY);
-        z->blocks[k].managed = QI_BLOCK_FRAMES;
+        qi_store_relaxed(&z->blocks[k].managed, (uint16_t)QI_BLOCK_FRAMES);
         qi_store_relaxed(&z->blocks[k].type, (uint8_t)QUIRE_MOVABLE);
         count(z, &z->blocks[k], QI_BLOCK_FRAMES);
     }

@@ -111,7 +111,7 @@ static bool make_singles(const struct qi_zone *z, uint64_t start, uint64_t end)
 
         p->owner = 0;
         qi_store_relaxed(&p->counts, (uint64_t)1);
-        if (qi_xchg_acqrel(&p->flags, flags) & QUIRE_PG_POISON) {
+        if (qi_xchg_acqrel(&p->flags, qi_flags_at(p, flags)) & QUIRE_PG_POISON) {
             qi_fetch_or_relaxed(&p->flags, QUIRE_PG_POISON);
             good = false;
         }

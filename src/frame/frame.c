@@ -323,6 +323,19 @@ static QI_NOINLINE struct quire_page *clear_block(struct quire_page *p, unsigned
     return p;
 }
 
+/* Memory is missing that boot left for later: take over some of it, interrupts as they were. */
+static bool help_out(unsigned long *irq)
+{
+    enum quire_status s;
+
+    if (!qi_load_relaxed(&qi_deferred_left))
+        return false;
+    qport_irq_restore(*irq);
+    s = quire_frame_deferred_step();
+    *irq = qport_irq_save();
+    return s == QUIRE_OK;
+}
+
 struct quire_page *qi_page_alloc_among(unsigned order, quire_gfp gfp, unsigned node, uint64_t nodes)
 {
     struct quire_page *p = NULL;
@@ -343,6 +356,8 @@ struct quire_page *qi_page_alloc_among(unsigned order, quire_gfp gfp, unsigned n
         p = take_from_list(order, gfp, node, nodes);
     if (QI_UNLIKELY(!p))
         p = take_held_back(order, gfp, node, nodes);
+    while (QI_UNLIKELY(!p) && help_out(&irq))
+        p = take_from_list(order, gfp, node, nodes);
     if (QI_LIKELY(p != NULL))
         count_place(qi_zone_of(p->flags), order, 1ull << order,
                     qi_wanted_node(node, qi_gfp_class(gfp)));
@@ -417,6 +432,8 @@ struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned ord
         if (qi_zones[i].type == zone && qi_zones[i].node == node) {
             p = take_from_zone(&qi_zones[i], order, gfp, zone, QI_MARK_MIN);
             if (!p && qi_frame_drain_cpu(qport_cpu()))
+                p = take_from_zone(&qi_zones[i], order, gfp, zone, QI_MARK_MIN);
+            while (!p && help_out(&irq))
                 p = take_from_zone(&qi_zones[i], order, gfp, zone, QI_MARK_MIN);
             if (!p)
                 qi_fetch_add_relaxed(&qi_zones[i].fails, 1u);

@@ -161,13 +161,16 @@ static enum quire_status find_zones(const struct quire_boot *b)
     return QUIRE_INVALID;
 }
 
-/* Struct pages of every pageblock that has usable memory, in as few calls as possible. */
-static enum quire_status make_map(struct quire_memmap *m)
+enum quire_status qi_frames_make(const struct quire_memmap *m, uint64_t from, uint64_t to)
 {
     struct qi_map_range r, run = {0};
-    enum quire_status s = qi_map_alloc(m);
+    enum quire_status s = QUIRE_OK;
 
     for (uint32_t i = 0; !s && qi_map_next(m, &i, &r);) {
+        r.from = QI_MAX(r.from, from);
+        r.to = QI_MIN(r.to, to);
+        if (r.from >= r.to)
+            continue;
         if (run.to && r.from <= run.to && r.node == run.node) {
             run.to = r.to;
             continue;
@@ -176,7 +179,19 @@ static enum quire_status make_map(struct quire_memmap *m)
             s = qi_map_make(run.from, run.to, run.node);
         run = r;
     }
-    return s ? s : qi_map_make(run.from, run.to, run.node);
+    return s || !run.to ? s : qi_map_make(run.from, run.to, run.node);
+}
+
+/* Do so for everything that is not deferred. */
+static enum quire_status at_once(struct quire_memmap *m,
+                                 enum quire_status (*f)(const struct quire_memmap *, uint64_t,
+                                                        uint64_t))
+{
+    enum quire_status s = QUIRE_OK;
+
+    for (uint64_t from = 0, to = 0; !s && qi_deferred_next(&from, &to);)
+        s = f(m, from, to);
+    return s;
 }
 
 enum quire_status qi_boot_alloc(struct quire_memmap *m, uint64_t len, unsigned node,
@@ -245,14 +260,13 @@ static void add_free(struct qi_zone *z, uint64_t start, uint64_t end)
         uint64_t stop = QI_MIN(end, qi_block_pfn(z, i) + QI_BLOCK_FRAMES);
         struct qi_block *b = &z->blocks[i];
 
-        z->managed += stop - start;
         if (!b->managed && stop - start < QI_BLOCK_FRAMES)
             for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
                 z->bits[i][w] = 0;
         if (stop - start < QI_BLOCK_FRAMES)
             for (uint64_t f = start; f < stop; f++)
                 z->bits[i][f / 64 % QI_BLOCK_WORDS] |= 1ull << f % 64;
-        b->managed = (uint16_t)(b->managed + (stop - start));
+        qi_store_relaxed(&b->managed, (uint16_t)(b->managed + (stop - start)));
         start = stop;
     }
 }
@@ -262,8 +276,8 @@ static void mark_reserved(struct qi_zone *z, uint64_t start, uint64_t end)
     for (; start < end; start++) {
         struct quire_page *p = quire_page_of_pfn(Q_PFN(start));
 
-        p->flags = qi_flags_at(p, z->place | QUIRE_PG_RESERVED);
-        p->counts = 1;
+        qi_store_relaxed(&p->flags, qi_flags_at(p, z->place | QUIRE_PG_RESERVED));
+        qi_store_relaxed(&p->counts, (uint64_t)1);
         qi_block_set(&z->blocks[qi_block_of(z, start)], QI_BLOCK_RESERVED);
     }
 }
@@ -307,27 +321,25 @@ static void make_pages(struct qi_zone *z, uint32_t i)
 
     for (unsigned f = 0; f < QI_BLOCK_FRAMES; f++)
         if (some && z->bits[i][f / 64] >> f % 64 & 1) {
-            page[f].flags = qi_flags_at(&page[f], z->place | QUIRE_PG_FREE);
+            qi_store_relaxed(&page[f].flags, qi_flags_at(&page[f], z->place | QUIRE_PG_FREE));
         } else if (!page[f].flags) {
             qi_map_claim(z, pfn + f, pfn + f + 1); /* it has: the zone has frames in the block */
-            page[f].flags = qi_flags_at(&page[f], z->place | QUIRE_PG_RESERVED);
+            qi_store_relaxed(&page[f].flags, qi_flags_at(&page[f], z->place | QUIRE_PG_RESERVED));
         }
 }
 
-/* All blocks of the zone to their lists, from the top. */
-static void add_blocks(struct qi_zone *z)
+/* Blocks [from, to) to their lists, from the top; z is locked. */
+static void add_blocks(struct qi_zone *z, uint32_t from, uint32_t to)
 {
-    uint32_t i = z->nblocks, run = 0;
+    uint32_t i = to, run = 0;
 
-    while (i-- > 0) {
+    while (i-- > from) {
         struct qi_block *b = &z->blocks[i];
 
+        qi_store_relaxed(&z->managed, z->managed + b->managed);
         if (b->managed == QI_BLOCK_FRAMES) {
             run++;
-            if (i > 0)
-                continue;
-            qi_zone_add_whole(z, 0, run);
-            return;
+            continue;
         }
         if (run)
             qi_zone_add_whole(z, i + 1, run);
@@ -337,33 +349,73 @@ static void add_blocks(struct qi_zone *z)
         if (b->managed)
             qi_zone_add_part(z, i);
     }
+    if (run)
+        qi_zone_add_whole(z, from, run);
+}
+
+/* What there is of a piece in [from, to). */
+static bool cut(struct piece *p, uint64_t from, uint64_t to)
+{
+    p->start = QI_MAX(p->start, from);
+    p->end = QI_MIN(p->end, to);
+    return p->start < p->end;
+}
+
+enum quire_status qi_frames_give(const struct quire_memmap *m, uint64_t from, uint64_t to)
+{
+    enum quire_status s = QUIRE_OK;
+    struct piece p;
+
+    FOR_EACH_PIECE(m, p)
+    if (!s && cut(&p, from, to))
+        s = qi_map_claim(qi_zone_by(p.node, p.type), p.start, p.end);
+    if (s)
+        return s;
+    FOR_EACH_PIECE(m, p)
+    if (cut(&p, from, to))
+        add_piece(m, qi_zone_by(p.node, p.type), &p);
+    for (unsigned i = 0; i < qi_nzones; i++) {
+        struct qi_zone *z = &qi_zones[i];
+        uint64_t first = QI_MAX(from / QI_BLOCK_FRAMES, z->first_block);
+        uint64_t end = QI_MIN(to / QI_BLOCK_FRAMES, z->first_block + z->nblocks);
+        unsigned long irq;
+
+        if (first >= end)
+            continue;
+        irq = qport_irq_save();
+        qi_zone_lock(z);
+        add_blocks(z, (uint32_t)(first - z->first_block), (uint32_t)(end - z->first_block));
+        qi_zone_unlock(z);
+        qport_irq_restore(irq);
+    }
+    return QUIRE_OK;
 }
 
 static enum quire_status build(const struct quire_boot *b)
 {
     enum quire_status s = qi_layout_init(b);
-    struct piece p;
 
     if (!s)
         s = find_zones(b);
     if (!s)
-        s = make_map(b->map);
+        s = qi_deferred_init(b->map, b->first_bytes);
+    if (!s)
+        s = qi_map_alloc(b->map);
+    if (!s)
+        s = at_once(b->map, qi_frames_make);
     if (!s)
         s = qi_frame_stacks_alloc(b->map);
     if (!s)
         s = alloc_announced(b->map);
     for (unsigned i = 0; !s && i < qi_nzones; i++)
         s = alloc_blocks(b->map, &qi_zones[i]);
-    FOR_EACH_PIECE(b->map, p)
+    /* nothing more is taken from the map: what is reserved now stays reserved */
     if (!s)
-        s = qi_map_claim(qi_zone_by(p.node, p.type), p.start, p.end);
+        s = at_once(b->map, qi_frames_give);
     if (s)
         return s;
-    /* nothing more is taken from the map: what is reserved now stays reserved */
-    FOR_EACH_PIECE(b->map, p)
-    add_piece(b->map, qi_zone_by(p.node, p.type), &p);
     for (unsigned i = 0; i < qi_nzones; i++) {
-        add_blocks(&qi_zones[i]);
+        qi_zones[i].listed = b->first_bytes && qi_zones[i].present;
         qi_top_frame = QI_MAX(qi_top_frame, qi_zones[i].end);
     }
     qi_frame_watermarks();

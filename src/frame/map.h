@@ -31,6 +31,18 @@ enum quire_status qi_map_alloc(struct quire_memmap *m);
 /* Pages of whole pageblocks become zeros that may be read and written.  Boot or task context. */
 enum quire_status qi_map_make(uint64_t from, uint64_t to, unsigned node);
 
+/* Usable memory in [from, to), whole pageblocks: its struct pages are made; and, once they are, it is the
+ * allocator's.  init.c; boot, or for what was deferred any context. */
+enum quire_status qi_frames_make(const struct quire_memmap *m, uint64_t from, uint64_t to);
+enum quire_status qi_frames_give(const struct quire_memmap *m, uint64_t from, uint64_t to);
+
+/* ---- deferred.c ---- */
+
+/* Boot: what is deferred if each node starts on so many bytes; 0: nothing is. */
+enum quire_status qi_deferred_init(struct quire_memmap *m, uint64_t first_bytes);
+/* Boot: the first range from frame *to on that is not deferred; false: there is none. */
+bool qi_deferred_next(uint64_t *from, uint64_t *to);
+
 /* Task context, one call at a time: pages of zeros for whole pageblocks that the boot map announced and that
  * are absent; such pages are not needed any more. */
 enum quire_status qi_map_add(uint64_t from, uint64_t to, unsigned node);

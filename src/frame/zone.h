@@ -404,6 +404,11 @@ struct qi_zero_count qi_zero_count(const struct qi_zone *z);
 /* F9; adds how many there are to *frames.  Allocator quiet. */
 bool qi_zero_verify(const struct qi_zone *z, uint64_t *frames);
 
+/* ---- deferred.c ---- */
+
+/* Chunks of memory that nobody has begun to take over (quire_frame_deferred_step()). */
+extern uint64_t qi_deferred_left;
+
 /* ---- marks.c ---- */
 
 /* The marks and reserves of all zones, from what they manage now.  No lock. */
