@@ -181,6 +181,31 @@ static void a_huge_page_without_a_block_is_cut_and_moves(void **state)
         quire_page_free(held[--n], QUIRE_HUGE_ORDER);
 }
 
+static void a_range_is_flushed_once_a_space(void **state)
+{
+    uint64_t at = map_anon(s, 1000 * PAGE);
+    struct quire_tlb_stats before, after;
+    uint64_t there = 0;
+
+    (void)state;
+    quire_space_activate(s);
+    for (unsigned i = 0; i < 1000; i++) {
+        OK(store(s, at + i * PAGE, i));
+        there += quire_pfn_of_page(page_at(s, at + i * PAGE)).v < HALF;
+    }
+    if (there < 1000)
+        (void)move_all_above();
+    quire_tlb_stats(&before);
+    assert_int_equal(move_all_below(), 1000);
+    quire_tlb_stats(&after);
+    /* 8192 frames are two parts */
+    assert_in_range(after.local_flushes + after.requests - before.local_flushes - before.requests,
+                    1, 2);
+    for (unsigned i = 0; i < 1000; i++)
+        expect(s, at + i * PAGE, i);
+    quire_space_activate(NULL);
+}
+
 /* ---- What stays ---- */
 
 static void a_page_that_somebody_holds_stays_where_it_is(void **state)
@@ -472,6 +497,7 @@ int main(void)
         T(a_page_that_nobody_maps_moves_in_the_cache),
         T(a_huge_page_moves_as_a_whole),
         T(a_huge_page_without_a_block_is_cut_and_moves),
+        T(a_range_is_flushed_once_a_space),
         T(a_page_that_somebody_holds_stays_where_it_is),
         T(the_kernels_memory_and_tables_stay),
         T(without_memory_everything_stays),
