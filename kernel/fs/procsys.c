@@ -5,6 +5,7 @@
  */
 #include "../proc/proc.h"
 #include "procipc.h"
+#include "proctune.h"
 #include <quire/config.h>
 
 static int constant(struct text *t, u64 v)
@@ -163,6 +164,7 @@ static const struct gen_entry vm_table[] = {
     GEN_FILE("overcommit_memory", show_overcommit),
     GEN_FILE("max_map_count", show_max_map_count),
     GEN_FILE("mmap_min_addr", show_mmap_min_addr),
+    PROCTUNE_ENTRIES,
     {.name = NULL},
 };
 

@@ -283,6 +283,50 @@ static void machine(void)
     CHECK(strstr(slurp("/sys/devices/system/node/node0/meminfo"), "MemTotal:"), "memory of a node");
 }
 
+/* One of /proc/sys/vm takes the text. */
+static int tune(const char *name, const char *value)
+{
+    char path[128];
+    int fd;
+    int ok;
+
+    snprintf(path, sizeof path, "/proc/sys/vm/%s", name);
+    fd = open(path, O_WRONLY);
+    ok = fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value);
+    close(fd);
+    return ok;
+}
+
+static void tunables(void)
+{
+    int min = atoi(slurp("/proc/sys/vm/min_free_kbytes"));
+    char was[32];
+
+    CHECK(min >= 128 && min <= 262144, "min_free_kbytes %d", min);
+    CHECK(atoi(slurp("/proc/sys/vm/watermark_scale_factor")) == 10, "watermark_scale_factor");
+    CHECK(atoi(slurp("/proc/sys/vm/watermark_boost_factor")) == 15000, "watermark_boost_factor");
+    CHECK(!strncmp(slurp("/proc/sys/vm/lowmem_reserve_ratio"), "256\t256\t32\t", 11),
+          "lowmem_reserve_ratio");
+    CHECK(atoi(slurp("/proc/sys/vm/zone_reclaim_mode")) == 0, "zone_reclaim_mode");
+    snprintf(was, sizeof was, "%d", min * 2);
+    CHECK(tune("min_free_kbytes", was) && atoi(slurp("/proc/sys/vm/min_free_kbytes")) == min * 2,
+          "min_free_kbytes doubled");
+    CHECK(tune("min_free_kbytes", "0") && atoi(slurp("/proc/sys/vm/min_free_kbytes")) == min,
+          "min_free_kbytes as it was");
+    CHECK(!tune("watermark_scale_factor", "0") && !tune("watermark_scale_factor", "3001") &&
+              !tune("zone_reclaim_mode", "3") && !tune("lowmem_reserve_ratio", "x") &&
+              !tune("lowmem_reserve_ratio", "1 2 3 4 5 6"),
+          "what is out of range is refused");
+    CHECK(tune("lowmem_reserve_ratio", "128 64\n") &&
+              !strncmp(slurp("/proc/sys/vm/lowmem_reserve_ratio"), "128\t64\t32\t", 10) &&
+              tune("lowmem_reserve_ratio", "256 256"),
+          "the first two ratios");
+    CHECK(tune("watermark_scale_factor", "200\n") &&
+              atoi(slurp("/proc/sys/vm/watermark_scale_factor")) == 200 &&
+              tune("watermark_scale_factor", "10"),
+          "watermark_scale_factor");
+}
+
 static void hostile(void)
 {
     int fd = open("/proc/self/maps", O_RDONLY), adj;
@@ -328,6 +372,7 @@ int main(int argc, char **argv)
     directories();
     memory_file();
     machine();
+    tunables();
     hostile();
     return 0;
 }
