@@ -43,7 +43,7 @@ enum quire_status quire_cma_create(const struct quire_cma_config *config, struct
 enum quire_status quire_cma_destroy(struct quire_cma *area);
 
 /*
- * count frames, the first aligned to 2^align_order frames, as single pages that stand next to one another;
+ * count frames with numbers in a row, the first aligned to 2^align_order frames, as single pages;
  * NULL: none can be had.  Where a range is busy the next one is tried.  gfp: ZERO, and NORETRY for one try.
  * Task context; may sleep.
  */

@@ -66,8 +66,6 @@ void qi_zone_lists_init(struct qi_zone *z)
     for (unsigned t = 0; t < QI_LIST_TYPES; t++)
         for (unsigned l = 0; l < QI_PART_LISTS; l++)
             z->part[t][l] = QI_NONE;
-    for (unsigned t = 0; t < QI_STACK_TYPES; t++)
-        z->broken[t] = QI_NONE;
 }
 
 /* ---- Whole blocks: two buddy systems over the absolute block number, CMA blocks by themselves ---- */
@@ -407,8 +405,12 @@ static const uint8_t steal_order[QI_STACK_TYPES][2] = {
     [QUIRE_RECLAIMABLE] = {QUIRE_UNMOVABLE, QUIRE_MOVABLE},
 };
 
-/* A block of another type with a run of the order: the one with most free, which changes its type
- * if at least half of it is free, so that the next request needs not steal again. */
+/*
+ * A block of another type with a run of the order.  For what can be moved the smallest run that serves, so
+ * that the room of others stays in large pieces; for what cannot, the block with most free.  That one
+ * changes its type at once: whatever is freed in it from now on is found first by the next such
+ * request, which so breaks into no other block.  The other way round, half of it must be free.
+ */
 static uint32_t part_steal(struct qi_zone *z, unsigned type, unsigned order)
 {
     for (unsigned k = 0; k < 2; k++) {
@@ -419,9 +421,9 @@ static uint32_t part_steal(struct qi_zone *z, unsigned type, unsigned order)
         if (!fits)
             continue;
         qi_zone_stolen(z);
-        l = qi_highest_bit(fits);
+        l = type == QUIRE_MOVABLE ? qi_lowest_bit(fits) : qi_highest_bit(fits);
         i = z->part[from][l];
-        if (z->blocks[i].free >= QI_BLOCK_FRAMES / 2) {
+        if (from == QUIRE_MOVABLE || z->blocks[i].free >= QI_BLOCK_FRAMES / 2) {
             part_unlink(z, i, from, l);
             qi_store_relaxed(&z->blocks[i].type, (uint8_t)type);
             part_link(z, i);
@@ -454,7 +456,7 @@ static bool mostly_cma(const struct qi_zone *z, unsigned type)
     return type == QUIRE_MOVABLE && z->free_cma > z->free / 2;
 }
 
-/* A block with a run of the order for the type: its own, a whole one, CMA's, another type's. */
+/* A block with a run of the order for the type: its own, a whole one, CMA's. */
 static uint32_t part_choose(struct qi_zone *z, unsigned type, unsigned order)
 {
     uint32_t i = QI_UNLIKELY(mostly_cma(z, type)) ? part_of_cma(z, order) : QI_NONE;
@@ -466,7 +468,7 @@ static uint32_t part_choose(struct qi_zone *z, unsigned type, unsigned order)
     i = part_from_whole(z, type);
     if (i == QI_NONE && type == QUIRE_MOVABLE)
         i = part_of_cma(z, order);
-    return i != QI_NONE ? i : part_steal(z, type, order);
+    return i;
 }
 
 /* A run of whole blocks. */
@@ -553,6 +555,9 @@ unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struc
         uint32_t i = part_choose(z, type, 0);
         unsigned k;
 
+        if (i == QI_NONE &&
+            !got) /* for more than what was found no other type's block is broken into */
+            i = part_steal(z, type, 0);
         if (i == QI_NONE)
             break;
         k = take_from_block(z, i, n - got, out + (int)got * step, step);
@@ -593,6 +598,8 @@ struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order
                 qi_store_relaxed(&z->blocks[k].type, (uint8_t)type);
     } else {
         i = part_choose(z, type, order);
+        if (i == QI_NONE)
+            i = part_steal(z, type, order);
         if (i == QI_NONE)
             return NULL;
         at = qi_bits_find(z->bits[i], order);

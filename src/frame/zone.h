@@ -83,7 +83,6 @@ struct qi_zone {
     uint32_t big[QI_BIG_LISTS], cma_big[QI_BIG_LISTS]; /* runs of whole blocks; those of CMA */
     uint32_t part[QI_LIST_TYPES][QI_PART_LISTS];
     uint32_t nisolated;                    /* blocks that are isolated */
-    uint32_t broken[QI_STACK_TYPES];       /* block of another type that was last broken into */
     uint64_t isolated;                     /* frames free in them */
     uint64_t cma;                          /* frames of CMA blocks */
     uint64_t allocs, frees, fails, locked; /* allocs, frees: past the stacks, in frames */
