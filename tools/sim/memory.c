@@ -102,6 +102,7 @@ static void check_place(const struct quire_page *page, quire_gfp gfp, unsigned o
             sim_fail("content", "frame %#llx is bad and was handed out",
                      (unsigned long long)world.bad[i]);
     sections_check(page, order);
+    contig_check(page, order, gfp);
     if (page->refs != 1 || page->maps || page->owner)
         sim_fail("content", "a new frame with refs %u, maps %u, owner %#llx", page->refs,
                  page->maps, (unsigned long long)page->owner);
@@ -198,6 +199,20 @@ static void frame_drain(unsigned kind)
         quire_frame_drain_ask();
     else
         quire_frame_age();
+}
+
+void memory_hold_range(struct worker *w, struct held *h, q_pfn first, unsigned n,
+                       enum held_kind kind)
+{
+    h->kind = kind;
+    h->n = n;
+    h->refs = 1;
+    h->pattern = new_pattern(w);
+    for (unsigned i = 0; i < n; i++) {
+        h->p[i] = quire_page_of_pfn(Q_PFN(first.v + i));
+        check_place(h->p[i], QUIRE_GFP_MOVABLE, 0);
+        fill_page(h->p[i], h->pattern + i);
+    }
 }
 
 static void frame_split(struct held *h)
@@ -586,6 +601,11 @@ void memory_give_back(struct held *h)
     case HELD_KV: quire_kvfree(mine.p[0]); break;
     case HELD_STACK: quire_stack_free(Q_KVA((uintptr_t)mine.p[0])); break;
     case HELD_MAPPED: dma_give_back(&mine); break;
+    case HELD_CMA:
+        for (unsigned i = 0; i < mine.n; i++)
+            check_page(mine.p[i], mine.pattern + i);
+        cma_give(mine.p[0], mine.n);
+        break;
     }
 }
 
@@ -712,8 +732,20 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
     case SIM_OP_section_on: section_on(op->arg[0]); return true;
     case SIM_OP_memory_add: memory_add(op->arg[0], op->arg[1]); return true;
     case SIM_OP_memory_remove: memory_remove(op->arg[0]); return true;
+    case SIM_OP_contig:
+        if (free_slot)
+            contig_take(w, h, op->arg[1], op->arg[2]);
+        return true;
+    case SIM_OP_contig_find:
+        if (free_slot)
+            contig_find(w, h, op->arg[1]);
+        return true;
+    case SIM_OP_cma_alloc:
+        if (free_slot)
+            cma_take(w, h, op->arg[1], op->arg[2]);
+        return true;
     case SIM_OP_frame_free:
-        if (h->kind == HELD_FRAMES || h->kind == HELD_PAGES)
+        if (h->kind == HELD_FRAMES || h->kind == HELD_PAGES || h->kind == HELD_CMA)
             memory_give_back(h);
         return true;
     case SIM_OP_misuse_frame:

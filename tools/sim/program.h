@@ -92,6 +92,9 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(frame_colour, FRAMES, 2, A(slot, SLOT) A(colour, BYTES) A(gfp, GFP))                        \
     X(frame_cold, FRAMES, 3, A(slot, SLOT))                                                       \
     X(frame_drain, FRAMES, 1, A(kind, BOX))                                                       \
+    X(contig, FRAMES, 2, A(slot, SLOT) A(at, BYTES) A(n, COUNT))                                  \
+    X(contig_find, FRAMES, 1, A(slot, SLOT) A(n, COUNT))                                          \
+    X(cma_alloc, FRAMES, 2, A(slot, SLOT) A(n, COUNT) A(order, BOX))                              \
     X(views, FRAMES, 1, )                                                                         \
     X(object_alloc, HEAP, 12, A(slot, SLOT) A(cache, CACHE) A(gfp, GFP))                          \
     X(object_free, HEAP, 12, A(slot, SLOT))                                                       \

@@ -129,6 +129,7 @@ static void verify_all(void)
 {
     monitor_pause(); /* it looks into free memory too */
     must_hold(quire_frame_verify(), "frames");
+    contig_verify();
     must_hold(quire_heap_verify(), "heap");
     must_hold(quire_kva_verify(), "kernel areas");
     monitor_resume();
@@ -281,7 +282,7 @@ static void make_world(const struct sim_program *p)
     world.scale = p->switches.groups & 1u << SIM_GROUP_HUGE ? 3 : 1;
     world.region = SIM_REGION_PAGES * world.scale;
     /* the DMA zone keeps much of its memory from everybody else */
-    world.low_mark = quire_managed_pages() / 4 + LOW_ZONE;
+    world.low_mark = quire_managed_pages() / 4 + LOW_ZONE + contig_area_frames();
     world.workers = calloc(p->ntasks + 1, sizeof *world.workers);
     world.own = calloc(p->ntasks + 1, sizeof *world.own);
     for (unsigned i = 1; i <= p->ntasks; i++) {
@@ -316,6 +317,7 @@ void sim_run_program(const struct sim_program *p, struct sim_outcome *out, FILE 
     quire_pt_cache(p->switches.pt_cache);
     if (quire_frame_set_colours(p->switches.colours ? p->switches.colours : 1) != QUIRE_OK)
         sim_fail("boot", "%u colours", p->switches.colours);
+    contig_setup(p);
     before = take_books();
     make_world(p);
     for (unsigned i = 1; i <= world.nworkers; i++) {

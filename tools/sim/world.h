@@ -9,6 +9,7 @@
  *             it; mapping.c, touch.c and duel.c change it, space.c has the rest
  *   dma.c     buffers that devices use
  *   nodes.c   policies, tunables, a device's memory
+ *   contig.c  very ranges of frames, and a contiguous memory area
  *   section.c pageblocks that go off line and come back
  *   migrate.c user memory that moves to other frames
  *   views.c   what the library tells of itself
@@ -45,7 +46,8 @@ enum held_kind {
     HELD_AREA,
     HELD_STACK,
     HELD_KV,
-    HELD_MAPPED /* for a device: dma.c */
+    HELD_MAPPED, /* for a device: dma.c */
+    HELD_CMA     /* contig.c */
 };
 
 /* What a slot or a box holds. */
@@ -198,6 +200,19 @@ void device_page(unsigned at);
 void device_plug(unsigned kind);
 void nodes_setup(void);
 void nodes_teardown(void);
+/* First of all: from here on memory in use is moved. */
+void contig_setup(const struct sim_program *p);
+uint64_t contig_area_frames(void);
+/* A page that was given for these flags may be. */
+void contig_check(const struct quire_page *page, unsigned order, quire_gfp gfp);
+void contig_take(struct worker *w, struct held *h, unsigned at, unsigned n);
+void contig_find(struct worker *w, struct held *h, unsigned n);
+void cma_take(struct worker *w, struct held *h, unsigned n, unsigned align_order);
+void cma_give(struct quire_page *page, unsigned n);
+void contig_verify(void);
+/* n single pages from first on are the worker's. */
+void memory_hold_range(struct worker *w, struct held *h, q_pfn first, unsigned n,
+                       enum held_kind kind);
 
 void sections_setup(void);
 void section_off(unsigned at);
