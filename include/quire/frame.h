@@ -242,6 +242,17 @@ struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned ord
  * instant in which its holder frees it, may lose the mark: quire_page_flags() tells.
  */
 enum quire_status quire_frame_poison(q_pfn pfn);
+/*
+ * The frame is still good, but will not be for long: who holds it is moved (quire_frame_set_mover()), and
+ * it is withheld.  OK; EXISTS and INVALID as above; BUSY: it cannot be moved, or is in the list of
+ * another CPU: nothing has changed.  Task context.
+ */
+enum quire_status quire_frame_soft_offline(q_pfn pfn);
+/* The frame is good after all: it is free again, or its holder's mark is gone.  INVALID: it is not
+ * poisoned; BUSY: it is on its way through the list of a CPU.  Any context. */
+enum quire_status quire_frame_unpoison(q_pfn pfn);
+/* Frames that are bad: withheld, and marked ones that somebody holds (HardwareCorrupted).  Any context. */
+uint64_t quire_frame_poisoned_pages(void);
 
 /*
  * Take whole pageblocks (2 MiB) out of the allocator, or give them back; all of the range or nothing.

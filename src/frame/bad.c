@@ -20,12 +20,16 @@
  * its store is lost.  That is why such a frame is reported as BUSY, which means ask again; and why only
  * the holder can be sure that the mark on a frame in use will stay (quire/frame.h).
  *
+ * Who may sleep does better (quire_frame_soft_offline): the pageblock is isolated and the frame emptied
+ * (isolate.c), so that it is withheld while it is in a bitmap, where no mark can be lost.
+ *
  * Rejected.  A lock or an atomic in the fast paths: everybody would pay at every allocation for what
  * happens once in the life of a machine.  A bitmap of bad frames: twice the memory of the allocator's own.
  *
- * Sources.  Linux, mm/memory-failure.c: take_page_off_buddy(), free_has_hwpoisoned().
+ * Sources.  Linux, mm/memory-failure.c: take_page_off_buddy(), free_has_hwpoisoned(),
+ * soft_offline_page(), unpoison_memory().
  */
-#include "zone.h"
+#include "isolate.h"
 
 static bool is_marked(const struct quire_page *p)
 {
@@ -237,4 +241,90 @@ enum quire_status quire_frame_poison(q_pfn pfn)
     }
     qi_look_end(irq);
     return s;
+}
+
+/* ---- With time: off line before it fails, and back ---- */
+
+/* The frame, alone in its range, is free in the bitmap of an isolated block: withhold it. */
+static enum quire_status withhold_free(uint64_t pfn)
+{
+    unsigned long irq = qi_look_begin();
+    enum quire_status s = QUIRE_BUSY;
+    struct qi_block *b;
+    struct qi_zone *z = qi_zone_of_frame(pfn, &b);
+
+    qi_zone_lock(z);
+    if (qi_zone_take_frame(z, pfn)) {
+        withhold(z, quire_page_of_pfn(Q_PFN(pfn)));
+        s = QUIRE_OK;
+    }
+    qi_zone_unlock(z);
+    qi_look_end(irq);
+    return s;
+}
+
+enum quire_status quire_frame_soft_offline(q_pfn pfn)
+{
+    uint32_t flags = quire_page_flags(pfn);
+    enum quire_status s;
+
+    if (flags & (QUIRE_PG_POISON | QUIRE_PG_RESERVED))
+        return flags & QUIRE_PG_POISON ? QUIRE_EXISTS : QUIRE_INVALID;
+    s = qi_isolate_range(pfn.v, pfn.v + 1);
+    if (s)
+        return s;
+    s = qi_range_empty(pfn.v, pfn.v + 1);
+    if (!s)
+        s = withhold_free(pfn.v);
+    qi_isolate_undo(pfn.v, pfn.v + 1);
+    return s;
+}
+
+/* The frame of a block under its bitmap is withheld, or held and marked; zone locked. */
+static enum quire_status unpoison(struct qi_zone *z, struct qi_block *b, struct quire_page *p)
+{
+    uint64_t pfn = quire_pfn_of_page(p).v;
+
+    if (!(quire_page_flags_now(p) & QUIRE_PG_POISON) || b->state < QI_BLOCK_PART)
+        return QUIRE_INVALID;
+    if (is_marked(p)) {
+        if (!block_head(p)->counts) /* in the stack of a CPU: first it has to come out */
+            return QUIRE_BUSY;
+        qi_fetch_and_acqrel(&p->flags, ~QUIRE_PG_POISON);
+        qi_store_relaxed(&z->marked, z->marked - (z->marked != 0));
+        return QUIRE_OK;
+    }
+    qi_store_relaxed(&p->flags, qi_flags_at(p, z->place | QUIRE_PG_FREE));
+    qi_store_relaxed(&p->counts, (uint64_t)0);
+    qi_store_relaxed(&b->managed, (uint16_t)(b->managed + 1));
+    z->cma += (b->type & ~QI_TYPE_ISOLATED) == QUIRE_CMA;
+    qi_store_relaxed(&z->managed, z->managed + 1);
+    qi_store_relaxed(&z->poisoned, z->poisoned - 1);
+    qi_zone_give_mask(z, pfn & ~63ull, 1ull << pfn % 64);
+    return QUIRE_OK;
+}
+
+enum quire_status quire_frame_unpoison(q_pfn pfn)
+{
+    unsigned long irq = qi_look_begin();
+    struct qi_block *b;
+    struct qi_zone *z = qi_zone_of_frame(pfn.v, &b);
+    enum quire_status s = QUIRE_INVALID;
+
+    if (z) {
+        qi_zone_lock(z);
+        s = unpoison(z, b, quire_page_of_pfn(pfn));
+        qi_zone_unlock(z);
+    }
+    qi_look_end(irq);
+    return s;
+}
+
+uint64_t quire_frame_poisoned_pages(void)
+{
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < qi_nzones; i++)
+        n += qi_load_relaxed(&qi_zones[i].poisoned) + qi_load_relaxed(&qi_zones[i].marked);
+    return n;
 }

@@ -2,7 +2,7 @@
  * frame_poison_test.c - frames that the hardware calls bad: out at once, or when they come back, and
  * nothing else with them.
  */
-#include <frame_machine.h>
+#include <frame_mover.h>
 
 #include <frame/zone.h>
 #include <pthread.h>
@@ -312,6 +312,71 @@ static void verify_counts_them(void **state)
     healthy();
 }
 
+/* ---- With time ---- */
+
+static void a_frame_in_use_is_moved_and_withheld(void **state)
+{
+    struct movable *m, *pinned;
+    struct quire_page *was;
+    unsigned bad = 0;
+
+    (void)state;
+    nmovables = 0;
+    quire_frame_set_mover(movables_move);
+    for (unsigned order = 0; order <= QI_BLOCK_ORDER; order += 3)
+        for (unsigned i = 0; i < 3; i++) {
+            m = movable_new(order);
+            assert_non_null(m);
+            was = m->page + test_random_below(1u << order);
+            assert_int_equal(quire_frame_soft_offline(quire_pfn_of_page(was)), QUIRE_OK);
+            assert_int_equal(kind(was), BAD);
+            assert_true(was < m->page || was >= m->page + (1u << order));
+            assert_int_equal(zone_stats(0).poisoned, ++bad);
+            assert_int_equal(quire_frame_poisoned_pages(), bad);
+            assert_int_equal(quire_frame_soft_offline(quire_pfn_of_page(was)), QUIRE_EXISTS);
+            healthy();
+            movables_check();
+        }
+    pinned = movable_new(2);
+    pinned->pinned = true;
+    assert_int_equal(quire_frame_soft_offline(quire_pfn_of_page(pinned->page)), QUIRE_BUSY);
+    assert_int_equal(zone_stats(0).poisoned, bad);
+    assert_int_equal(kind(pinned->page), QUIRE_PG_HEAD);
+    assert_int_equal(quire_frame_soft_offline(Q_PFN(1)), QUIRE_INVALID);
+    movables_check();
+    movables_free();
+    all_but(was, bad);
+}
+
+static void a_frame_can_be_good_after_all(void **state)
+{
+    struct quire_page *free = get(0), *used = get(3), *other;
+
+    (void)state;
+    quire_page_free(free, 0);
+    assert_int_equal(quire_frame_unpoison(quire_pfn_of_page(free)), QUIRE_INVALID);
+    assert_int_equal(quire_frame_soft_offline(quire_pfn_of_page(free)), QUIRE_OK);
+    assert_int_equal(poison(used + 5), QUIRE_OK);
+    assert_int_equal(quire_frame_poisoned_pages(), 2);
+    assert_int_equal(quire_frame_unpoison(quire_pfn_of_page(free)), QUIRE_OK);
+    assert_int_equal(quire_frame_unpoison(quire_pfn_of_page(used + 5)), QUIRE_OK);
+    assert_int_equal(quire_frame_poisoned_pages(), 0);
+    assert_int_equal(quire_frame_unpoison(quire_pfn_of_page(free)), QUIRE_INVALID);
+    assert_int_equal(quire_frame_unpoison(Q_PFN(1)), QUIRE_INVALID);
+    quire_page_free(used, 3);
+    /* marked, then withheld when it came back, then good */
+    other = get(2);
+    assert_int_equal(poison(other + 1), QUIRE_OK);
+    quire_page_free(other, 2);
+    assert_int_equal(kind(other + 1), BAD);
+    assert_int_equal(quire_frame_unpoison(quire_pfn_of_page(other + 1)), QUIRE_OK);
+    quire_frame_drain();
+    healthy();
+    assert_int_equal(quire_managed_pages(), managed_at_boot);
+    assert_int_equal(quire_free_pages(), managed_at_boot);
+    exhaust_every_order();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,7 +390,10 @@ int main(void)
         cmocka_unit_test_setup(nothing_is_counted_twice, setup),
         cmocka_unit_test(poison_beside_traffic),
         cmocka_unit_test_setup(verify_counts_them, setup),
+        cmocka_unit_test_setup(a_frame_in_use_is_moved_and_withheld, setup),
+        cmocka_unit_test_setup(a_frame_can_be_good_after_all, setup),
     };
 
+    test_seed("frame_poison_test");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
