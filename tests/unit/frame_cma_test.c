@@ -143,10 +143,14 @@ static void movable_requests_get_all(void **state)
             if (!order || i % 2 == 0)
                 quire_page_free(held[i], order);
         }
-        n = exhaust(0, QUIRE_GFP_MEMALLOC); /* unmovable, with what the stacks now hold */
-        for (size_t i = 0; i < n; i++)
-            assert_false(in_area(held[i], 0));
-        give_back(n, 0);
+        for (unsigned o = order;; o = 0) { /* unmovable, with what the stacks now hold */
+            n = exhaust(o, QUIRE_GFP_MEMALLOC);
+            for (size_t i = 0; i < n; i++)
+                assert_false(in_area(held[i], o));
+            give_back(n, o);
+            if (!o)
+                break;
+        }
         all_back();
     }
 }
