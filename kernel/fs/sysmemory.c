@@ -5,6 +5,7 @@
  * A block exists where some zone has frames in it.
  */
 #include "gen.h"
+#include "arch/cpu.h"
 
 #define BLOCK_SHIFT 27
 #define PAGEBLOCKS  (1u << (BLOCK_SHIFT - 21))
@@ -75,6 +76,77 @@ static int show_state(struct text *t, u64 block)
     text_printf(t, any_pageblock(block, on_line, 0) ? "online\n" : "offline\n");
     return 0;
 }
+/* ---- off line and back, by writing to state ---- */
+
+static void drain(void *arg)
+{
+    (void)arg;
+    quire_frame_drain_local();
+}
+
+/* A run of pageblocks of the block, from *at on, that exist and are on line, or off line; its length. */
+static u64 next_run(u64 block, u64 *at, bool on)
+{
+    u64 n = 0;
+
+    for (; *at < PAGEBLOCKS; ++*at) {
+        q_pfn pfn = Q_PFN((block * PAGEBLOCKS + *at) << 9);
+
+        if (quire_pfn_valid(pfn) && on_line(pfn, 0) == on)
+            break;
+    }
+    while (*at + n < PAGEBLOCKS) {
+        q_pfn pfn = Q_PFN((block * PAGEBLOCKS + *at + n) << 9);
+
+        if (!quire_pfn_valid(pfn) || on_line(pfn, 0) != on)
+            break;
+        n++;
+    }
+    return n;
+}
+
+static int put_on_line(u64 block)
+{
+    u64 at = 0, n;
+    int err = 0;
+
+    while ((n = next_run(block, &at, false)) && !err)
+        err = quire_frame_online(Q_PFN((block * PAGEBLOCKS + at) << 9), n << 9) ? -EBUSY : 0;
+    return err;
+}
+
+/* All that is there, or nothing. */
+static int put_off_line(u64 block)
+{
+    u64 at = 0, n;
+    int err = 0;
+
+    drain(NULL);
+    smp_call_others(drain, NULL);
+    while ((n = next_run(block, &at, true)) && !err)
+        err = quire_frame_offline(Q_PFN((block * PAGEBLOCKS + at) << 9), n << 9) ? -EBUSY : 0;
+    if (err)
+        put_on_line(block);
+    return err;
+}
+
+static bool word_is(const char *text, const char *word)
+{
+    size_t n = strlen(word);
+
+    return !strncmp(text, word, n) && (!text[n] || (text[n] == '\n' && !text[n + 1]));
+}
+
+static int store_state(const char *text, size_t n, u64 block)
+{
+    (void)n;
+    if (word_is(text, "offline"))
+        return any_pageblock(block, on_line, 0) ? put_off_line(block) : 0;
+    if (word_is(text, "online"))
+        return put_on_line(block);
+    return -EINVAL;
+}
+
 static int show_removable(struct text *t, u64 block)
 {
     text_printf(t, "%d\n", !any_pageblock(block, fixed, 0));
@@ -110,9 +182,9 @@ static int show_zones(struct text *t, u64 block)
 }
 
 static const struct gen_entry block_table[] = {
-    GEN_FILE("state", show_state),       GEN_FILE("removable", show_removable),
-    GEN_FILE("phys_index", show_index),  GEN_FILE("phys_device", show_device),
-    GEN_FILE("valid_zones", show_zones), {.name = NULL}};
+    GEN_RW("state", show_state, store_state), GEN_FILE("removable", show_removable),
+    GEN_FILE("phys_index", show_index),       GEN_FILE("phys_device", show_device),
+    GEN_FILE("valid_zones", show_zones),      {.name = NULL}};
 
 static u64 count_nodes(void) { return quire_nodes(); }
 static bool node_of_block(u64 node, u64 block) { return sys_memory_of_node(block, node); }
@@ -130,10 +202,34 @@ static int show_block_size(struct text *t, u64 key)
     return 0;
 }
 
+/* What memory that comes is for. */
+static u32 use_movable = 1; /* atomic */
+
+static int show_auto(struct text *t, u64 key)
+{
+    (void)key;
+    text_printf(t, __atomic_load_n(&use_movable, __ATOMIC_RELAXED) ? "online_movable\n"
+                                                                   : "online_kernel\n");
+    return 0;
+}
+
+static int store_auto(const char *text, size_t n, u64 key)
+{
+    bool movable = word_is(text, "online_movable") || word_is(text, "online");
+
+    (void)n, (void)key;
+    if (!movable && !word_is(text, "online_kernel"))
+        return -EINVAL;
+    __atomic_store_n(&use_movable, movable, __ATOMIC_RELAXED);
+    quire_memory_set_use(movable ? QUIRE_ADD_MOVABLE : QUIRE_ADD_KERNEL);
+    return 0;
+}
+
 const struct gen_family sys_memory_families[] = {
     {.prefix = "memory", .count = sys_memory_count, .has = has_block, .member = &one_block},
     {.prefix = NULL}};
 const struct gen_entry sys_memory_table[] = {GEN_FILE("block_size_bytes", show_block_size),
+                                             GEN_RW("auto_online_blocks", show_auto, store_auto),
                                              {.name = NULL}};
 
 static long link_text(struct inode *i, char *buf, size_t cap)

@@ -104,7 +104,7 @@ void quire_page_split(struct quire_page *page)
             (flags & ~QI_PG_KEPT & ~(QUIRE_PG_HEAD | QUIRE_PG_POISON)) | type << QI_PG_TYPE_SHIFT;
     for (uint64_t i = 1ull << order; i-- > 0;) {
         page[i].owner = page->owner;
-        page[i].index = page->index + (uint32_t)i;
+        qi_store_relaxed(&page[i].index, page->index + (uint32_t)i);
         page[i].counts = 1;
         qi_store_relaxed(&page[i].flags,
                          flags | (quire_page_flags_now(&page[i]) & QUIRE_PG_POISON));

@@ -54,6 +54,15 @@ for line in sys.stdin:
             del kept[key]
     elif word == 'read':
         answer = open(arg).read().replace('\\n', '|')
+    elif word == 'managed':
+        answer = open('/proc/zoneinfo').read().split('zone %8s' % arg)[1].split('managed')[1].split()[0]
+    elif word == 'write':
+        path, text = line.split()[1:]
+        try:
+            with open(path, 'w') as f:
+                f.write(text)
+        except OSError as e:
+            answer = e.strerror
     elif word == 'churned':
         os.kill(child, signal.SIGTERM)
         answer = int(os.read(r, 20))
@@ -107,3 +116,29 @@ def test_memory_grows_and_shrinks(t):
         g.until_free(free - 20, within=48)
         log = g.end()
         t.check(re.search(r"virtio-mem: the host wants 1792 MiB, 1792 MiB", log) and "out of memory" not in log, log)
+
+
+# A block of memory goes off line and comes back by writing to its state; its memory is missing meanwhile, what
+# programs had there is not.  A block with memory that cannot move stays.  Memory for every use may be asked for.
+def test_blocks_go_off_line(t):
+    with Growing(t) as g:
+        base = g.mib("MemTotal")
+        folder = "/sys/devices/system/memory/"
+        t.check(g.ask("read %sauto_online_blocks" % folder) == "online_movable|", "use")
+        g.want(512)
+        g.until_plugged(512, base)
+        g.ask("keep 250")
+        state = folder + "memory32/state"  # 4 GiB
+        t.check(g.ask("read " + state) == "online|", "state")
+        t.check(g.ask("write %s offline" % state) == "done", g.said())
+        t.check(g.ask("read " + state) == "offline|" and g.mib("MemTotal") == base + 384, g.mib("MemTotal"))
+        t.check(g.ask("check") == "250", "content")
+        t.check(g.ask("write %s online" % state) == "done" and g.mib("MemTotal") == base + 512, g.mib("MemTotal"))
+        t.check(g.ask("write %smemory0/state offline" % folder) == "Device or resource busy", "memory of the kernel")
+        t.check(g.mib("MemTotal") == base + 512 and g.ask("write %s off" % state) == "Invalid argument", "refused")
+        t.check(g.ask("write %sauto_online_blocks online_kernel" % folder) == "done", "use")
+        g.want(768)
+        g.until_plugged(768, base)
+        t.check(int(g.ask("managed Normal")) == 256 << 8, "the kernel's memory")
+        t.check(g.ask("check") == "250" and int(g.ask("churned")) > 0, "content")
+        g.end()
