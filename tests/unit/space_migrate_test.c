@@ -488,6 +488,68 @@ static void memory_goes_off_line_under_its_users(void **state)
     quire_space_put(child);
 }
 
+/* The words of what is left of a mapping of which every third page was given back. */
+static void check_thirds(uint64_t at, uint64_t pages)
+{
+    for (uint64_t i = 0; i < pages; i++)
+        if (i % 3)
+            expect(s, at + i * PAGE + 40, ~i);
+}
+
+/* No two megabytes are free in one piece, though a third of memory is; with the pages of a program that goes
+ * on writing to them moved there are.
+ * proves: TRAP-6 */
+static void large_requests_succeed_beside_writers(void **state)
+{
+    uint64_t pages = quire_free_pages() - 2500, big = map_anon(s, pages * PAGE);
+    struct quire_page *large[4], *rest[32];
+    unsigned n = 0;
+    pthread_t writes;
+    uint64_t at;
+
+    (void)state;
+    for (uint64_t i = 0; i < pages; i++)
+        OK(store(s, big + i * PAGE + 40, ~i));
+    at = map_anon(s, PAGES * PAGE);
+    for (unsigned i = 0; i < PAGES; i++)
+        OK(store(s, at + i * PAGE, i));
+    for (uint64_t i = 0; i < pages; i += 3)
+        OK(quire_madvise(s, Q_UVA(big + i * PAGE), PAGE, 4));
+    while (n < 32 && (rest[n] = quire_page_alloc(QUIRE_HUGE_ORDER, QUIRE_GFP_USER, QUIRE_NODE_ANY)))
+        n++; /* what is still there in large pieces */
+    assert_true(n < 32 && quire_free_pages() > pages / 4);
+    assert_null(
+        quire_alloc_contig_pages(512, 512, QUIRE_GFP_COMPOUND | QUIRE_GFP_MOVABLE, QUIRE_NODE_ANY));
+    quire_frame_set_mover(quire_space_move_range);
+    atomic_store(&stop, false);
+    atomic_store(&wrong, 0);
+    assert_int_equal(pthread_create(&writes, NULL, writer, (void *)(uintptr_t)at), 0);
+    for (unsigned k = 0; k < 4; k++) {
+        for (unsigned tries = 0; tries < 100; tries++) { /* the writer may be about a page */
+            large[k] = quire_alloc_contig_pages(512, 512, QUIRE_GFP_COMPOUND | QUIRE_GFP_MOVABLE,
+                                                QUIRE_NODE_ANY);
+            if (large[k])
+                break;
+            sched_yield();
+        }
+        assert_non_null(large[k]);
+        memset(quire_page_ptr(large[k]), 0xa5, 2 * MIB);
+    }
+    check_thirds(big, pages);
+    atomic_store(&stop, true);
+    pthread_join(writes, NULL);
+    quire_frame_set_mover(NULL);
+    assert_int_equal(atomic_load(&wrong), 0);
+    check_thirds(big, pages);
+    for (unsigned k = 0; k < 4; k++) {
+        for (unsigned i = 0; i < 2 * MIB; i += 64)
+            assert_int_equal(((unsigned char *)quire_page_ptr(large[k]))[i], 0xa5);
+        quire_page_free(large[k], QUIRE_HUGE_ORDER);
+    }
+    while (n)
+        quire_page_free(rest[--n], QUIRE_HUGE_ORDER);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -504,6 +566,7 @@ int main(void)
         T(a_write_that_only_the_leaf_knows_of_reaches_the_device),
         T(nothing_is_lost_while_programs_go_on),
         T(memory_goes_off_line_under_its_users),
+        T(large_requests_succeed_beside_writers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
