@@ -31,6 +31,9 @@
  *   void      qport_copy_page(void *dst, const void *src)
  *   QPORT_POINT(kind, ptr)          a scheduling point: before each lock, atomic, table write; a
  *                                   simulator switches CPUs here, everyone else defines it empty
+ *   QPORT_TASK_POLICY()             may be left out: the struct quire_policy (quire/policy.h) of the running
+ *                                   task for its new pages, or NULL; task context, stays valid
+ *                                   while the task runs in the library
  *   QPORT_EVENT(kind, ptr, n)       may be left out: what has just happened, or is about to, told to
  *                                   whoever watches the library; must not call it.  kind is one of
  *                                   FRAME_ALLOC, FRAME_FREE    ptr struct quire_page, n order
@@ -70,6 +73,10 @@
 
 #ifndef QPORT_EVENT
 #define QPORT_EVENT(kind, ptr, n) ((void)0)
+#endif
+
+#ifndef QPORT_TASK_POLICY
+#define QPORT_TASK_POLICY() ((const struct quire_policy *)0)
 #endif
 
 #ifndef QPORT_DMA_CLEAN

@@ -9,6 +9,7 @@
 #define QUIRE_SPACE_H
 
 #include <quire/object.h>
+#include <quire/policy.h>
 
 struct quire_space;
 
@@ -141,6 +142,7 @@ struct quire_vma_info {
     uint64_t offset;
     struct quire_object *object; /* not referenced: valid inside the callback */
     const char *name;
+    struct quire_policy policy; /* a copy; mode DEFAULT: it has none */
     /* only from quire_space_smaps: pages of 4 KiB */
     uint64_t rss, anon, swap, shared_clean, shared_dirty, private_clean, private_dirty, referenced,
         huge_pages;
@@ -166,6 +168,17 @@ enum quire_status quire_space_vma(struct quire_space *s, q_uva addr, bool detail
  */
 void quire_space_pagemap(struct quire_space *s, q_uva start, size_t n, uint64_t *out);
 
+/*
+ * New private pages of [start, start + len) come from where the policy says, instead of the running task's
+ * (QPORT_TASK_POLICY); DEFAULT or NULL: no more.  It is copied.  Splitting, moving and fork keep it.  Pages that
+ * are there stay where they are.
+ *   INVALID   not aligned, beyond the space, or of shared memory, whose object places its pages
+ *   FAULT     not all of it is mapped          NO_MEMORY, LIMIT   for the cut
+ * and nothing has changed.
+ */
+enum quire_status quire_space_set_policy(struct quire_space *s, q_uva start, uint64_t len,
+                                         const struct quire_policy *policy);
+
 /* What is mapped at addr, referenced (quire_object_put), and the offset of addr in it; NULL: memory without an
  * object, or nothing. */
 struct quire_object *quire_space_object(struct quire_space *s, q_uva addr, uint64_t *offset);
@@ -180,6 +193,8 @@ struct quire_object *quire_space_object(struct quire_space *s, q_uva addr, uint6
  * docs/design/migration.md.
  */
 uint64_t quire_space_move_range(q_pfn start, uint64_t frames);
+/* The same; the new frames are on this node, or nothing moves. */
+uint64_t quire_space_move_to(q_pfn start, uint64_t frames, unsigned node);
 
 struct quire_space_stats {
     uint64_t total, rss_anon, rss_file, rss_shared, peak_rss, locked, data, exec, stack,

@@ -158,6 +158,7 @@ void task_put(struct task *t)
     if (__atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL))
         return;
     stack_give(t->kstack_top);
+    quire_kfree(t->mempolicy);
     quire_cache_free(fpu_cache, t->fpu);
     quire_cache_free(task_cache, t);
 }

@@ -1,6 +1,7 @@
 /*
  * fs/procmem.c - /proc/PID/maps, smaps, numa_maps, mem, and the strings that a program was started with.
  */
+#include "mm/mempolicy.h"
 #include "procpid.h"
 #include "sysv.h"
 #include <quire/space.h>
@@ -12,6 +13,7 @@ struct maps {
     struct text *t;
     char *path; /* PATH_MAX bytes */
     bool detail;
+    struct process *proc; /* of numa_maps */
     void (*tell)(struct maps *m, const struct quire_vma_info *v);
     struct text kept;          /* of struct quire_vma_info, their objects referenced */
     struct quire_vma_info sum; /* smaps_rollup */
@@ -121,7 +123,8 @@ static void numa_map(struct maps *m, const struct quire_vma_info *v)
     u32 dev;
 
     name_of(m, v, &ino, &dev);
-    text_printf(m->t, "%08lx default", (unsigned long)v->start.v);
+    text_printf(m->t, "%08lx ", (unsigned long)v->start.v);
+    mempolicy_text(m->proc, &v->policy, m->t);
     if (v->object && m->path[0] == '/') {
         text_printf(m->t, " file=");
         put_escaped(m->t, m->path);
@@ -231,9 +234,12 @@ int procpid_smaps(struct text *t, u64 key)
 
 int procpid_numa_maps(struct text *t, u64 key)
 {
-    struct maps m = {.t = t, .tell = numa_map};
+    struct maps m = {.t = t, .tell = numa_map, .proc = process_find(key_pid(key))};
+    int err = m.proc ? walk_maps(&m, key, true, keep_map) : -ESRCH;
 
-    return walk_maps(&m, key, true, keep_map);
+    if (m.proc)
+        process_put(m.proc);
+    return err;
 }
 
 int procpid_smaps_rollup(struct text *t, u64 key)

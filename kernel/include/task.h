@@ -60,6 +60,7 @@ struct task {
     /* identity; constant */
     int tid;
     struct process *proc;
+    struct quire_policy *mempolicy; /* kernel/mm/mempolicy.c; only its own faults read it */
     struct quire_space
         *space; /* NULL for kernel threads; changed only by exec of the task itself */
     char comm[16];
@@ -109,6 +110,8 @@ struct task *task_alloc(const char *comm, void (*main)(void *), void *arg);
 /* First run of a user task: it returns to user mode with these registers. */
 void task_set_user(struct task *t, const struct regs *r);
 void task_start(struct task *t); /* make runnable for the first time */
+/* kernel/mm/mempolicy.c: to, which has none, gets a copy of from's; 0 or -ENOMEM. */
+int mempolicy_clone(struct task *to, const struct task *from);
 /* Wake a sleeping task; any context. */
 void task_wake(struct task *t);
 void schedule(void);                  /* give up the CPU in the current state */

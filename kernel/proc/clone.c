@@ -190,7 +190,9 @@ static struct task *new_thread(struct process *p, const struct clone_args *a)
     if (!t)
         return NULL;
     t->sig = quire_cache_alloc(task_signals_cache, QUIRE_GFP_KERNEL);
-    if (!t->sig) {
+    if (!t->sig || mempolicy_clone(t, me)) {
+        if (t->sig)
+            quire_cache_free(task_signals_cache, t->sig);
         task_put(t);
         return NULL;
     }

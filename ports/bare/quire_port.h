@@ -23,6 +23,11 @@ void bare_vmemmap_release(uintptr_t from, uintptr_t to);
 
 #define QPORT_POINT(kind, ptr) ((void)0)
 
+/* The kernel's. */
+struct quire_policy;
+const struct quire_policy *bare_task_policy(void);
+#define QPORT_TASK_POLICY() bare_task_policy()
+
 /* Long, so that no use of it as an index extends it: writing the lower half did. */
 static inline unsigned long qport_cpu(void)
 {

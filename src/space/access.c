@@ -135,7 +135,7 @@ static enum quire_status copy_read_only(struct qi_vma *v, uint64_t va, qi_pte *s
 {
     struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(e)), *copy;
 
-    copy = quire_page_alloc(0, QUIRE_GFP_USER, QUIRE_NODE_ANY);
+    copy = qi_vma_page(v, va, 0, QUIRE_GFP_USER);
     if (!copy)
         return QUIRE_NO_MEMORY;
     qport_copy_page(quire_page_ptr(copy), quire_page_ptr(page));

@@ -45,10 +45,13 @@ bool qi_access_allowed(const struct qi_vma *v, unsigned access)
 /* ---- Private pages ---- */
 
 /* A fresh private page with one mapping counted. */
-static struct quire_page *anon_alloc(const struct qi_vma *v, quire_gfp extra)
+static struct quire_page *anon_alloc(const struct qi_vma *v, uint64_t va, quire_gfp extra)
 {
+    const struct quire_policy *p = qi_vma_policy(v);
     struct quire_page *page =
-        quire_page_alloc_next(&v->space->colouring, QUIRE_GFP_USER | extra, QUIRE_NODE_ANY);
+        QI_LIKELY(!p)
+            ? quire_page_alloc_next(&v->space->colouring, QUIRE_GFP_USER | extra, QUIRE_NODE_ANY)
+            : qi_policy_page(p, va, 0, QUIRE_GFP_USER | extra);
 
     if (QI_LIKELY(page != NULL)) {
         qi_mark_anon(page);
@@ -79,9 +82,9 @@ static void note_anon(struct qi_vma *v)
         qi_store_relaxed(&v->has_anon, true);
 }
 
-static enum quire_status anon_new(struct qi_vma *v, qi_pte *slot, qi_pte old)
+static enum quire_status anon_new(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte old)
 {
-    struct quire_page *page = anon_alloc(v, QUIRE_GFP_ZERO);
+    struct quire_page *page = anon_alloc(v, va, QUIRE_GFP_ZERO);
 
     if (QI_UNLIKELY(!page))
         return QUIRE_NO_MEMORY;
@@ -98,10 +101,10 @@ static enum quire_status anon_new(struct qi_vma *v, qi_pte *slot, qi_pte old)
  * faster.  from needs no reference if old maps it: should it be replaced and freed while we copy,
  * then the compare-and-swap fails and the copy is thrown away.
  */
-static enum quire_status anon_copy(struct qi_vma *v, qi_pte *slot, qi_pte old,
+static enum quire_status anon_copy(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte old,
                                    const struct quire_page *from, bool *installed)
 {
-    struct quire_page *page = anon_alloc(v, 0);
+    struct quire_page *page = anon_alloc(v, va, 0);
 
     if (QI_UNLIKELY(!page))
         return QUIRE_NO_MEMORY;
@@ -130,7 +133,7 @@ static enum quire_status write_private(struct qi_vma *v, uint64_t va, qi_pte *sl
     bool installed = false;
 
     if (qi_pte_special(old)) {
-        status = anon_new(v, slot, old);
+        status = anon_new(v, va, slot, old);
         qi_tlb_flush_page(&v->space->tlb, va);
         return status;
     }
@@ -143,7 +146,7 @@ static enum quire_status write_private(struct qi_vma *v, uint64_t va, qi_pte *sl
             qi_event(QUIRE_EVENT_FAULT_COW_REUSE);
         return QUIRE_OK;
     }
-    status = anon_copy(v, slot, old, page, &installed);
+    status = anon_copy(v, va, slot, old, page, &installed);
     if (!installed)
         return status;
     /* the old frame may be let go only when no CPU can read through it any more */
@@ -174,8 +177,8 @@ static bool huge_new(struct qi_vma *v, uint64_t va)
     if (qi_pt_slot_alloc(v->space->tlb.root, base, 1, &slot, &level) != QUIRE_OK || level != 1 ||
         !qi_pte_none(qi_pte_load(slot)))
         return false;
-    page = quire_page_alloc(QUIRE_HUGE_ORDER, QUIRE_GFP_USER | QUIRE_GFP_ZERO | QUIRE_GFP_NORETRY,
-                            QUIRE_NODE_ANY);
+    page =
+        qi_vma_page(v, base, QUIRE_HUGE_ORDER, QUIRE_GFP_USER | QUIRE_GFP_ZERO | QUIRE_GFP_NORETRY);
     if (!page)
         return false;
     qi_mark_anon(page);
@@ -297,7 +300,7 @@ static enum quire_status object_fault(struct qi_vma *v, uint64_t va, qi_pte *slo
     if (access == QUIRE_WRITE && qi_vma_private(v)) {
         bool installed = false;
 
-        status = anon_copy(v, slot, QI_PTE(0), page, &installed);
+        status = anon_copy(v, va, slot, QI_PTE(0), page, &installed);
         quire_page_put(page);
         if (installed)
             qi_event(QUIRE_EVENT_FAULT_FILE_COW);
@@ -313,7 +316,7 @@ static enum quire_status empty_slot(struct qi_vma *v, uint64_t va, qi_pte *slot,
 
     if (!v->object) {
         if (access == QUIRE_WRITE)
-            return anon_new(v, slot, none);
+            return anon_new(v, va, slot, none);
         zero = qi_pte_leaf(qi_vma_template(v, false), qi_zero_pfn(), QI_PTE_SPECIAL);
         qi_pte_cas(slot, &none, qi_pte_mkyoung(zero));
         qi_event(QUIRE_EVENT_FAULT_ZERO_READ);

@@ -145,30 +145,35 @@ static bool overlaps(const struct qi_move *m, uint64_t pfn, unsigned order)
     return pfn < m->end && pfn + (1ull << order) > m->start;
 }
 
+/* A node that was asked for is meant; one that is only near may be full. */
+static quire_gfp move_gfp(const struct qi_move *m)
+{
+    return QUIRE_GFP_USER | (m->node == QUIRE_NODE_ANY ? 0 : QUIRE_GFP_THISNODE);
+}
+
 /* The next of some that were taken at once, which is a quarter of the price of single ones; NULL: no memory.
  * Ever more at once: who moves one page needs one. */
 static struct quire_page *from_stock(struct qi_move *m, unsigned node)
 {
     if (!m->in_stock) {
         m->next_stock = QI_MIN(QI_MAX(2 * m->next_stock, 1u), (unsigned)QI_MOVE_STOCK);
-        m->in_stock =
-            (unsigned)quire_page_alloc_bulk(m->next_stock, m->stock, QUIRE_GFP_USER, node);
+        m->in_stock = (unsigned)quire_page_alloc_bulk(m->next_stock, m->stock, move_gfp(m), node);
     }
     return m->in_stock ? m->stock[--m->in_stock] : NULL;
 }
 
 static struct quire_page *take(struct qi_move *m, unsigned node, unsigned order)
 {
-    return order ? quire_page_alloc(order, QUIRE_GFP_USER | QUIRE_GFP_NORETRY, node)
+    return order ? quire_page_alloc(order, move_gfp(m) | QUIRE_GFP_NORETRY, node)
                  : from_stock(m, node);
 }
 
 struct quire_page *qi_move_alloc(struct qi_move *m, const struct quire_page *old, unsigned order)
 {
+    unsigned node = m->node == QUIRE_NODE_ANY ? quire_page_node(old) : m->node;
     struct quire_page *p;
 
-    while ((p = take(m, quire_page_node(old), order)) &&
-           overlaps(m, quire_pfn_of_page(p).v, order)) {
+    while ((p = take(m, node, order)) && overlaps(m, quire_pfn_of_page(p).v, order)) {
         p->owner = (uintptr_t)m->taken; /* the caller has not isolated the range */
         m->taken = p;
     }
@@ -460,7 +465,12 @@ static void move_part(struct qi_move *m)
 
 uint64_t quire_space_move_range(q_pfn start, uint64_t frames)
 {
-    struct qi_move m = {.start = start.v, .end = start.v + frames};
+    return quire_space_move_to(start, frames, QUIRE_NODE_ANY);
+}
+
+uint64_t quire_space_move_to(q_pfn start, uint64_t frames, unsigned node)
+{
+    struct qi_move m = {.start = start.v, .end = start.v + frames, .node = node};
     unsigned order = frames > PER_FRAME ? PART_ORDER : 0;
     struct quire_page *array;
 

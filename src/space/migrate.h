@@ -24,6 +24,7 @@ struct qi_move {
     struct quire_page *taken; /* allocated, but inside the range; linked through owner */
     struct quire_page *stock[QI_MOVE_STOCK]; /* allocated, not looked at */
     unsigned in_stock, next_stock;           /* how many; how many to take next time */
+    unsigned node;          /* new pages come from there; QUIRE_NODE_ANY: from near the old one */
     uint64_t moved, stayed; /* frames; what somebody held, each time it was tried */
     bool again;             /* what was busy may soon not be, or a huge page was cut */
     bool no_huge;           /* there is no block for a huge page: cut it */

@@ -162,7 +162,8 @@ static void move_object(struct qi_move *m, struct quire_object *o)
     c = collect(m, o);
     if (c)
         move_pages(m, o, c);
-    while (c) { /* before a truncation takes a new page away again, and with it what says that it landed */
+    while (
+        c) { /* before a truncation takes a new page away again, and with it what says that it landed */
         uint64_t i = c - 1;
         struct quire_page *old = old_page(m, c);
 

@@ -20,6 +20,8 @@ static void info_of(const struct qi_vma *v, struct quire_vma_info *i)
         .object = v->object,
         .name = v->name,
     };
+    if (v->policy)
+        qi_policy_copy(&i->policy, v->policy);
 }
 
 bool quire_object_write_shared(struct quire_object *o)

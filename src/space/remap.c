@@ -151,6 +151,7 @@ static enum quire_status move_vma(struct quire_space *s, struct qi_vma *v, const
     n->object = v->object;
     n->pgoff = qi_vma_pgoff(v, r->old);
     n->name = v->name;
+    qi_vma_set_policy(n, v->policy);
     qi_vma_object_link(n);
     below = qi_vma_find(s, n->start);
     qi_vma_link(s, n, below ? below->prev : s->last);

@@ -283,6 +283,7 @@ static enum quire_status copy_vma(struct qi_vma *v, struct quire_space *child, b
     n->object = v->object;
     n->pgoff = v->pgoff;
     n->name = v->name;
+    qi_vma_set_policy(n, v->policy);
     qi_vma_object_link(n);
     qi_vma_link(child, n, child->last);
     qi_space_account(child, n->flags, (int64_t)qi_vma_pages(n));

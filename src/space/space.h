@@ -11,6 +11,7 @@
 #include "../sync/rwsem.h"
 #include <quire/colour.h>
 #include <quire/heap.h>
+#include <quire/policy.h>
 #include <quire/space.h>
 
 /* vma.flags: the low three are QUIRE_READ, WRITE, EXEC. */
@@ -42,6 +43,7 @@ struct qi_vma {
     struct quire_object *object; /* NULL: private anonymous; holds a reference */
     uint64_t pgoff;              /* page of object at start */
     const char *name;
+    struct quire_policy *policy; /* of new private pages; a reference, or NULL (policy.c) */
     struct quire_space *space;
     struct qi_list object_link; /* on object->vmas; under its map_lock */
 };
@@ -64,7 +66,7 @@ struct quire_space {
     uint64_t brk_start, brk_end, stack_top;
     uint32_t lock_future; /* QI_VM_LOCKED | QI_VM_LOCKONFAULT for mappings to come */
     bool randomize;
-    struct quire_colouring colouring; /* of private pages; atomic */
+    struct quire_colouring colouring;                          /* of private pages; atomic */
     uint64_t total, locked, data, exec, stack;                 /* pages */
     uint64_t peak_total, peak_rss;                             /* peak_rss: atomic */
     uint64_t limit_as, limit_data, limit_stack, limit_memlock; /* bytes */
@@ -205,6 +207,31 @@ bool qi_access_allowed(const struct qi_vma *v, unsigned access);
 q_pfn qi_zero_pfn(void);
 /* Extend the stack *v down to contain va (space lock held for writing); *v becomes the vma that does. */
 enum quire_status qi_stack_grow(struct qi_vma **v, uint64_t va);
+
+/* ---- policy.c ---- */
+
+/* v gets p, or none, and a reference on it; for v->policy of a vma that is made like another, too. */
+void qi_vma_set_policy(struct qi_vma *v, struct quire_policy *p);
+bool qi_vma_same_policy(const struct qi_vma *a, const struct qi_vma *b);
+/* What from says, with a reference of its own; others may get and put from meanwhile. */
+void qi_policy_copy(struct quire_policy *to, const struct quire_policy *from);
+/* A page for va from where p says. */
+struct quire_page *qi_policy_page(const struct quire_policy *p, uint64_t va, unsigned order,
+                                  quire_gfp gfp);
+/* The policy that counts for v, or NULL. */
+static inline const struct quire_policy *qi_vma_policy(const struct qi_vma *v)
+{
+    return v->policy ? v->policy : QPORT_TASK_POLICY();
+}
+/* A page for a private mapping at va. */
+static inline struct quire_page *qi_vma_page(const struct qi_vma *v, uint64_t va, unsigned order,
+                                             quire_gfp gfp)
+{
+    const struct quire_policy *p = qi_vma_policy(v);
+
+    return QI_LIKELY(!p) ? quire_page_alloc(order, gfp, QUIRE_NODE_ANY)
+                         : qi_policy_page(p, va, order, gfp);
+}
 
 /* ---- mmap.c ---- */
 

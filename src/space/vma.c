@@ -23,7 +23,11 @@ struct qi_vma *qi_vma_alloc(struct quire_space *s)
     return v;
 }
 
-void qi_vma_free(struct qi_vma *v) { quire_cache_free(vma_cache, v); }
+void qi_vma_free(struct qi_vma *v)
+{
+    qi_vma_set_policy(v, NULL);
+    quire_cache_free(vma_cache, v);
+}
 
 void qi_vma_object_link(struct qi_vma *v)
 {
@@ -73,6 +77,7 @@ void qi_vma_split(struct qi_vma *v, uint64_t at, struct qi_vma *spare)
     spare->has_anon = v->has_anon;
     spare->object = v->object;
     spare->name = v->name;
+    qi_vma_set_policy(spare, v->policy);
     spare->pgoff = qi_vma_pgoff(v, at);
     /* link the upper part first: for a moment both list the range, none misses it */
     qi_vma_object_link(spare);
@@ -124,7 +129,8 @@ enum quire_status qi_vma_reflag(struct qi_vma **v, uint64_t start, uint64_t end,
 bool qi_vma_extends(const struct qi_vma *v, const struct qi_vma *like)
 {
     return v->flags == like->flags && v->max_prot == like->max_prot && v->object == like->object &&
-           v->name == like->name && (!v->object || qi_vma_pgoff(v, v->end) == like->pgoff);
+           v->name == like->name && qi_vma_same_policy(v, like) &&
+           (!v->object || qi_vma_pgoff(v, v->end) == like->pgoff);
 }
 
 /* v and next, adjacent and alike, become v. */

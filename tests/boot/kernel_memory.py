@@ -223,3 +223,77 @@ with open('/proc/self/pagemap', 'rb') as f:
     assert not any(x >> 56 & 1 for x in struct.unpack('<3072Q', f.read(8 * 3072)))  # shared with a child
 os.write(w, b'x'); os.wait()
 """, *NUMA)
+
+
+# Debian's numactl decides where a program's memory comes from; numa_maps and numastat see it.
+def test_numactl_policies(t):
+    t.need("numactl", "numastat", "bash")
+    hold = t.file("hold.py", HELPERS + """
+kept = mmap.mmap(-1, 8 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for at in range(0, 8 << 20, 4096): kept[at] = 1
+rows = [l for l in text('/proc/self/numa_maps').splitlines() if ' anon=2048 ' in l]
+print(*(w for w in rows[0].split()[1:] if not re.match('anon|dirty|kernel', w)))
+""")
+    cases = {"--membind=1": "bind:1 N1=2048", "--membind=0": "bind:0 N0=2048", "--preferred=1": "prefer:1 N1=2048",
+             "--interleave=all": "interleave:0-1 N0=1024 N1=1024", "--cpunodebind=1 --localalloc": "local N1=2048",
+             "--cpunodebind=0": "default N0=2048"}
+    script = t.file("all.sh", "set -e\nnumactl -H\n" + "".join("numactl %s %s %s\n" % (o, PYTHON, hold) for o in cases)
+                    + "numactl --membind=0,1 --cpunodebind=1 numactl --show\nnumastat\n! numactl --membind=2 true\n")
+    options = list(NUMA) + ["--with", "numactl", "--with", "numastat", "--with", PYTHON, "--file", hold]
+    done = t.quire("bash", script, options=options, timeout=120)
+    t.check(done.status == 0, done)
+    lines = done.stdout.splitlines()
+    for wanted in ("available: 2 nodes (0-1)", "node 1 cpus: 2 3", "  1:  20  10 ", "policy: bind", "membind: 0 1 ", "nodebind: 1 "):
+        t.check(wanted in lines, (wanted, done))
+    t.check([l for l in lines if re.search(r" N\d=", l)] == list(cases.values()), done)
+    hits = re.search(r"^interleave_hit +(\d+) +(\d+)$", done.stdout, re.M)
+    t.check(all(int(h) >= 1024 for h in hits.groups()) and abs(int(hits[1]) - int(hits[2])) < 100, done)
+
+
+# mbind, move_pages, migrate_pages: of a range, of single pages, of a process; nothing is lost on the way.
+def test_pages_move_between_nodes(t):
+    in_guest(t, """
+import ctypes, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def call(n, *args):
+    r = libc.syscall(n, *(ctypes.c_ulong(a & (1 << 64) - 1) if isinstance(a, int) else a for a in args))
+    return -ctypes.get_errno() if r < 0 else r
+MBIND, GET, MIGRATE, MOVE = 237, 239, 256, 279
+N = 1024
+kept = mmap.mmap(-1, N * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+start = ctypes.addressof(ctypes.c_char.from_buffer(kept))
+def mask(nodes): return ctypes.byref(ctypes.c_ulong(nodes))
+pages = (ctypes.c_ulong * N)(*(start + i * 4096 for i in range(N)))
+def nodes():
+    status = (ctypes.c_int * N)()
+    assert call(MOVE, 0, N, pages, 0, status, 0) == 0
+    return list(status)
+assert nodes() == [-2] * N  # nothing there yet
+assert call(MBIND, start, N * 4096, 2, mask(1), 65, 0) == 0
+for i in range(N): struct.pack_into('<Q', kept, i * 4096, i * 7919)
+assert nodes() == [0] * N
+assert call(MBIND, start, N * 4096, 2, mask(2), 65, 1) == -5  # MPOL_MF_STRICT: they are elsewhere
+assert call(MBIND, start, N * 2048, 2, mask(2), 65, 3) == 0  # MPOL_MF_MOVE
+assert nodes() == [1] * (N // 2) + [0] * (N // 2)
+assert call(MBIND, start, N * 4096, 3, mask(3), 65, 2) == 0  # interleave: what is on one of the nodes stays
+assert nodes() == [1] * (N // 2) + [0] * (N // 2)
+wanted = (ctypes.c_int * N)(*(i // 100 % 2 for i in range(N)))
+status = (ctypes.c_int * N)()
+assert call(MOVE, 0, N, pages, wanted, status, 2) == 0
+assert list(status) == nodes() == list(wanted)
+assert call(MIGRATE, 0, 65, mask(1), mask(2)) >= 0
+assert nodes() == [1] * N
+mode, got = ctypes.c_int(), ctypes.c_ulong()
+assert call(GET, ctypes.byref(mode), ctypes.byref(got), 65, start, 2) == 0 and (mode.value, got.value) == (3, 3)
+assert call(GET, ctypes.byref(mode), 0, 0, start, 3) == 0 and mode.value == 1
+assert call(GET, 0, ctypes.byref(got), 65, 0, 4) == 0 and got.value == 3
+assert all(struct.unpack_from('<Q', kept, i * 4096)[0] == i * 7919 for i in range(N))
+shared = mmap.mmap(-1, 4096)
+at = ctypes.addressof(ctypes.c_char.from_buffer(shared))
+assert call(MBIND, at, 4096, 2, mask(1), 65, 0) == -22
+assert call(MBIND, start, 4096, 2, mask(4), 65, 0) == -22  # no such node
+assert call(MBIND, start, 4096, 9, mask(1), 65, 0) == -22
+assert call(MBIND, start + N * 4096 + (1 << 40), 4096, 2, mask(1), 65, 0) == -14
+assert call(MOVE, 0, 1, pages, (ctypes.c_int * 1)(7), status, 2) == -19
+assert call(MOVE, 99999, 1, pages, 0, status, 0) == -3
+""", *NUMA)

@@ -293,6 +293,7 @@ bool do_mapping_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_mremap: do_mremap(w, op); return true;
     case SIM_OP_madvise: do_madvise(w, op); return true;
     case SIM_OP_huge: do_huge(w); return true;
+    case SIM_OP_mbind: region_policy(w, op); return true;
     case SIM_OP_mlock:
     case SIM_OP_munlock: do_mlock(w, op); return true;
     default: return false;

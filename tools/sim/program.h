@@ -122,6 +122,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(mprotect, SPACE, 5, A(at, PAGE) A(n, PAGES) A(prot, PROT))                                  \
     X(mremap, SPACE, 3, A(at, PAGE) A(n, PAGES) A(to, PAGE))                                      \
     X(madvise, SPACE, 4, A(at, PAGE) A(n, PAGES) A(advice, ADVICE))                               \
+    X(mbind, SPACE, 1, A(at, PAGE) A(n, PAGES) A(mode, BOX))                                      \
     X(mlock, SPACE, 1, A(at, PAGE) A(n, PAGES))                                                   \
     X(munlock, SPACE, 1, A(at, PAGE) A(n, PAGES))                                                 \
     X(write, SPACE, 30, A(at, PAGE))                                                              \

@@ -42,6 +42,8 @@ _Noreturn void region_wrong(struct worker *w, const char *what, unsigned page,
 /* Unmap; for sure: again until there is memory enough for it. */
 void region_clear(struct worker *w, unsigned first, unsigned n);
 void region_clear_for_sure(struct worker *w, unsigned first, unsigned n);
+/* policy.c: the range's private pages come from elsewhere. */
+void region_policy(struct worker *w, const struct sim_op *op);
 /* Whether the operation may have been cut short. */
 bool region_uncertain(const struct worker *w);
 
