@@ -107,12 +107,12 @@ enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
         .type = (enum quire_zone_type)z->type,
         .start = Q_PFN(z->start),
         .end = Q_PFN(z->end),
-        .present = z->present,
         .cached = cached_pages(z),
         .fails = qi_load_relaxed(&z->fails),
     };
     irq = qport_irq_save();
     qi_zone_lock(z);
+    out->present = qi_load_relaxed(&z->present); /* with managed, which never exceeds it */
     out->managed = z->managed;
     out->poisoned = z->poisoned;
     out->atomic_reserve = qi_popcount(z->atomic_bits);
