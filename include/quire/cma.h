@@ -32,7 +32,8 @@ struct quire_cma_config {
 enum quire_status quire_cma_reserve(struct quire_memmap *map, const struct quire_cma_config *config,
                                     struct quire_cma **out);
 /* After quire_frame_init(): areas that were set aside on its map are given to the allocator, and can be
- * used.  NO_MEMORY for an area's bitmap: call again.  One CPU, boot or task context. */
+ * used.  NO_MEMORY for an area's bitmap, INVALID: it is not there, or not yet (memory that is taken over
+ * later): call again.  Others have been started.  One CPU, boot or task context. */
 enum quire_status quire_cma_start(void);
 
 /* Make an area out of ordinary memory that is free or can be emptied.  As quire_cma_reserve(); limit must

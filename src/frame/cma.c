@@ -137,50 +137,56 @@ static enum quire_status make_bitmap(struct quire_cma *a)
     return QUIRE_OK;
 }
 
-/* A reserved block that no frame of is managed: it becomes free memory of the type CMA. */
-static enum quire_status give_reserved(uint64_t pfn)
+/* A block that is there and of which no frame is managed becomes free memory of the type CMA, or (probe)
+ * could. */
+static bool give_reserved(uint64_t pfn, bool probe)
 {
-    unsigned long irq = qport_irq_save();
-    enum quire_status s = QUIRE_INVALID;
+    unsigned long irq = qi_look_begin();
     struct qi_block *b;
     struct qi_zone *z = qi_zone_of_frame(pfn, &b);
+    bool could = z && b->state == QI_BLOCK_RESERVED && !b->managed;
 
-    if (z && b->state == QI_BLOCK_RESERVED && !b->managed) {
+    if (could && !probe) {
         qi_store_relaxed(&b->type, (uint8_t)QUIRE_CMA);
         qi_store_relaxed(&b->pages, (uint8_t)QI_PAGES_LOOSE);
         qi_block_give(pfn);
-        s = QUIRE_OK;
     }
-    qport_irq_restore(irq);
-    return s;
+    qi_look_end(irq);
+    return could;
 }
 
 static enum quire_status start(struct quire_cma *a)
 {
-    enum quire_status s = make_bitmap(a);
+    enum quire_status s;
 
-    for (uint64_t f = 0; !s && f < a->frames; f += QI_BLOCK_FRAMES)
-        s = give_reserved(a->start + f);
-    if (s == QUIRE_NO_MEMORY)
-        return s;
-    a->state = s ? UNUSED : READY;
+    for (uint64_t f = 0; f < a->frames; f += QI_BLOCK_FRAMES)
+        if (!give_reserved(a->start + f, true)) {
+            qi_log(QUIRE_LOG_ERROR, "cma: %s: pfn %#lx is not reserved", a->name,
+                   (unsigned long)(a->start + f));
+            return QUIRE_INVALID;
+        }
+    s = make_bitmap(a);
     if (s)
-        qi_log(QUIRE_LOG_ERROR, "cma: %s: pfn %#lx, %lu frames: not reserved on the map in use",
-               a->name, (unsigned long)a->start, (unsigned long)a->frames);
-    return s;
+        return s;
+    for (uint64_t f = 0; f < a->frames; f += QI_BLOCK_FRAMES)
+        give_reserved(a->start + f, false);
+    a->state = READY;
+    return QUIRE_OK;
 }
 
 enum quire_status quire_cma_start(void)
 {
-    enum quire_status s = QUIRE_OK;
+    enum quire_status worst = QUIRE_OK, s;
 
-    for (unsigned i = 0; !s && i < QUIRE_MAX_CMA_AREAS; i++)
-        if (areas[i].state == SET_ASIDE && areas[i].boot == qi_boots)
+    for (unsigned i = 0; i < QUIRE_MAX_CMA_AREAS; i++)
+        if (areas[i].state == SET_ASIDE && areas[i].boot == qi_boots) {
             s = start(&areas[i]);
+            worst = s ? s : worst;
+        }
     qi_frame_watermarks();
     qi_zonelists_update();
     qi_frame_stacks_update();
-    return s;
+    return worst;
 }
 
 /* ---- Later ---- */

@@ -324,6 +324,46 @@ static void poison_any(unsigned at)
         world.bad[world.nbad++] = pfn.v;
 }
 
+/* A frame that somebody may use is to be replaced before it fails. */
+static void soft_offline(unsigned at)
+{
+    q_pfn pfn = Q_PFN(at * 2654435761u % (sim_machine.memory / PAGE));
+    enum quire_status st;
+
+    if (!may_spoil() || quire_free_pages() < world.low_mark + 4 * QUIRE_HUGE_SIZE / PAGE)
+        return;
+    st = quire_frame_soft_offline(pfn);
+    if (st == QUIRE_OK && may_spoil())
+        world.bad[world.nbad++] = pfn.v;
+    else if (st != QUIRE_OK && st != QUIRE_BUSY && st != QUIRE_EXISTS && st != QUIRE_INVALID)
+        sim_fail("status", "soft off-lining of %#llx: %s", (unsigned long long)pfn.v,
+                 quire_status_name(st));
+}
+
+/* One of the bad frames, which nobody holds, is good after all. */
+static void unpoison(unsigned at)
+{
+    enum quire_status st;
+    unsigned i;
+    q_pfn pfn;
+
+    if (!world.nbad)
+        return;
+    i = at % world.nbad;
+    pfn = Q_PFN(world.bad[i]);
+    if (!(quire_page_flags(pfn) & QUIRE_PG_RESERVED))
+        return; /* its holder's content is spoiled */
+    if (i >= world.nbad || world.bad[i] != pfn.v)
+        return; /* another task has changed the list meanwhile */
+    world.bad[i] = world.bad[--world.nbad]; /* from the call on it may be handed out */
+    st = quire_frame_unpoison(pfn);
+    if (st == QUIRE_BUSY)
+        world.bad[world.nbad++] = pfn.v;
+    else if (st != QUIRE_OK)
+        sim_fail("status", "frame %#llx is bad, and not: %s", (unsigned long long)pfn.v,
+                 quire_status_name(st));
+}
+
 /* ---- Heap ---- */
 
 static size_t cache_size(unsigned cache) { return cache_kinds[cache].size; }
@@ -721,6 +761,8 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
     case SIM_OP_frame_split: frame_split(h); return true;
     case SIM_OP_frame_poison: frame_poison(h, op->arg[1]); return true;
     case SIM_OP_poison_any: poison_any(op->arg[0]); return true;
+    case SIM_OP_soft_offline: soft_offline(op->arg[0]); return true;
+    case SIM_OP_unpoison: unpoison(op->arg[0]); return true;
     case SIM_OP_policy_alloc:
         if (free_slot)
             policy_alloc(w, h, op->arg[1] % 5, op->arg[2]);

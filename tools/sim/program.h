@@ -84,6 +84,8 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(device_plug, FRAMES, 1, A(kind, BOX))                                                       \
     X(frame_poison, FRAMES, 1, A(slot, SLOT) A(at, COUNT))                                        \
     X(poison_any, FRAMES, 1, A(at, BYTES))                                                        \
+    X(soft_offline, FRAMES, 1, A(at, BYTES))                                                      \
+    X(unpoison, FRAMES, 1, A(at, COUNT))                                                          \
     X(section_off, FRAMES, 1, A(at, BYTES))                                                       \
     X(section_on, FRAMES, 1, A(at, BYTES))                                                        \
     X(frame_zero, FRAMES, 2, A(n, COUNT))                                                         \
