@@ -51,20 +51,17 @@ static const struct qi_lock_class busy_class = {"cma area"}, lock_class = {"cma 
 
 /* ---- The table of areas ---- */
 
-static bool alive(const struct quire_cma *a)
-{
-    return (a->state == READY && a->boot == qi_boots) ||
-           (a->state == SET_ASIDE && a->boot >= qi_boots);
-}
+static bool alive(const struct quire_cma *a) { return a->state == READY && a->boot == qi_boots; }
 
-static struct quire_cma *area_new(const struct quire_cma_config *c)
+/* A place for an area of that quire_frame_init(); NULL: it has as many as there may be. */
+static struct quire_cma *area_new(const struct quire_cma_config *c, uint32_t boot)
 {
     for (unsigned i = 0; i < QUIRE_MAX_CMA_AREAS; i++) {
         struct quire_cma *a = &areas[i];
 
-        if (alive(a))
+        if (a->state != UNUSED && a->boot == boot)
             continue;
-        *a = (struct quire_cma){.name = c->name, .order_per_bit = c->order_per_bit};
+        *a = (struct quire_cma){.name = c->name, .boot = boot, .order_per_bit = c->order_per_bit};
         qi_rwsem_init(&a->busy, &busy_class);
         qi_spin_init(&a->lock, &lock_class);
         return a;
@@ -106,7 +103,7 @@ enum quire_status quire_cma_reserve(struct quire_memmap *map, const struct quire
 
     if (!config_good(config, &size, &align) || (at.v && !usable(map, at.v, at.v + size)))
         return QUIRE_INVALID;
-    a = area_new(config);
+    a = area_new(config, qi_boots + 1);
     if (!a)
         return QUIRE_TOO_MANY;
     s = at.v ? quire_memmap_reserve(map, at, size, config->name, NULL)
@@ -115,7 +112,6 @@ enum quire_status quire_cma_reserve(struct quire_memmap *map, const struct quire
         return s;
     a->start = FRAMES_OF(at.v);
     a->frames = FRAMES_OF(size);
-    a->boot = qi_boots + 1;
     a->state = SET_ASIDE;
     *out = a;
     return QUIRE_OK;
@@ -219,7 +215,7 @@ enum quire_status quire_cma_create(const struct quire_cma_config *config, struct
     if (!config_good(config, &size, &align) ||
         (config->limit && config->limit != 4ull << 30 && config->limit != 16ull << 20))
         return QUIRE_INVALID;
-    a = area_new(config);
+    a = area_new(config, qi_boots);
     if (!a)
         return QUIRE_TOO_MANY;
     a->frames = FRAMES_OF(size);
@@ -240,7 +236,6 @@ enum quire_status quire_cma_create(const struct quire_cma_config *config, struct
     }
     a->start = quire_pfn_of_page(p).v;
     give_as(a->start, a->frames, QUIRE_CMA);
-    a->boot = qi_boots;
     a->state = READY;
     *out = a;
     return QUIRE_OK;
@@ -322,7 +317,7 @@ struct quire_page *quire_cma_alloc(struct quire_cma *a, uint64_t count, unsigned
     uint64_t n = (count + (1ull << a->order_per_bit) - 1) >> a->order_per_bit, at = 0;
     struct quire_page *p = NULL;
 
-    QI_CHECK(alive(a) && a->state == READY && count && !(gfp & ~ALLOC_GFP),
+    QI_CHECK(alive(a) && count && !(gfp & ~ALLOC_GFP),
              "cma: allocation of %lu frames, flags %#x, from an area in state %u",
              (unsigned long)count, gfp, a->state);
     if (count > a->frames || align_order >= 52)
@@ -397,7 +392,7 @@ enum quire_status quire_cma_stats(unsigned i, struct quire_cma_stats *out)
     unsigned long irq;
 
     for (; a < end; a++)
-        if (alive(a) && a->state == READY && i-- == 0)
+        if (alive(a) && i-- == 0)
             break;
     if (a == end)
         return QUIRE_NOT_FOUND;

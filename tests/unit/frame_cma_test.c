@@ -376,6 +376,36 @@ static void made_and_unmade_at_run_time(void **state)
     exhaust_every_order();
 }
 
+/* No memory for an area's bitmap: nothing has changed, and the next time it works. */
+static void without_memory_nothing_changes(void **state)
+{
+    struct quire_cma_config c = {.name = "late", .size = 4 * MIB, .node = ANY};
+    uint64_t free;
+
+    (void)state;
+    map_start(80 * MIB);
+    map_add(16 * MIB, 64 * MIB, 0);
+    assert_int_equal(quire_cma_reserve(&map, &c, &area), QUIRE_OK);
+    boot(1, 1, NULL, NULL);
+    free = quire_free_pages();
+    quire_frame_fail_after(1);
+    assert_int_equal(quire_cma_start(), QUIRE_NO_MEMORY);
+    healthy();
+    assert_int_equal(quire_free_pages(), free);
+    assert_int_equal(quire_cma_start(), QUIRE_OK);
+    sound();
+    free = quire_free_pages();
+    quire_frame_fail_after(1);
+    assert_int_equal(quire_cma_create(&c, &area), QUIRE_NO_MEMORY);
+    quire_frame_drain();
+    healthy();
+    assert_int_equal(quire_free_pages(), free);
+    for (unsigned i = 1; i < QUIRE_MAX_CMA_AREAS; i++)
+        assert_int_equal(quire_cma_create(&c, &area), QUIRE_OK);
+    assert_int_equal(quire_cma_create(&c, &area), QUIRE_TOO_MANY);
+    healthy();
+}
+
 static void misuse_is_caught(void **state)
 {
     struct quire_page *p = quire_cma_alloc(area, 10, 0, 0);
@@ -391,7 +421,7 @@ static void misuse_is_caught(void **state)
 
 /* ---- Beside others ---- */
 
-static volatile bool stop;
+static bool stop; /* atomic */
 
 static void *borrower(void *arg)
 {
@@ -399,7 +429,7 @@ static void *borrower(void *arg)
     unsigned x = (unsigned)(uintptr_t)arg * 7919;
 
     hosted_cpu_set((unsigned)(uintptr_t)arg);
-    while (!stop) {
+    while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
         unsigned k = (x = x * 1664525 + 1013904223) >> 8 & 63;
 
         if (mine[k])
@@ -446,7 +476,8 @@ static void takers_beside_borrowers(void **state)
     for (uintptr_t i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&t[i], NULL, i < 2 ? borrower : taker, (void *)(i + 1)), 0);
     for (unsigned i = 4; i-- > 0;) {
-        stop |= i == 1;
+        if (i == 1)
+            __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
         pthread_join(t[i], NULL);
     }
     assert_int_equal(area_stats(0).used, 0);
@@ -465,6 +496,7 @@ int main(void)
         cmocka_unit_test(bits_for_several_frames),
         cmocka_unit_test(areas_on_the_map),
         cmocka_unit_test(made_and_unmade_at_run_time),
+        cmocka_unit_test(without_memory_nothing_changes),
         cmocka_unit_test_setup(misuse_is_caught, setup),
         cmocka_unit_test(takers_beside_borrowers),
     };
