@@ -378,7 +378,7 @@ enum quire_status qi_fault_page(struct qi_vma *v, uint64_t va, unsigned access)
     if (QI_UNLIKELY(status != QUIRE_OK))
         return status;
     e = qi_pte_load_link(slot);
-    if (QI_UNLIKELY(qi_pte_moving(e)))
+    if (!qi_pte_none(e) && QI_UNLIKELY(qi_pte_moving(e)))
         e = qi_move_wait(slot);
     if (qi_pte_none(e)) /* of level 0: what is huge is not none */
         return empty_slot(v, va, slot, access);
