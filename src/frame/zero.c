@@ -43,6 +43,9 @@
 #define PLAIN \
     (QUIRE_GFP_ZERO | QUIRE_GFP_MOVABLE | QUIRE_GFP_ATOMIC | QUIRE_GFP_NORETRY | QUIRE_GFP_MEMALLOC)
 
+/* What is cleared comes from this node, and not out of a cache. */
+#define WHENCE (QUIRE_GFP_THISNODE | QUIRE_GFP_NORETRY | QUIRE_GFP_COLD)
+
 static struct pool {
     struct qi_spin lock;
     /* under lock; count may be read without it */
@@ -259,8 +262,7 @@ static uint64_t clear_some(unsigned node, unsigned kind, uint64_t budget)
     uint64_t n = QI_MIN(budget, missing(node, kind)), done = 0;
 
     for (; done < n && plenty(node, gfp) && !quire_frame_fail_armed(); done++) {
-        struct quire_page *p =
-            quire_page_alloc(0, gfp | QUIRE_GFP_THISNODE | QUIRE_GFP_NORETRY, node);
+        struct quire_page *p = quire_page_alloc(0, gfp | WHENCE, node);
 
         if (!p)
             break;
