@@ -140,7 +140,7 @@ def experiment(build, svg):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build")
-    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 9")
+    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 7")
     parser.add_argument("--svg", help="draw the curve of the experiment here (default: BUILD/bench/frames-again.svg)")
     args = parser.parse_args()
     programs = ["bench/" + n for n in ("frame_bench", "frame_buddy", "frame_pool", "frame_again", "huge_machine")]
@@ -148,7 +148,7 @@ def main():
     found, missing = subjects(args.build)
     for name in missing:
         print("skipped: %s is not installed (sh scripts/setup.sh bench)" % name)
-    medians = measure(found, 3 if args.quick else 9)
+    medians = measure(found, 3 if args.quick else 7)
     table(medians, args.build)
     pools(medians)
     scaling(medians)
