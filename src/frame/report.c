@@ -187,7 +187,7 @@ struct qi_zone *qi_zone_of_frame(uint64_t pfn, struct qi_block **block)
         if (pfn < qi_block_pfn(z, 0) || pfn >= qi_block_pfn(z, z->nblocks))
             continue;
         b = &z->blocks[qi_block_of(z, pfn)];
-        if (qi_load_relaxed(&b->state) == QI_BLOCK_ABSENT)
+        if (qi_load_acquire(&b->state) == QI_BLOCK_ABSENT)
             continue;
         *block = b;
         if (qi_load_relaxed(&b->managed) == QI_BLOCK_FRAMES ||

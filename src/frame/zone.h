@@ -133,10 +133,11 @@ static inline struct qi_zone *qi_zone_by(unsigned node, unsigned type)
     return NULL;
 }
 
-/* Under the zone's lock, or at boot; qi_zone_of_frame() reads it without. */
+/* Under the zone's lock, or at boot; qi_zone_of_frame() reads it without, and then the struct pages that
+ * were made before. */
 static inline void qi_block_set(struct qi_block *b, enum qi_block_state state)
 {
-    qi_store_relaxed(&b->state, (uint8_t)state);
+    qi_store_release(&b->state, (uint8_t)state);
 }
 
 /* The list of a block under the bitmap.  One that has just come there, all 512 free, counts as one

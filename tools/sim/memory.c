@@ -773,6 +773,7 @@ static bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *
     case SIM_OP_section_off: section_off(op->arg[0]); return true;
     case SIM_OP_section_on: section_on(op->arg[0]); return true;
     case SIM_OP_memory_add: memory_add(op->arg[0], op->arg[1]); return true;
+    case SIM_OP_frames_ask: frames_ask(op->arg[0]); return true;
     case SIM_OP_memory_remove: memory_remove(op->arg[0]); return true;
     case SIM_OP_contig:
         if (free_slot)

@@ -90,6 +90,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(section_on, FRAMES, 1, A(at, BYTES))                                                        \
     X(frame_zero, FRAMES, 2, A(n, COUNT))                                                         \
     X(memory_add, FRAMES, 2, A(at, BYTES) A(node, BOX))                                           \
+    X(frames_ask, FRAMES, 4, A(at, BYTES))                                                        \
     X(memory_remove, FRAMES, 2, A(at, BYTES))                                                     \
     X(frame_colour, FRAMES, 2, A(slot, SLOT) A(colour, BYTES) A(gfp, GFP))                        \
     X(frame_cold, FRAMES, 3, A(slot, SLOT))                                                       \

@@ -210,6 +210,18 @@ void memory_remove(unsigned at)
         wrong(&c, "remove", st);
 }
 
+/* Questions about frames that may come or go at this moment: nobody knows the answers, but there are some. */
+void frames_ask(unsigned at)
+{
+    uint64_t n = world.nsections - world.first_hot;
+    uint64_t block = n ? world.first_hot + at % n : at % world.nsections;
+
+    for (uint64_t f = at / 64 % 8; f < FRAMES; f += FRAMES / 8) {
+        quire_kpageflags(Q_PFN(block * FRAMES + f));
+        quire_kpagecount(Q_PFN(block * FRAMES + f));
+    }
+}
+
 uint64_t sections_came(void)
 {
     uint64_t n = 0;

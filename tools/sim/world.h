@@ -219,6 +219,7 @@ void section_off(unsigned at);
 void section_on(unsigned at);
 void memory_add(unsigned at, unsigned node);
 void memory_remove(unsigned at);
+void frames_ask(unsigned at);
 /* No frame of the block, which was handed out, is off line or absent. */
 void sections_check(const struct quire_page *page, unsigned order);
 /* Frames that have come and are there, or perhaps. */
