@@ -581,6 +581,26 @@ unsigned qi_zone_take_rest(struct qi_zone *z, uint64_t pfn, struct quire_page **
     return k;
 }
 
+/* A run out of block i, which has one; its first frame within the block. */
+static unsigned take_run(struct qi_zone *z, uint32_t i, unsigned order)
+{
+    unsigned at = qi_bits_find(z->bits[i], order);
+
+    QI_ASSERT(at < QI_BLOCK_FRAMES);
+    qi_bits_clear_run(z->bits[i], at, order);
+    part_taken(z, i, 1u << order);
+    return at;
+}
+
+struct quire_page *qi_zone_take_broken(struct qi_zone *z, unsigned type, unsigned order)
+{
+    uint32_t i = part_of_type(z, type, order);
+
+    if (i == QI_NONE)
+        return NULL;
+    return quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i) + take_run(z, i, order)));
+}
+
 struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order)
 {
     uint32_t i;
@@ -602,10 +622,7 @@ struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order
             i = part_steal(z, type, order);
         if (i == QI_NONE)
             return NULL;
-        at = qi_bits_find(z->bits[i], order);
-        QI_ASSERT(at < QI_BLOCK_FRAMES);
-        qi_bits_clear_run(z->bits[i], at, order);
-        part_taken(z, i, 1u << order);
+        at = take_run(z, i, order);
     }
     return quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i) + at));
 }

@@ -80,18 +80,19 @@ static unsigned reserve_order(const struct qi_zone *z)
 
 static void reserve_fill(struct qi_zone *z)
 {
-    unsigned order = reserve_order(z), type = 0;
-    const struct quire_page *p;
+    static const uint8_t types[] = {QUIRE_UNMOVABLE, QUIRE_RECLAIMABLE, QUIRE_MOVABLE};
+    const struct quire_page *p = NULL;
+    unsigned order = reserve_order(z);
     uint64_t pfn;
 
     if (!order || z->atomic_bits)
         return;
-    /* out of a pageblock that is broken already, if there is one; never by stealing, which would boost */
-    while (type < QI_STACK_TYPES && !(z->part_mask[type] & ~0ull << order * QI_FULLNESS))
-        type++;
-    if (type == QI_STACK_TYPES && !z->big_mask)
-        return;
-    p = qi_zone_take(z, type % QI_STACK_TYPES, order);
+    /* out of a pageblock that is broken already, if there is one; never by stealing, which would boost,
+     * and never what a contiguous area lends */
+    for (unsigned i = 0; !p && i < QI_COUNT(types); i++)
+        p = qi_zone_take_broken(z, types[i], order);
+    if (!p && z->big_mask)
+        p = qi_zone_take(z, QUIRE_UNMOVABLE, order);
     if (!p)
         return;
     pfn = quire_pfn_of_page(p).v;

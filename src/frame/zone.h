@@ -249,6 +249,8 @@ unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struc
 unsigned qi_zone_take_rest(struct qi_zone *z, uint64_t pfn, struct quire_page **out, unsigned n);
 /* A block of order 1..QUIRE_MAX_ORDER; its struct pages are not made.  NULL: none. */
 struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order);
+/* Orders 0..8: out of a pageblock of that very type that is under a bitmap; NULL: there is none. */
+struct quire_page *qi_zone_take_broken(struct qi_zone *z, unsigned type, unsigned order);
 /* Frames of one word of a bitmap: those of mask from frame pfn, a multiple of 64. */
 void qi_zone_give_mask(struct qi_zone *z, uint64_t pfn, uint64_t mask);
 /* A block that is not in any structure; struct pages are marked free already. */

@@ -5,6 +5,7 @@
 #include <frame_machine.h>
 
 #include <frame/zone.h>
+#include <quire/cma.h>
 #include <quire/pressure.h>
 
 static struct quire_frame_tunables tune;
@@ -574,6 +575,73 @@ static void nothing_hides_in_the_reserve(void **state)
     healthy();
 }
 
+/* Where most of what is free is lent by a contiguous area, nothing of that is set aside: who is served from
+ * it cannot be moved. */
+static void nothing_is_set_aside_of_an_area(void **state)
+{
+    struct quire_cma_config c = {.name = "area", .size = 8 * MIB, .align = 8 * MIB};
+    struct quire_cma *area;
+    unsigned words[2] = {0}; /* of 64 frames: outside the area, in it */
+    uint64_t word[2] = {0};
+    struct quire_page *p;
+    size_t n = 0, kept = 0;
+
+    (void)state;
+    map_start(80 * MIB);
+    map_add(16 * MIB, 64 * MIB, 0);
+    assert_int_equal(quire_cma_reserve(&map, &c, &area), QUIRE_OK);
+    boot(1, 1, NULL, NULL);
+    assert_int_equal(quire_cma_start(), QUIRE_OK);
+    quire_frame_tunables_get(&tune);
+    tune.atomic_reserve_kbytes = tune.watermark_boost_factor = 0;
+    tune.min_free_kbytes = 1;
+    tune.watermark_scale_factor = 1;
+    set();
+    while ((held[n] = quire_page_alloc(0, QUIRE_GFP_MOVABLE | QUIRE_GFP_MEMALLOC, ANY)))
+        n++;
+    for (size_t i = 0; i < n; i++) { /* which words are all ours */
+        p = held[i];
+        owned[quire_pfn_of_page(p).v / 64] = 0;
+    }
+    for (size_t i = 0; i < n; i++)
+        owned[quire_pfn_of_page(held[i]).v / 64]++;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t w = quire_pfn_of_page(held[i]).v / 64;
+        unsigned in = quire_cma_contains(area, held[i]);
+
+        if (owned[w] == 64 && words[in] < (in ? 3 : 1) && w > word[in]) {
+            word[in] = w;
+            words[in]++;
+            owned[w] = 100;
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        if (owned[quire_pfn_of_page(held[i]).v / 64] == 100)
+            quire_page_free(held[i], 0);
+        else
+            held[kept++] = held[i];
+    quire_frame_drain();
+    assert_int_equal(quire_free_pages(), 256);
+    quire_page_free(quire_page_alloc(0, QUIRE_GFP_MOVABLE, ANY), 0); /* not short */
+    quire_frame_drain();
+    tune.atomic_reserve_kbytes = 256;
+    tune.min_free_kbytes = 4096;
+    set();
+    p = quire_page_alloc(0, QUIRE_GFP_MOVABLE | QUIRE_GFP_MEMALLOC, ANY); /* short now */
+    assert_int_equal(zone_stats(0).atomic_reserve, 64);
+    healthy();
+    while ((held[kept] = quire_page_alloc(1, QUIRE_GFP_ATOMIC, ANY))) {
+        assert_false(quire_cma_contains(area, held[kept]));
+        quire_page_split(held[kept]);
+        held[kept + 1] = held[kept] + 1;
+        kept += 2;
+    }
+    quire_page_free(p, 0);
+    give_back(kept, 0);
+    quire_frame_drain();
+    healthy();
+}
+
 /* The walk says so if what is set aside is not as it should be. */
 static void the_reserve_is_verified(void **state)
 {
@@ -608,6 +676,7 @@ int main(void)
         cmocka_unit_test(atomic_requests_have_a_reserve),
         cmocka_unit_test(the_reserve_is_no_loss),
         cmocka_unit_test(nothing_hides_in_the_reserve),
+        cmocka_unit_test(nothing_is_set_aside_of_an_area),
         cmocka_unit_test(the_reserve_is_verified),
     };
 
