@@ -45,7 +45,7 @@
  * for which there is no 2 MiB is cut into small ones, and these move.
  *
  * Cost.  A page: taking and freeing a frame, the copy, three visits to each leaf.  A flush for each space
- * and part.  A part: 5 instructions for each leaf in the machine, if a private page is in it.
+ * and part.  A part: 10 instructions for each leaf in the machine, if a private page is in it.
  *
  * Sources.  Linux, mm/migrate.c and Documentation/mm/page_migration.rst (order of steps, expected
  * counts); Lameter, "Page migration", 2006.  FreeBSD, sys/vm/vm_phys.c and vm_page.c,
@@ -234,6 +234,16 @@ static bool want(struct qi_move *m, qi_pte e, unsigned level)
     return m->to[i] || order;
 }
 
+/* The first of the small leaves of sp, from number k on, that maps a frame of the part; sp->n: none. */
+static unsigned skip_others(const struct qi_move *m, const struct qi_span *sp, unsigned k)
+{
+    const uint64_t first = m->first << QUIRE_PAGE_SHIFT, size = m->n << QUIRE_PAGE_SHIFT;
+
+    while (k < sp->n && qi_pte_pa(qi_pte_load(&sp->ptes[k])).v - first >= size)
+        k++;
+    return k;
+}
+
 /* Find out where in s leaves of the part are: s->move_start and move_end.  False: nowhere. */
 static bool find_leaves(struct qi_move *m, struct quire_space *s)
 {
@@ -243,7 +253,7 @@ static bool find_leaves(struct qi_move *m, struct quire_space *s)
     qi_rwsem_read_lock(&s->lock);
     for (const struct qi_vma *v = s->first; v; v = v->next)
         for (uint64_t at = v->start; qi_pt_next_span(s->tlb.root, &at, v->end, &sp);)
-            for (unsigned k = 0; k < sp.n; k++)
+            for (unsigned k = 0; (k = sp.level ? k : skip_others(m, &sp, k)) < sp.n; k++)
                 if (want(m, qi_pte_load_link(&sp.ptes[k]), sp.level)) {
                     uint64_t va = sp.va + ((uint64_t)k << QUIRE_PAGE_SHIFT);
 
