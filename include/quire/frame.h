@@ -102,7 +102,13 @@ static inline unsigned quire_page_order(const struct quire_page *p)
 }
 static inline struct quire_page *quire_page_head(struct quire_page *p)
 {
-    return quire_page_flags_now(p) & QUIRE_PG_TAIL ? p - p->index : p;
+    uint32_t flags = quire_page_flags_now(p);
+
+    if (!(flags & QUIRE_PG_TAIL))
+        return p;
+    if (__builtin_expect(!p->index, 0)) /* of a map that is shared (quire_page_map_share) */
+        return p - (quire_pfn_of_page(p).v & ((1ull << (flags >> QUIRE_PG_ORDER_SHIFT & 31)) - 1));
+    return p - p->index;
 }
 
 enum quire_zone_type {
@@ -210,6 +216,32 @@ size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, u
 void quire_page_get(struct quire_page *page);
 /* Drop a reference; the last one frees the block.  Any context. */
 void quire_page_put(struct quire_page *page);
+/*
+ * Blocks of order 1 and up whose owner keeps account of them: the last put of a block of a kind calls the
+ * kind's destructor, in the context of that put, instead of freeing it.  The destructor then holds the
+ * block, with refs 1 and kind 0, and keeps it or frees it.  quire_page_free() frees without asking.
+ */
+typedef void (*quire_page_destructor)(struct quire_page *head);
+#define QUIRE_PAGE_KINDS 8u
+/* kind: 1..7.  NULL: it has none any more; no block is of it.  INVALID: another kind.  Task context. */
+enum quire_status quire_page_kind_set(unsigned kind, quire_page_destructor destructor);
+/* The caller holds the block; kind 0: the last put frees it, as it does unless said otherwise. */
+void quire_page_set_kind(struct quire_page *head, unsigned kind);
+
+/*
+ * The memory map of a block of order 9 and up, but the page of it that the head is in, is given back to
+ * the port: 3 of 4 pages of 2 MiB, 2047 of 2048 of 1 GiB; and taken again.  While it is shared the
+ * block cannot be split or freed, which is caught, nor called bad (BUSY); tails still lead to the head.
+ *
+ *   INVALID      share: order below 9          EXISTS, NOT_FOUND  it is shared, is not
+ *   BUSY         share: a frame of it is bad   NO_MEMORY          nothing has changed
+ *   UNSUPPORTED  another memory model than VMEMMAP, or a port without QPORT_VMEMMAP_SHARE
+ *
+ * The caller holds the block and alone works on its tails.  Task context.
+ */
+enum quire_status quire_page_map_share(struct quire_page *head);
+enum quire_status quire_page_map_restore(struct quire_page *head);
+
 /* Free a block that has refs 1, without the count.  Misuse (double, foreign, wrong order, tail,
  * still mapped) panics with values.  Any context. */
 void quire_page_free(struct quire_page *page, unsigned order);

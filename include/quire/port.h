@@ -47,6 +47,11 @@
  *                                   quire_memory_add() asked for, is not used any more; parts that were
  *                                   never backed are passed over.  When it is asked for again it has to
  *                                   be zeros.  Task, may sleep
+ *   QPORT_VMEMMAP_SHARE(at, pa)     may be left out, with the next: the 4 KiB of the vmemmap array at at
+ *                                   show those at pa, read-only, on every CPU; the memory that was
+ *                                   there is the port's again.  Cannot fail; task
+ *   QPORT_VMEMMAP_UNSHARE(at)       an enum quire_status: memory of their own, writable, which says what
+ *                                   they have shown so far; at no time do they say anything else; task
  *   QPORT_DMA_CLEAN(ptr, n)         may be left out where no device is QUIRE_DMA_NONCOHERENT: write the
  *                                   lines of the caches with bytes [ptr, ptr + n) of the direct map
  *                                   to memory, done before the device is told to begin; any

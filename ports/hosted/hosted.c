@@ -29,6 +29,13 @@ static uint64_t arena_bytes, vmemmap_bytes;
 static uint8_t *populated; /* by page of the vmemmap */
 static char panic_text[512], log_last[512];
 
+/* Pages that parts of the array show: a file each, for the arena has none.  What they say does not change. */
+static struct {
+    uint64_t pa;
+    int fd;
+} shown[64];
+static unsigned nshown;
+
 static void *reserve(uint64_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
@@ -103,6 +110,8 @@ void hosted_fini(void)
 {
     if (!arena_bytes)
         return;
+    while (nshown)
+        close(shown[--nshown].fd);
     /* the reservation began at most one huge page below the aligned base; unmapping the aligned
      * part is enough, the sliver stays reserved and unbacked */
     munmap((void *)hosted_direct_base, arena_bytes - QUIRE_HUGE_SIZE);
@@ -149,6 +158,50 @@ enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned 
         populated[at / QUIRE_PAGE_SIZE] = 1;
     /* the whole array is lazily backed; parts of it may have been released */
     return mprotect((void *)from, to - from, PROT_READ | PROT_WRITE) ? QUIRE_NO_MEMORY : QUIRE_OK;
+}
+
+static int file_of(q_pa pa)
+{
+    for (unsigned i = 0; i < nshown; i++)
+        if (shown[i].pa == pa.v)
+            return shown[i].fd;
+    if (nshown == sizeof shown / sizeof shown[0])
+        return -1;
+    shown[nshown].pa = pa.v;
+    shown[nshown].fd = memfd_create("quire-map", 0);
+    if (shown[nshown].fd < 0 || pwrite(shown[nshown].fd, (void *)(hosted_direct_base + pa.v),
+                                       QUIRE_PAGE_SIZE, 0) != (ssize_t)QUIRE_PAGE_SIZE)
+        return -1;
+    return shown[nshown++].fd;
+}
+
+void hosted_vmemmap_share(uintptr_t at, q_pa pa)
+{
+    if (mmap((void *)at, QUIRE_PAGE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, file_of(pa), 0) ==
+        MAP_FAILED) {
+        perror("hosted: shared struct pages");
+        abort();
+    }
+}
+
+enum quire_status hosted_vmemmap_unshare(uintptr_t at)
+{
+    void *new;
+
+    if (hosted_fail_populate == 0) {
+        hosted_fail_populate = -1;
+        return QUIRE_NO_MEMORY;
+    }
+    if (hosted_fail_populate > 0)
+        hosted_fail_populate--;
+    new = mmap(NULL, QUIRE_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (new == MAP_FAILED)
+        return QUIRE_NO_MEMORY;
+    memcpy(new, (void *)at, QUIRE_PAGE_SIZE);
+    return mremap(new, QUIRE_PAGE_SIZE, QUIRE_PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+                  (void *)at) == MAP_FAILED
+               ? QUIRE_NO_MEMORY
+               : QUIRE_OK;
 }
 
 /* Whoever touches it from now on crashes. */

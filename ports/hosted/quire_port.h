@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-#include <quire/types.h>
+#include <quire/status.h>
 
 extern uintptr_t hosted_direct_base, hosted_vmemmap_base;
 extern __thread unsigned hosted_cpu;
@@ -18,6 +18,10 @@ extern __thread unsigned hosted_cpu;
 #define QPORT_VMEMMAP_BASE              hosted_vmemmap_base
 #define QPORT_VMEMMAP_RELEASE(from, to) hosted_vmemmap_release(from, to)
 void hosted_vmemmap_release(uintptr_t from, uintptr_t to);
+#define QPORT_VMEMMAP_SHARE(at, pa) hosted_vmemmap_share(at, pa)
+#define QPORT_VMEMMAP_UNSHARE(at)   hosted_vmemmap_unshare(at)
+void hosted_vmemmap_share(uintptr_t at, q_pa pa);
+enum quire_status hosted_vmemmap_unshare(uintptr_t at);
 #endif
 #define QPORT_ASIDS 1
 

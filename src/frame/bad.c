@@ -191,6 +191,8 @@ static enum quire_status poison_elsewhere(struct qi_zone *z, struct quire_page *
 
     if (is_marked(p))
         return QUIRE_EXISTS;
+    if (quire_page_flags_now(head) & QUIRE_PG_HEAD && qi_map_shared(head))
+        return QUIRE_BUSY;
     qi_store_relaxed(&z->marked, z->marked + 1);
     qi_fetch_or_acqrel(&p->flags, QUIRE_PG_POISON);
     if (!cached)

@@ -473,6 +473,8 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
     if (QI_UNLIKELY((flags & form) != (QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT) ||
                     p->counts != refs))
         qi_page_bad(p, order, "bad free");
+    if (QI_UNLIKELY(p[1].owner))
+        qi_attached_free(p, order);
     irq = qport_irq_save();
     z = qi_zone_of(flags);
     QPORT_EVENT(FRAME_FREE, p, order);
@@ -522,7 +524,7 @@ void quire_page_put(struct quire_page *page)
     order = quire_page_order(p);
     if (QI_LIKELY(!order))
         qi_page_free_refs(p, refs);
-    else
+    else if (!(QI_UNLIKELY(p[1].owner) && qi_attached_put(p, refs)))
         free_block(p, order, refs);
 }
 

@@ -437,6 +437,7 @@ enum quire_status quire_frame_init(const struct quire_boot *b)
     qi_top_frame = 0;
     qi_tune_init();
     qi_pressure_init();
+    qi_attached_init();
     qi_device_init();
     for (unsigned c = 0; c < b->cpus; c++)
         qi_cpu_nodes[c] = b->cpu_node ? b->cpu_node[c] : 0;

@@ -90,6 +90,8 @@ void quire_page_split(struct quire_page *page)
              "frames: split of pfn %#lx flags %#x refs %u", (unsigned long)pfn, flags, page->refs);
     if (!order)
         return;
+    QI_CHECK(!qi_map_shared(page), "frames: split of pfn %#lx, whose memory map is shared",
+             (unsigned long)pfn);
     z = qi_zone_of(flags);
     type = qi_block_stack_type(&z->blocks[qi_block_of(z, pfn)]);
     if (order >= QI_BLOCK_ORDER) {

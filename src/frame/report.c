@@ -213,6 +213,8 @@ static const struct quire_page *head_now(const struct quire_page *p, uint32_t fl
 {
     uint32_t index = flags & QUIRE_PG_TAIL ? qi_load_relaxed(&p->index) : 0;
 
+    if (flags & QUIRE_PG_TAIL && !index) /* of a shared map (attach.c) */
+        index = quire_pfn_of_page(p).v & ((1u << (flags >> QUIRE_PG_ORDER_SHIFT & 31)) - 1);
     return index >> QUIRE_MAX_ORDER ? p : p - index;
 }
 

@@ -406,6 +406,17 @@ struct qi_zero_count qi_zero_count(const struct qi_zone *z);
 /* F9; adds how many there are to *frames.  Allocator quiet. */
 bool qi_zero_verify(const struct qi_zone *z, uint64_t *frames);
 
+/* ---- attach.c ---- */
+
+void qi_attached_init(void);
+/* The last holder of a block with something attached lets go: its kind's destructor was called; false: it
+ * has none. */
+bool qi_attached_put(struct quire_page *head, unsigned refs);
+/* A block with something attached is freed: only a kind is forgotten. */
+void qi_attached_free(struct quire_page *head, unsigned order);
+/* Tails of the block cannot be written. */
+bool qi_map_shared(const struct quire_page *head);
+
 /* ---- deferred.c ---- */
 
 /* Chunks of memory that nobody has begun to take over (quire_frame_deferred_step()). */
