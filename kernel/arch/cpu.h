@@ -53,6 +53,7 @@ struct cpu {
     u32 online; /* atomic */
     u32 node;
     u32 call_pending; /* atomic; of smp_call_all */
+    u64 frames_aged;  /* when an idle CPU last gave back frames that it does not use */
     struct runqueue rq;
     struct timer_base timers;
     u64 mm_ns[MEASURE_KINDS],

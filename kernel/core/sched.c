@@ -586,11 +586,26 @@ void sched_init_cpu(struct cpu *c)
 /* Frames that an idle CPU clears before it looks again whether there is something to do. */
 #define IDLE_CLEARS 4
 
+/* How often an idle CPU gives back frames that it has not used. */
+#define AGE_NS 1000000000ull
+
+static void age_frames(struct cpu *c)
+{
+    u64 now = qport_now_ns();
+
+    if (now - c->frames_aged < AGE_NS)
+        return;
+    c->frames_aged = now;
+    quire_frame_age();
+}
+
 _Noreturn void sched_idle(void)
 {
     struct cpu *c = this_cpu();
 
     for (;;) {
+        if (!c->rq.queued)
+            age_frames(c);
         if (!c->rq.queued && quire_frame_zero_idle(IDLE_CLEARS))
             continue;
         irq_off();
