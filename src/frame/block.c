@@ -493,11 +493,11 @@ static uint64_t lowest_bits(uint64_t x, unsigned n)
     return x & ~rest;
 }
 
-/* Write the pages of the bits of a word, run by run, to out, out + step and so on. */
-static struct quire_page **put_pages(struct quire_page *base, uint64_t bits,
-                                     struct quire_page **out, int step)
+/* Write the pages of the bits of a word, run by run, to out, out + step and so on.  step is a constant. */
+static QI_ALWAYS_INLINE struct quire_page **put_pages(struct quire_page *base, uint64_t bits,
+                                                      struct quire_page **out, int step)
 {
-    if (bits == UINT64_MAX) {
+    if (QI_LIKELY(bits == UINT64_MAX)) {
         for (struct quire_page *p = base; p < base + 64; p += 4, out += 4 * step) {
             out[0] = p;
             out[step] = p + 1;
@@ -520,8 +520,8 @@ static struct quire_page **put_pages(struct quire_page *base, uint64_t bits,
 }
 
 /* Up to n frames of block i: from broken words first, whole words last. */
-static unsigned take_from_block(struct qi_zone *z, uint32_t i, unsigned n, struct quire_page **out,
-                                int step)
+static QI_ALWAYS_INLINE unsigned take_from_block(struct qi_zone *z, uint32_t i, unsigned n,
+                                                 struct quire_page **out, int step)
 {
     uint64_t *bits = z->bits[i];
     struct quire_page *base = quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i)));
@@ -560,7 +560,8 @@ unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struc
             i = part_steal(z, type, 0);
         if (i == QI_NONE)
             break;
-        k = take_from_block(z, i, n - got, out + (int)got * step, step);
+        k = step > 0 ? take_from_block(z, i, n - got, out + got, 1)
+                     : take_from_block(z, i, n - got, out - got, -1);
         part_taken(z, i, k);
         got += k;
     }

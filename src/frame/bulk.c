@@ -57,6 +57,30 @@ static QI_NOINLINE struct quire_page **pop_groups(struct quire_page **top, struc
     return top;
 }
 
+/* The same for pages that are in the array already; returns how many of n, which is a multiple of eight. */
+static QI_NOINLINE size_t hand_out_groups(struct quire_page **pages, size_t n, uint32_t flags)
+{
+    size_t i = 0;
+
+    for (; i < n; i += GROUP) {
+#define X(k) struct quire_page *p##k = pages[i + k];
+        EACH(X)
+#undef X
+        uint32_t all = QUIRE_PG_FREE;
+        uint64_t any = 0;
+
+#define X(k) all &= QI_FLAGS(p##k), any |= p##k->counts;
+        EACH(X)
+#undef X
+        if (QI_UNLIKELY(!all || any))
+            break;
+#define X(k) qi_page_hand_out(p##k, flags);
+        EACH(X)
+#undef X
+    }
+    return i;
+}
+
 /* Up to n, until one is unfit, which is then on top. */
 static QI_ALWAYS_INLINE size_t pop_many(struct qi_stack *s, size_t n, struct quire_page **out)
 {
@@ -90,7 +114,7 @@ static size_t take_from_blocks(struct qi_zone *z, size_t n, struct quire_page **
     z->allocs += got;
     qi_zone_unlock(z);
     qi_zone_taken(z);
-    for (size_t i = 0; i < got;) {
+    for (size_t i = hand_out_groups(out, got / GROUP * GROUP, flags); i < got;) {
         if (QI_LIKELY(!qi_page_unfit(out[i]))) {
             qi_page_hand_out(out[i++], flags);
             continue;

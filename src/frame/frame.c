@@ -13,8 +13,8 @@
  *     under bitmap   512 bits, one cache line, say which of its frames are free
  *     not ours       reserved, off line, or a hole
  *
- *     order  0 1 2 3 | 4 .. 8          | 9 ..  MAX
- *            stacks of each CPU        |
+ *     order  0 1 2 3 | 4 .. 8          | 9    | 10 .. MAX
+ *            stacks    |                 | stack|          of each CPU
  *            runs in the bitmap of a pageblock of the right type
  *                                      | buddies over the number of the pageblock
  *
@@ -32,10 +32,11 @@
  * pageblock is taken and given the type; if there is none either, another type's emptiest block is
  * broken into, and changes its type if half of it is free.
  *
- * Stacks.  In front, each CPU has arrays of free blocks of orders 0..3 by zone and type: no lock, no
- * list, interrupts off for a handful of instructions.  An empty one is filled to half its limit, a full
- * one gives back its older half, both under one taking of the zone's lock and word by word.  Before an
- * allocation fails it empties the stacks of its own CPU and tries again.
+ * Stacks.  In front, each CPU has arrays of free blocks of orders 0..3 and 9 by zone and type: no lock,
+ * no list, interrupts off for a handful of instructions.  An empty one takes a batch, a full one gives
+ * back its older half, both under one taking of the zone's lock and word by word; they grow where frames
+ * swing and shrink where nothing happens (stack.c).  Before an allocation fails it empties the stacks of
+ * its own CPU and tries again, and asks the other CPUs to empty theirs.
  *
  * Reserves.  Each zone keeps min, low and high marks and a part of itself for requests that can use
  * nothing higher (marks.c).  A request looks for a zone above low, then for one above min; ATOMIC goes to
@@ -58,14 +59,15 @@
  *       is free of them.
  *
  * Locking.  One spin lock a zone, taken with interrupts off, guards bitmaps, descriptors and lists; it
- * is the innermost lock of the library.  A stack belongs to its CPU; others read its count.  Struct
+ * is the innermost lock of the library.  A stack belongs to its CPU; others read its count, and close
+ * it to have him look at what they ask.  Struct
  * pages of a block belong to whoever has taken it out.
  *
  * Failure.  No memory is NULL and changes nothing.  Misuse stops with values: double free (the FREE
  * flag, wherever the frame is), reserved or never allocated frames, wrong order, tails, frames that are
  * mapped or that others hold; a frame that was written to while free is caught when it goes out.
  *
- * Cost.  An order-0 pair is 74 instructions on bare x86-64, ten of which switch interrupts.
+ * Cost.  An order-0 pair is 68 instructions on bare x86-64, ten of which switch interrupts.
  * 0.16 bytes a frame for bitmap and descriptor.  Figures and alternatives: docs/design/frames.md.
  *
  * Sources.  LLFree (Wrenger et al., ATC 2023): bitmaps of a cache line, fuller chunks first.  Linux
@@ -397,18 +399,26 @@ static QI_NOINLINE struct quire_page *alloc_zeroed(quire_gfp gfp)
     return QI_LIKELY(p != NULL) ? clear_block(p, 0) : qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
 }
 
+/* What quire_page_alloc() has one test for. */
+#define SPECIAL (QUIRE_GFP_THISNODE | QUIRE_GFP_COLD | QUIRE_GFP_ZERO)
+
+static QI_NOINLINE struct quire_page *alloc_special(unsigned order, quire_gfp gfp, unsigned node)
+{
+    if (node != QUIRE_NODE_ANY || gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_COLD))
+        return qi_page_alloc_slow(order, gfp, node);
+    return order ? alloc_block(order, gfp) : alloc_zeroed(gfp);
+}
+
 struct quire_page *quire_page_alloc(unsigned order, quire_gfp gfp, unsigned node)
 {
     struct quire_page *p;
     unsigned long irq;
     bool unfit = false;
 
-    if (QI_UNLIKELY(node != QUIRE_NODE_ANY || gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_COLD)))
-        return qi_page_alloc_slow(order, gfp, node);
+    if (QI_UNLIKELY(node != QUIRE_NODE_ANY || gfp & SPECIAL))
+        return alloc_special(order, gfp, node);
     if (QI_UNLIKELY(order))
         return alloc_block(order, gfp);
-    if (QI_UNLIKELY(gfp & QUIRE_GFP_ZERO))
-        return alloc_zeroed(gfp);
     p = qi_page_pop(0, gfp, &irq, &unfit);
     if (QI_UNLIKELY(unfit))
         return qi_page_alloc_instead(p, 0, gfp, irq);
@@ -467,6 +477,7 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
 {
     const uint32_t form = QI_PG_STATE | 31u << QUIRE_PG_ORDER_SHIFT;
     uint32_t flags = quire_page_flags_now(p);
+    struct qi_stack *first;
     struct qi_zone *z;
     unsigned long irq;
 
@@ -476,7 +487,8 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
     if (QI_UNLIKELY(p[1].owner))
         qi_attached_free(p, order);
     irq = qport_irq_save();
-    z = qi_zone_of(flags);
+    first = qi_stack_of(&qi_frame_cpus[qport_cpu()], flags, 0, 0);
+    z = first->zone;
     QPORT_EVENT(FRAME_FREE, p, order);
     if (QI_UNLIKELY(qi_load_relaxed(&z->marked)) && qi_pages_marked(p, order)) {
         qi_pages_sift(p, order);
@@ -489,9 +501,8 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
     if (QI_LIKELY(qi_order_stacked(order))) {
         uint32_t i = qi_block_of(z, quire_pfn_of_page(p).v);
 
-        qi_stack_push(qi_stack_of(&qi_frame_cpus[qport_cpu()], flags, qi_stack_kind(order),
-                                  qi_block_stack_type(&z->blocks[i])),
-                      p);
+        qi_stack_push(
+            first + qi_stack_kind(order) * QI_STACK_TYPES + qi_block_stack_type(&z->blocks[i]), p);
     } else {
         free_to_zone(z, p, order);
     }

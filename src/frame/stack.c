@@ -44,7 +44,7 @@ static const struct size sizes[QI_STACK_KINDS] = {
     {1, 4, 16, 64, 8, 32},
     {2, 2, 8, 32, 4, 16},
     {3, 1, 4, 16, 2, 8},
-    [QI_STACK_BLOCKS] = {QI_BLOCK_ORDER, 1, 4, 8, 1, 1},
+    [QI_STACK_BLOCKS] = {QI_BLOCK_ORDER, 1, 4, 8, 1, 4},
     [QI_STACK_COLD] = {0, 32, 64, 64, 32, 32},
 };
 
@@ -96,6 +96,12 @@ static void move(struct quire_page **to, struct quire_page **from, unsigned n)
         *to++ = *from++;
 }
 
+static QI_ALWAYS_INLINE bool eight_from(struct quire_page **at, const struct quire_page *p)
+{
+    return at[0] == p && at[1] == p + 1 && at[2] == p + 2 && at[3] == p + 3 && at[4] == p + 4 &&
+           at[5] == p + 5 && at[6] == p + 6 && at[7] == p + 7;
+}
+
 /* Blocks below 2 MiB; those of one word in one step, and of these a run in one step. */
 static void give_frames(struct qi_stack *s, unsigned n)
 {
@@ -117,9 +123,11 @@ static void give_frames(struct qi_stack *s, unsigned n)
             base = pfn & ~63ull;
             mask = 0;
         }
-        do
-            last += size, p += size;
-        while (++at < end && *at == p && last < 64);
+        /* as far as it goes on, eight at a time if they are single frames */
+        while (size == 1 && at + 8 <= end && last + 8 <= 64 && eight_from(at, p))
+            last += 8, p += 8, at += 8;
+        while (at < end && *at == p && last < 64)
+            last += size, p += size, at++;
         mask |= UINT64_MAX >> (64 - (last - first)) << first;
     }
     if (mask)
