@@ -49,8 +49,9 @@ void quire_object_set_cookie(struct quire_object *o, void *cookie, const struct 
 uint64_t quire_object_size(const struct quire_object *o); /* bytes */
 /*
  * Grow or truncate.  Pages wholly beyond the new end leave the cache and every space that maps
- * them; the tail of the last page is zeroed.  Waits for a sync: no store of what is gone is under way
- * afterwards.
+ * them; the tail of the last page is zeroed, also when the size stays the same.  What somebody writes to that
+ * tail through a mapping is there when the object grows, as in Linux's tmpfs.  Waits for a sync: no store of
+ * what is gone is under way afterwards.
  */
 enum quire_status quire_object_set_size(struct quire_object *o, uint64_t size);
 /* Free the pages that lie wholly in [start, start + len), zero the parts at the edges; size stays

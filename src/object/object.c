@@ -459,7 +459,7 @@ enum quire_status quire_object_set_size(struct quire_object *o, uint64_t size)
     qi_rwsem_write_lock(&o->map_lock);
     old = o->size;
     qi_store_relaxed(&o->size, size);
-    if (size < old) {
+    if (size <= old) { /* the same size, too: the tail may have been written through a mapping */
         remove_range(o, (size + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT, ~0ull >> QUIRE_PAGE_SHIFT,
                      true);
         if (edge)

@@ -229,6 +229,16 @@ static void check_bytes(struct quire_object *o, uint64_t index, unsigned from, u
     quire_page_put(page);
 }
 
+static void put_bytes(struct quire_object *o, uint64_t index, unsigned from, unsigned to,
+                      unsigned char value)
+{
+    struct quire_page *page;
+
+    OK(quire_object_page(o, index, &page));
+    memset((char *)quire_page_ptr(page) + from, value, to - from);
+    quire_page_put(page);
+}
+
 static void what_cannot_be_an_object_is_refused(void **state)
 {
     struct quire_object *o = NULL;
@@ -436,6 +446,9 @@ static void truncation_zeroes_what_is_cut(void **state)
     assert_int_equal(quire_object_resident(f.object), 3);
     OK(quire_object_set_size(f.object, 2 * PAGE + 5)); /* inside the last page that there is */
     assert_int_equal(quire_object_resident(f.object), 3);
+    check_bytes(f.object, 2, 5, PAGE, 0);
+    put_bytes(f.object, 2, 5, PAGE, 77);               /* as who maps the page may */
+    OK(quire_object_set_size(f.object, 2 * PAGE + 5)); /* cut where the end is already */
     check_bytes(f.object, 2, 5, PAGE, 0);
     OK(quire_object_set_size(f.object, 0));
     OK(quire_object_set_size(f.object, 2 * PAGE));
