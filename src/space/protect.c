@@ -100,15 +100,20 @@ static enum quire_status protect_locked(struct quire_space *s, uint64_t start, u
     while (start < end) {
         enum quire_status status;
         uint64_t stop;
+        bool locked;
 
         if (!v || v->start > start)
             return QUIRE_NO_MEMORY;
         if (prot & ~(unsigned)v->max_prot)
             return QUIRE_ACCESS;
         stop = QI_MIN(v->end, end);
+        locked = (v->flags & (QI_VM_LOCKED | QI_VM_LOCKONFAULT | QI_VM_SHARED | QUIRE_WRITE)) ==
+                 QI_VM_LOCKED;
         status = change(v, start, stop, (v->flags & ~QI_VM_PROT) | prot, flush, &v);
         if (status != QUIRE_OK)
             return status;
+        if (locked && prot & QUIRE_WRITE) /* what is locked is there, also the copies */
+            (void)!qi_populate(s, start, stop, true);
         start = stop;
         if (v->end <= start)
             v = v->next;

@@ -325,6 +325,31 @@ static void all_is_locked_now_or_later_or_never(void **state)
     assert_false(flags_at(b) & QI_VM_LOCKED);
 }
 
+/* Locked memory that may be written from now on has its copies at once (Linux, mprotect_fixup()); what is
+ * locked as it is touched, shared, or writable already has not. */
+static void locked_memory_that_becomes_writable_is_copied(void **state)
+{
+    struct quire_object *o = file(4);
+    uint64_t at = map_object(o, 2 * PAGE, QUIRE_READ, QUIRE_MAP_PRIVATE);
+    uint64_t later = map_object(o, 2 * PAGE, QUIRE_READ, QUIRE_MAP_PRIVATE);
+    uint64_t both = map_object(o, 2 * PAGE, QUIRE_READ, QUIRE_MAP_SHARED);
+
+    (void)state;
+    OK(quire_mlock(s, Q_UVA(at), 2 * PAGE, false));
+    OK(quire_mlock(s, Q_UVA(later), 2 * PAGE, true));
+    OK(quire_mlock(s, Q_UVA(both), 2 * PAGE, false));
+    assert_int_equal(stats(s).rss_anon, 0);
+    OK(quire_mprotect(s, Q_UVA(later), 2 * PAGE, RW));
+    OK(quire_mprotect(s, Q_UVA(both), 2 * PAGE, RW));
+    assert_int_equal(stats(s).rss_anon, 0);
+    OK(quire_mprotect(s, Q_UVA(at), PAGE, RW));
+    assert_int_equal(stats(s).rss_anon, 1);
+    OK(store(s, both, 77));
+    expect(s, at, 0x1000);
+    expect(s, later, 77);
+    quire_object_put(o);
+}
+
 /* ---- mincore, msync ---- */
 
 static void residence_is_told_by_page(void **state)
@@ -408,6 +433,7 @@ int main(void)
         T(a_hole_is_punched_through_a_mapping),
         T(locking_stays_below_its_limit),
         T(all_is_locked_now_or_later_or_never),
+        T(locked_memory_that_becomes_writable_is_copied),
         T(residence_is_told_by_page),
         T(what_was_written_is_stored),
     };
