@@ -15,8 +15,9 @@
  *   shared              none    any      the cache page with the vma's protection
  *   device              none    any      the frame itself, uncounted
  *
- * Flushes: replacing a frame (copies) flushes before the old page is let go; adding permission to
- * the same frame does not: a CPU with the old entry faults once more and finds the new one.
+ * Flushes: a leaf that gets another frame is closed, flushed, then opened: or one CPU could write to the
+ * new frame, and tell a second one, which still reads the old frame (Linux, wp_page_copy()).  Adding permission
+ * to the same frame needs no flush: a CPU with the old entry faults once more and finds the new one.
  */
 #include "space.h"
 
@@ -82,6 +83,25 @@ static void note_anon(struct qi_vma *v)
         qi_store_relaxed(&v->has_anon, true);
 }
 
+/*
+ * The leaf new in the place of old, which is none or read-only.  A closed leaf looks like one that moves:
+ * who meets it waits, and who takes it away has what it held.  False: somebody was faster.
+ */
+static bool install(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte old, qi_pte new)
+{
+    qi_pte closed = qi_pte_mkmoving(old);
+    bool installed;
+
+    if (qi_pte_none(old))
+        return qi_pte_cas(slot, &old, new);
+    if (!qi_pte_cas(slot, &old, closed))
+        return false;
+    qi_tlb_flush_page(&v->space->tlb, va);
+    installed = qi_pte_cas(slot, &closed, new);
+    qi_move_wake_waiting();
+    return installed;
+}
+
 static enum quire_status anon_new(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte old)
 {
     struct quire_page *page = anon_alloc(v, va, QUIRE_GFP_ZERO);
@@ -89,7 +109,7 @@ static enum quire_status anon_new(struct qi_vma *v, uint64_t va, qi_pte *slot, q
     if (QI_UNLIKELY(!page))
         return QUIRE_NO_MEMORY;
     note_anon(v);
-    if (QI_UNLIKELY(!qi_pte_cas(slot, &old, anon_leaf(v, page))))
+    if (QI_UNLIKELY(!install(v, va, slot, old, anon_leaf(v, page))))
         return anon_lost(page);
     qi_rss_add(v->space, QI_RSS_ANON, 1);
     qi_event(QUIRE_EVENT_FAULT_ANON);
@@ -110,14 +130,14 @@ static enum quire_status anon_copy(struct qi_vma *v, uint64_t va, qi_pte *slot, 
         return QUIRE_NO_MEMORY;
     qport_copy_page(quire_page_ptr(page), quire_page_ptr(from));
     note_anon(v);
-    *installed = qi_pte_cas(slot, &old, anon_leaf(v, page));
+    *installed = install(v, va, slot, old, anon_leaf(v, page));
     if (QI_UNLIKELY(!*installed))
         return anon_lost(page);
     qi_rss_add(v->space, QI_RSS_ANON, 1);
     return QUIRE_OK;
 }
 
-/* Drop one mapping of a counted page whose entry was replaced and flushed. */
+/* Drop one mapping of a counted page whose entry was flushed and replaced. */
 static void unmap_one(struct qi_vma *v, struct quire_page *page)
 {
     qi_rss_add(v->space, qi_rss_kind(v, page), -1);
@@ -132,11 +152,8 @@ static enum quire_status write_private(struct qi_vma *v, uint64_t va, qi_pte *sl
     enum quire_status status;
     bool installed = false;
 
-    if (qi_pte_special(old)) {
-        status = anon_new(v, va, slot, old);
-        qi_tlb_flush_page(&v->space->tlb, va);
-        return status;
-    }
+    if (qi_pte_special(old))
+        return anon_new(v, va, slot, old);
     page = quire_page_of_pfn(qi_pte_pfn(old));
     if ((quire_page_flags_now(page) & QUIRE_PG_ANON) &&
         qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING) {
@@ -149,8 +166,6 @@ static enum quire_status write_private(struct qi_vma *v, uint64_t va, qi_pte *sl
     status = anon_copy(v, va, slot, old, page, &installed);
     if (!installed)
         return status;
-    /* the old frame may be let go only when no CPU can read through it any more */
-    qi_tlb_flush_page(&v->space->tlb, va);
     unmap_one(v, page);
     qi_event(QUIRE_EVENT_FAULT_COW_COPY);
     return QUIRE_OK;

@@ -64,11 +64,13 @@
 static const struct qi_lock_class move_class = {"mover"};
 static struct qi_rwsem move_lock;
 static uint32_t settled; /* atomic; changes when moving leaves have settled: waited on */
+static uint32_t waiting; /* atomic; tasks in qi_move_wait(), at least */
 
 void qi_move_setup(void)
 {
     qi_rwsem_init(&move_lock, &move_class);
     qi_store_relaxed(&settled, 0u);
+    qi_store_relaxed(&waiting, 0u);
 }
 
 /* ---- Waiting ---- */
@@ -88,12 +90,24 @@ qi_pte qi_move_wait(qi_pte *slot)
 {
     for (;;) {
         uint32_t seen = qi_load_acquire(&settled);
-        qi_pte e = qi_pte_load_link(slot);
+        qi_pte e;
 
+        qi_fetch_add_acqrel(&waiting, 1u);
+        qi_fence_full(); /* with qi_move_wake_waiting(): it sees us, or we its leaf */
+        e = qi_pte_load_link(slot);
+        if (qi_pte_moving(e))
+            qport_wait(&settled, seen);
+        qi_fetch_sub_acqrel(&waiting, 1u);
         if (!qi_pte_moving(e))
             return e;
-        qport_wait(&settled, seen);
     }
+}
+
+void qi_move_wake_waiting(void)
+{
+    qi_fence_full();
+    if (QI_UNLIKELY(qi_load_relaxed(&waiting)))
+        qi_move_wake();
 }
 
 void qi_move_wake(void)

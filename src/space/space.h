@@ -124,6 +124,8 @@ void qi_move_wait_all(struct quire_space *s);
 /* The leaf at slot does not move: what it is now.  The space's lock is held, for reading or writing, and no
  * map_lock. */
 qi_pte qi_move_wait(qi_pte *slot);
+/* Who closed a leaf by himself has opened it again: wake who waits for that. */
+void qi_move_wake_waiting(void);
 
 /* Lock s for writing.  Leaves of its private pages do not move meanwhile; those of objects may, if their
  * map_lock is not held. */

@@ -494,6 +494,59 @@ static void failed_faults_are_counted_as_what_they_are(void **state)
     quire_object_put(o);
 }
 
+/* ---- A frame in the place of another ---- */
+
+static uint64_t replaced_va;
+static unsigned seen_open, seen_closed;
+
+/* A CPU that is to forget the old frame must not be able to find the new one yet. */
+static void look_at_leaf(unsigned cpu)
+{
+    unsigned self = hosted_cpu, level;
+    qi_pte *slot = qi_pt_lookup(s->tlb.root, replaced_va, &level);
+
+    seen_open += qi_pte_valid(*slot);
+    seen_closed += qi_pte_moving(*slot);
+    hosted_cpu_set(cpu);
+    quire_shootdown_interrupt();
+    hosted_cpu_set(self);
+}
+
+static void run_on(unsigned cpu, struct quire_space *space)
+{
+    hosted_cpu_set(cpu);
+    quire_space_activate(space);
+    hosted_cpu_set(0);
+}
+
+/* proves: TRAP-11 */
+static void a_new_frame_shows_when_all_have_forgotten_the_old(void **state)
+{
+    uint64_t at = map_anon(s, 2 * PAGE);
+    struct quire_space *child;
+
+    (void)state;
+    expect(s, at, 0); /* the zero page */
+    OK(store(s, at + PAGE, 5));
+    OK(quire_space_fork(s, &child)); /* the second is the child's too */
+    run_on(0, s);
+    run_on(1, s);
+    hosted_ipi = look_at_leaf;
+    for (unsigned i = 0; i < 2; i++) {
+        seen_open = seen_closed = 0;
+        replaced_va = at + i * PAGE;
+        OK(store(s, replaced_va, 7));
+        assert_int_equal(seen_open, 0);
+        assert_int_equal(seen_closed, 1);
+        expect(s, replaced_va, 7);
+    }
+    hosted_ipi = NULL;
+    run_on(1, NULL);
+    run_on(0, NULL);
+    expect(child, at + PAGE, 5);
+    quire_space_put(child);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -514,6 +567,7 @@ int main(void)
         T(devices_fault_in_and_end),
         T(huge_pages_fault_exit_and_fall_back),
         T(failed_faults_are_counted_as_what_they_are),
+        T(a_new_frame_shows_when_all_have_forgotten_the_old),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
