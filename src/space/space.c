@@ -221,11 +221,35 @@ q_pa quire_space_root(struct quire_space *s) { return s->tlb.root; }
 
 /* ---- fork ---- */
 
-/* Share the private leaves of one run with the child's table; true if a right was taken away. */
-static bool share_span(const struct qi_span *sp, qi_pte *to, int64_t *shared)
+/* Somebody else than leaves has the page. */
+static bool held(const struct quire_page *page)
 {
-    bool flush = false;
+    uint64_t counts = qi_load_relaxed(&page->counts);
 
+    return (uint32_t)counts != counts >> 32;
+}
+
+/*
+ * The page of the writable leaf e, which somebody holds, stays the parent's; the child has a copy.  Were
+ * it shared, the parent's next write would make a new page, and what a device writes to the held one would be
+ * lost to it (Linux, copy_present_page()).  Returns the child's leaf; none: no memory.
+ */
+static qi_pte copy_held(const struct quire_page *page, qi_pte e)
+{
+    struct quire_page *copy = quire_page_alloc(0, QUIRE_GFP_USER, QUIRE_NODE_ANY);
+
+    if (!copy)
+        return QI_PTE(0);
+    qport_copy_page(quire_page_ptr(copy), quire_page_ptr(page));
+    qi_mark_anon(copy);
+    copy->counts = QUIRE_PAGE_ONE_MAPPING;
+    return qi_pte_mkold(qi_pte_elsewhere(e, quire_pfn_of_page(copy)));
+}
+
+/* Share the private leaves of one run with the child's table.  *flush: a right was taken away. */
+static enum quire_status share_span(const struct qi_span *sp, qi_pte *to, int64_t *shared,
+                                    bool *flush)
+{
     for (unsigned i = 0; i < sp->n; i++) {
         qi_pte e = qi_pte_load_link(&sp->ptes[i]);
         struct quire_page *page;
@@ -235,15 +259,22 @@ static bool share_span(const struct qi_span *sp, qi_pte *to, int64_t *shared)
         page = quire_page_of_pfn(qi_pte_pfn(e));
         if (!(quire_page_flags_now(page) & QUIRE_PG_ANON))
             continue; /* the object has it: faulted again when needed */
-        if (qi_pte_write(e)) {
-            e = qi_pte_wrprotect(qi_pte_wrprotect_at(&sp->ptes[i]));
-            flush = true;
+        if (qi_pte_write(e) && QI_UNLIKELY(held(page))) {
+            e = copy_held(page, e);
+            if (qi_pte_none(e))
+                return QUIRE_NO_MEMORY;
+        } else {
+            if (qi_pte_write(e)) {
+                e = qi_pte_wrprotect(qi_pte_wrprotect_at(&sp->ptes[i]));
+                *flush = true;
+            }
+            qi_fetch_add_relaxed(&page->counts, QUIRE_PAGE_ONE_MAPPING);
+            e = qi_pte_mkold(e);
         }
-        qi_fetch_add_relaxed(&page->counts, QUIRE_PAGE_ONE_MAPPING);
-        qi_pte_set(&to[i], qi_pte_mkold(e));
+        qi_pte_set(&to[i], e);
         ++*shared;
     }
-    return flush;
+    return QUIRE_OK;
 }
 
 static enum quire_status share_leaves(struct qi_vma *v, struct quire_space *child, bool *flush)
@@ -254,14 +285,14 @@ static enum quire_status share_leaves(struct qi_vma *v, struct quire_space *chil
 
     if (status != QUIRE_OK)
         return status;
-    for (uint64_t at = v->start; qi_pt_next_span(v->space->tlb.root, &at, v->end, &sp);) {
+    for (uint64_t at = v->start;
+         status == QUIRE_OK && qi_pt_next_span(v->space->tlb.root, &at, v->end, &sp);) {
         unsigned level;
         qi_pte *to;
 
         status = qi_pt_lookup_alloc(child->tlb.root, sp.va, &to, &level);
-        if (status != QUIRE_OK)
-            break;
-        *flush |= share_span(&sp, to, &shared);
+        if (status == QUIRE_OK)
+            status = share_span(&sp, to, &shared, flush);
     }
     qi_rss_add(child, QI_RSS_ANON, shared);
     return status;

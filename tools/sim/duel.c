@@ -99,8 +99,7 @@ static const struct {
       {SIM_OP_msync, {PAGE_HERE, 2}}},
      6,
      false},
-    /* a device that writes; nobody else does: a fault shows a new page in the tables, where the device finds
-     * it, before all CPUs have forgotten the zero page */
+    /* a device that writes */
     {{{SIM_OP_mmap, {PAGE_HERE, 2, 0, 0, 1}},
       {SIM_OP_pin_write, {PAGE_HERE}},
       {SIM_OP_pin_write, {PAGE_HERE}},
@@ -108,7 +107,7 @@ static const struct {
       {SIM_OP_pin_write, {PAGE_HERE}},
       {SIM_OP_read, {PAGE_HERE}}},
      6,
-     false},
+     true},
     /* rights to shared memory, which may be moving */
     {{{SIM_OP_mmap, {PAGE_HERE, 3, 0, 1, 1}},
       {SIM_OP_write, {PAGE_HERE}},
