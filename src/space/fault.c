@@ -145,16 +145,13 @@ static void unmap_one(struct qi_vma *v, struct quire_page *page)
     quire_page_put(page);
 }
 
-/* A write to a present, read-only leaf of a private vma that allows writing. */
-static enum quire_status write_private(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte old)
+/* A write to the counted, read-only leaf old: its page is ours alone, or copied. */
+static enum quire_status write_counted(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte old)
 {
-    struct quire_page *page;
+    struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(old));
     enum quire_status status;
     bool installed = false;
 
-    if (qi_pte_special(old))
-        return anon_new(v, va, slot, old);
-    page = quire_page_of_pfn(qi_pte_pfn(old));
     if ((quire_page_flags_now(page) & QUIRE_PG_ANON) &&
         qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING) {
         qi_pte now = qi_pte_mkdirty(qi_pte_modify(old, qi_vma_template(v, true)));
@@ -169,6 +166,23 @@ static enum quire_status write_private(struct qi_vma *v, uint64_t va, qi_pte *sl
     unmap_one(v, page);
     qi_event(QUIRE_EVENT_FAULT_COW_COPY);
     return QUIRE_OK;
+}
+
+/* A write to a present, read-only leaf of a private vma that allows writing. */
+static enum quire_status write_private(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte old)
+{
+    enum quire_status status = QUIRE_OK;
+
+    if (qi_pte_special(old))
+        return anon_new(v, va, slot, old);
+    if (!v->object)
+        return write_counted(v, va, slot, old);
+    /* a page of the object does not go, or move, while it is copied */
+    qi_rwsem_read_lock(&v->object->map_lock);
+    if (qi_pte_load_link(slot).v == old.v)
+        status = write_counted(v, va, slot, old);
+    qi_rwsem_read_unlock(&v->object->map_lock);
+    return status;
 }
 
 /* ---- 2 MiB leaves ---- */
