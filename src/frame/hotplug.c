@@ -143,8 +143,7 @@ static void arrive(struct qi_zone *z, uint64_t pfn)
     qi_store_relaxed(&b->pages, (uint8_t)QI_PAGES_UNTOUCHED);
     qi_store_relaxed(&b->type, (uint8_t)QUIRE_MOVABLE);
     b->order = QI_BLOCK_ORDER;
-    qi_store_relaxed(&b->state,
-                     (uint8_t)QI_BLOCK_USED); /* for a moment: given like an allocation */
+    qi_block_set(b, QI_BLOCK_USED); /* for a moment: given like an allocation */
     qi_store_relaxed(&z->present, z->present + QI_BLOCK_FRAMES);
     qi_store_relaxed(&z->managed, z->managed + QI_BLOCK_FRAMES);
     qi_zone_give(z, pfn, QI_BLOCK_ORDER);
