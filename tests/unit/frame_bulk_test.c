@@ -117,8 +117,8 @@ static void the_culprit_is_named(void **state)
     char text[96];
 
     (void)state;
-    for (unsigned n = 1; n < 40; n += 3)
-        for (unsigned at = 0; at < n; at++) {
+    for (volatile unsigned n = 1; n < 40; n += 3)
+        for (volatile unsigned at = 0; at < n; at++) { /* volatile: a panic jumps back */
             machine(16 * MIB, 64 * MIB);
             free = get(0);
             quire_page_free(free, 0);
@@ -172,7 +172,7 @@ static void unfit_frames_do_not_go_out(void **state)
     struct quire_page *p;
 
     (void)state;
-    for (unsigned depth = 0; depth < 30; depth++) {
+    for (volatile unsigned depth = 0; depth < 30; depth++) { /* a panic jumps back */
         machine(16 * MIB, 64 * MIB);
         take(30, 0);
         quire_page_free_bulk(30, array);

@@ -354,7 +354,7 @@ static void unpoison(unsigned at)
     if (!(quire_page_flags(pfn) & QUIRE_PG_RESERVED))
         return; /* its holder's content is spoiled */
     if (i >= world.nbad || world.bad[i] != pfn.v)
-        return; /* another task has changed the list meanwhile */
+        return;                             /* another task has changed the list meanwhile */
     world.bad[i] = world.bad[--world.nbad]; /* from the call on it may be handed out */
     st = quire_frame_unpoison(pfn);
     if (st == QUIRE_BUSY)
