@@ -16,7 +16,7 @@ struct table {
 static inline void put_at(struct table *t, size_t at, unsigned bytes, uint64_t v)
 {
     for (unsigned i = 0; i < bytes; i++)
-        t->bytes[at + i] = (uint8_t)(v >> 8 * i);
+        t->bytes[at + i] = i < sizeof v ? (uint8_t)(v >> 8 * i) : 0;
 }
 static inline void put(struct table *t, unsigned bytes, uint64_t v)
 {
