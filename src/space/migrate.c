@@ -428,7 +428,6 @@ static void reopen_space(struct qi_move *m, struct quire_space *s)
     for (uint64_t at = s->move_start; qi_pt_next_span(s->tlb.root, &at, s->move_end, &sp);)
         for (unsigned k = 0; k < sp.n; k++)
             reopen_leaf(m, &sp.ptes[k], sp.level);
-    qi_store_release(&s->moving, 0u);
 }
 
 static void move_private(struct qi_move *m)
@@ -445,11 +444,14 @@ static void move_private(struct qi_move *m)
             copy_private(m, i);
     for (struct quire_space *s = spaces; s; s = s->move_next)
         reopen_space(m, s);
-    if (closed)
-        qi_move_wake();
     for (uint64_t i = 0; i < m->n; i++)
         if (m->to[i])
             qi_move_end(m, i, m->to[i]->next ? old_page(m, i) : NULL);
+    /* now that the mover holds none of the pages: who locks a space may cut a huge one, which wants it alone */
+    for (struct quire_space *s = spaces; s; s = s->move_next)
+        qi_store_release(&s->moving, 0u);
+    if (closed)
+        qi_move_wake();
     while (spaces) {
         struct quire_space *s = spaces;
 
