@@ -356,7 +356,11 @@ static void unpoison(unsigned at)
     if (i >= world.nbad || world.bad[i] != pfn.v)
         return;                             /* another task has changed the list meanwhile */
     world.bad[i] = world.bad[--world.nbad]; /* from the call on it may be handed out */
+    world.moves++;                          /* one frame more is managed */
+    world.move_epoch++;
     st = quire_frame_unpoison(pfn);
+    world.moves--;
+    world.move_epoch++;
     if (st == QUIRE_BUSY)
         world.bad[world.nbad++] = pfn.v;
     else if (st != QUIRE_OK)

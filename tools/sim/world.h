@@ -149,7 +149,7 @@ struct world {
     uint64_t nsections;
     uint64_t first_hot;  /* the section from which on memory may come and go; nsections: none */
     uint64_t came;       /* frames of it that are there at the end */
-    unsigned moves;      /* calls that take sections off line, or back, now */
+    unsigned moves;      /* calls that change what is managed, now */
     uint64_t move_epoch; /* begins and ends of such calls */
     bool still;          /* no task runs: devices answer at once, and do not fail */
     uint64_t low_mark;   /* free pages below which NO_MEMORY is no surprise */
