@@ -504,14 +504,17 @@ enum quire_status qi_populate(struct quire_space *s, uint64_t start, uint64_t en
             access = QUIRE_WRITE;
         if (!qi_access_allowed(v, access))
             return QUIRE_FAULT;
-        for (stop = QI_MIN(end, v->end); start < stop; start += QUIRE_PAGE_SIZE) {
+        for (stop = QI_MIN(end, v->end); start < stop;) {
             unsigned level;
             qi_pte *slot = qi_pt_lookup(s->tlb.root, start, &level);
             qi_pte e = slot ? qi_pte_load_link(slot) : QI_PTE(0);
             enum quire_status status;
 
-            if (qi_pte_valid(e) && (access == QUIRE_READ || qi_pte_write(e)))
+            if (qi_pte_valid(e) && (access == QUIRE_READ || qi_pte_write(e))) {
+                start += QUIRE_PAGE_SIZE;
                 continue;
+            }
+            /* OK may mean that somebody was faster, with something else: look again */
             status = qi_fault_page(v, start, access);
             if (status != QUIRE_OK)
                 return status;
