@@ -2,8 +2,8 @@
 """Measurements: bench.py frames|icount|all [--build DIR] [--quick].
 
 icount counts the instructions of each memory operation on the reference kernel and sets them beside Linux's
-(bench/linux-6.1-frames.tsv for the frame allocator's calls in the kernel itself, bench/linux-6.1-icount.tsv for what programs
-see): tab-separated row, ours, Linux, ratio; last line "geomean G over N rows".
+(bench/linux-6.1-frames.tsv and bench/linux-6.1-heap.tsv for calls in the kernel itself, bench/linux-6.1-icount.tsv for what
+programs see): tab-separated row, ours, Linux, ratio; last line "geomean G over N rows".
 frames is the table of frame allocators in nanoseconds (tools/bench_frames.py).  all is both and the benchmarks
 bench/*_bench.c that are left, each under its name.  --quick: fewer repetitions.
 """
@@ -64,10 +64,11 @@ def icount(build):
     geomean(ratios)
 
 
-def icount_frames(build):
-    log = run_counted(build, ["--log", "--append", "quire.bench=frames"], "/bin/true")[1]
+def icount_calls(build, part):
+    """Calls of a part of the library inside the kernel."""
+    log = run_counted(build, ["--log", "--append", "quire.bench=" + part], "/bin/true")[1]
     ours = dict(re.findall(r"quire: bench (\w+) ([\d.]+)", log))
-    linux = read_linux("linux-6.1-frames.tsv")
+    linux = read_linux("linux-6.1-%s.tsv" % part)
     print("row\tours\tLinux\tratio\tgoal")
     for name, theirs, goal in linux:
         if name not in ours:
@@ -105,9 +106,9 @@ def main():
             print("== %s (ns; reproduce with %s)" % (name, program), flush=True)
             if subprocess.run([os.path.join(ROOT, program)], check=False).returncode:
                 sys.exit("%s failed" % program)
-    print("== instructions of the frame allocator in the kernel, beside Linux 6.1 (reproduce with make bench-icount)",
-          flush=True)
-    icount_frames(build)
+    for part in ("frames", "heap"):
+        print("== instructions of %s in the kernel, beside Linux 6.1 (reproduce with make bench-icount)" % part, flush=True)
+        icount_calls(build, part)
     print("== instructions of memory operations, beside Linux 6.1", flush=True)
     icount(build)
     return 0

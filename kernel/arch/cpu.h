@@ -202,7 +202,7 @@ void selftest_verify(void);
 void selftest_print_tables(void);
 void selftest_crash(const char *how);
 void report_init(void);
-void frame_bench(void);
+void bench_run(const char *what); /* core/bench.c */
 extern void *syscall_table[SYSCALL_COUNT];
 
 #endif

@@ -1,19 +1,13 @@
 /*
- * core/framebench.c - what the frame allocator costs in this kernel: quire.bench=frames on the command line
- * prints, before the first program,
- *
- *     quire: bench ROW TICKS.HUNDREDTHS
- *
- * for one operation in ticks of the time-stamp counter, which are instructions under QEMU's -icount.  The rows are
- * those that were measured in Linux with a module of its own (bench/linux-6.1-frames.tsv): the public
- * calls in loops, through pointers' arrays of 8192 pages.  Each row runs once to warm up, then RUNS times;
- * the median counts.
+ * core/framebench.c - rows of bench.c for the frame allocator: quire.bench=frames.  They are those that were
+ * measured in Linux with a module of its own (bench/linux-6.1-frames.tsv): the public calls in loops, through
+ * pointers' arrays of 8192 pages.
  */
 #include "arch/cpu.h"
 #include "arch/x86.h"
+#include "bench.h"
 #include <quire/frame.h>
 
-#define RUNS    5u
 #define HELD    8192u
 #define PAIRS   2000u
 #define CLEARED 400u /* fewer than an idle CPU keeps ready */
@@ -189,28 +183,9 @@ static u64 row_clear(void)
     return t;
 }
 
-static u64 median(u64 (*run)(void))
-{
-    u64 sorted[RUNS];
-
-    run();
-    for (unsigned r = 0; r < RUNS; r++) {
-        u64 t = run();
-        unsigned at = r;
-
-        for (; at > 0 && sorted[at - 1] > t; at--)
-            sorted[at] = sorted[at - 1];
-        sorted[at] = t;
-    }
-    return sorted[RUNS / 2];
-}
-
 void frame_bench(void)
 {
-    static const struct {
-        const char *name;
-        u64 (*run)(void);
-    } rows[] = {
+    static const struct bench_row rows[] = {
         {"pair_order0", row_pair},
         {"pair_order0_atomic", row_pair_atomic},
         {"pair_order0_zeroed", row_pair_zero},
@@ -233,11 +208,6 @@ void frame_bench(void)
     struct quire_page *array = get(ARRAYO, QUIRE_GFP_KERNEL);
 
     held = quire_page_ptr(array);
-    for (unsigned i = 0; i < K_COUNT(rows); i++) {
-        u64 ticks = median(rows[i].run);
-
-        printk("quire: bench %s %lu.%02lu", rows[i].name, (unsigned long)(ticks / 100),
-               (unsigned long)(ticks % 100));
-    }
+    bench_print(rows, K_COUNT(rows));
     quire_page_free(array, ARRAYO);
 }

@@ -151,8 +151,8 @@ static void init_main(void *arg)
         selftest_boot();
     if (cmdline_has("quire.tables"))
         selftest_print_tables();
-    if (cmdline_get("quire.bench", how, sizeof(how)) && !strcmp(how, "frames"))
-        frame_bench();
+    if (cmdline_get("quire.bench", how, sizeof(how)))
+        bench_run(how);
     if (cmdline_get("quire.crash", how, sizeof(how)))
         selftest_crash(how);
     move_init();
