@@ -3,7 +3,7 @@
  * say what every answer and every byte must be.
  *
  *   run.c     a run from start to end, and what must hold when all is quiet
- *   memory.c  operations on frames, heap and kernel areas: whoever holds memory has filled it with
+ *   memory.c  what is held of kernel memory (frames.c, heap.c, areas.c): whoever holds memory has filled it with
  *             a pattern, which must be there when he gives it back
  *   region.h  address spaces: for each page of a worker's region, what is mapped, how, and the words in
  *             it; mapping.c, touch.c and duel.c change it, space.c has the rest

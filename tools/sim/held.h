@@ -1,0 +1,33 @@
+/*
+ * held.h - what the files with operations on kernel memory share (memory.c).
+ */
+#ifndef SIM_HELD_H
+#define SIM_HELD_H
+
+#include "../../ports/sim/monitor.h"
+#include "world.h"
+
+/* Which flags an operation's argument means; a pattern of the worker's, not 0. */
+quire_gfp memory_gfp(uint32_t arg);
+uint64_t memory_pattern(struct worker *w);
+
+/* ---- frames.c ---- */
+/* A page is looked at at its start and its end. */
+void frame_fill(struct quire_page *page, uint64_t pattern);
+void frame_check(const struct quire_page *page, uint64_t pattern);
+/* What it holds is nobody's any more. */
+bool frame_is_bad(const struct quire_page *page);
+void frame_give_block(struct held *h);
+void frame_give_pages(struct held *h);
+
+/* ---- heap.c ---- */
+void object_give(struct held *h);
+void heap_setup(void);
+void heap_teardown(void);
+
+/* Each gives true if the operation was its, whether or not what the slot holds let it be done. */
+bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *h);
+bool do_heap_op(struct worker *w, const struct sim_op *op, struct held *h);
+bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h);
+
+#endif
