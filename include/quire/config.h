@@ -95,6 +95,15 @@
 #error "QUIRE_BRK_MAX must be 4096..2^46"
 #endif
 
+/* The heap's bundle of hardening is on unless quire_heap_configure() says otherwise: red zones and poison
+ * (quire/harden.h); 0 or 1. */
+#ifndef QUIRE_MM_HARDENING
+#define QUIRE_MM_HARDENING 0
+#endif
+#if QUIRE_MM_HARDENING < 0 || QUIRE_MM_HARDENING > 1
+#error "QUIRE_MM_HARDENING must be 0 or 1"
+#endif
+
 /* Debug checks: 0 = misuse by the caller only, 1 = also O(1) checks of our own invariants. */
 #ifndef QUIRE_DEBUG
 #define QUIRE_DEBUG 0

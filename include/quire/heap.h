@@ -9,6 +9,7 @@
 #define QUIRE_HEAP_H
 
 #include <quire/frame.h>
+#include <quire/harden.h>
 
 struct quire_cache;
 

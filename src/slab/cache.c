@@ -2,7 +2,7 @@
  * slab/cache.c - the life of a cache: the list of all, making, shrinking, destroying; and the
  * start of the heap.
  */
-#include "slab.h"
+#include "harden.h"
 
 #define SIZE_MAX_OBJECT (1u << 20)
 #define ALIGN_MAX       4096u
@@ -39,7 +39,7 @@ static void choose_layout(struct quire_cache *c)
     bool red = c->flags & QUIRE_CACHE_REDZONE;
 
     c->left = red ? c->align : 0;
-    c->slot = (uint32_t)qi_align_up(c->left + c->size + (red ? 8 : 0), c->align);
+    c->slot = (uint32_t)qi_align_up(c->left + c->size + (red ? QI_GUARD_BYTES : 0), c->align);
     c->recip = ~(uint64_t)0 / c->slot + 1;
 }
 
@@ -66,8 +66,10 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
                     unsigned flags, void (*ctor)(void *))
 {
     *c = (struct quire_cache){.name = name, .size = (uint32_t)size, .flags = flags, .ctor = ctor};
+    if (!(flags & QI_CACHE_BARE))
+        c->flags |= qi_mode_flags(ctor != NULL);
     c->align = (uint32_t)(align ? QI_MAX(align, (size_t)8) : 8);
-    if (flags & QUIRE_CACHE_HWALIGN)
+    if (c->flags & QUIRE_CACHE_HWALIGN)
         c->align = QI_MAX(c->align, (uint32_t)QI_CACHE_LINE);
     choose_layout(c);
     choose_order(c);
@@ -75,8 +77,8 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
     c->sheaf_cap = (uint8_t)clamp(16384 / c->slot, 2, QI_SHEAF_CAP);
     c->max_sheaves = (uint8_t)clamp(65536 / c->slot / c->sheaf_cap, 1, 8);
     c->max_empty = (uint16_t)clamp(8u >> c->order, 1, 8);
-    c->slow = (flags & QUIRE_CACHE_ZERO ? QI_SLOW_ZERO : 0) |
-              (flags & (QUIRE_CACHE_REDZONE | QUIRE_CACHE_POISON) ? QI_SLOW_GUARDS : 0) |
+    c->slow = (c->flags & QUIRE_CACHE_ZERO ? QI_SLOW_ZERO : 0) |
+              (c->flags & (QUIRE_CACHE_REDZONE | QUIRE_CACHE_POISON) ? QI_SLOW_GUARDS : 0) |
               (qi_load_relaxed(&fail_countdown) ? QI_SLOW_FAILING : 0);
     for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
         c->cpu[i] = &qi_no_cpu;
@@ -96,7 +98,7 @@ void qi_cache_register(struct quire_cache *c)
 
 static void setup_internal(struct quire_cache *c, const char *name, size_t size, size_t align)
 {
-    qi_cache_setup(c, name, size, align, 0, NULL);
+    qi_cache_setup(c, name, size, align, QI_CACHE_BARE, NULL);
     c->internal = true;
     c->fixed = true;
     choose_order(c); /* the header takes its part */
@@ -109,6 +111,7 @@ enum quire_status quire_heap_init(void)
                                                "slab-128", "slab-256", "slab-512"};
 
     _Static_assert(QI_COUNT(header_names) == QI_COUNT(header_objects), "a name for each");
+    qi_options_init();
     qi_list_init(&qi_caches);
     qi_rwsem_init(&qi_caches_lock, &caches_class);
     qi_heap_end = 0;
@@ -281,13 +284,13 @@ void quire_heap_fail_after(int64_t n)
     QI_CHECK(n == -1 || n >= 1, "heap: fail_after(%ld)", (long)n);
     qi_rwsem_write_lock(&qi_caches_lock);
     qi_store_relaxed(&fail_countdown, n < 0 ? 0 : n);
-    qi_kmalloc_set_failing(n >= 0);
     qi_list_for_each (c, &qi_caches, link) {
         if (n < 0)
             qi_fetch_and_relaxed(&c->slow, ~QI_SLOW_FAILING);
         else
             qi_fetch_or_relaxed(&c->slow, QI_SLOW_FAILING);
     }
+    qi_kmalloc_slow_changed();
     qi_rwsem_write_unlock(&qi_caches_lock);
 }
 

@@ -1,29 +1,86 @@
 /*
- * slab/guard.c - red zones around objects and poison inside free ones; and allocations made to
- * fail.  None of it costs the fast paths anything: see quire_cache.slow and QI_OBJ_GUARDED.
+ * slab/guard.c - red zones around objects and poison inside free ones.  None of it costs the fast paths
+ * anything: see quire_cache.slow and QI_OBJ_GUARDED.
  *
- *   |<- left ->|<-- size -->|<- rest of the slot ->|
- *   | RED..RED | the object | RED.............RED  |
+ *   |<- left ->|<-- asked -->|<- rest of the slot ->| 8 |
+ *   | RED..RED | the object  | RED.............RED  |   |
+ *
+ * The last 8 bytes of a slot with red zones are the size that was asked for, with its complement, under
+ * the heap's secret: of 50 bytes from kmalloc-64 the 51st is a red zone.  The word is part of the zone, and
+ * a slot that is copied over another fails it too.
  */
-#include "slab.h"
+#include "harden.h"
 
 #define RED         0xbb
 #define POISON_FREE 0x6b
 #define POISON_END  0xa5 /* last byte: a string runs into it */
 
-static uint8_t *red_right(const struct quire_cache *c, const void *obj)
-{
-    return (uint8_t *)(uintptr_t)obj + c->size;
-}
-static size_t red_right_bytes(const struct quire_cache *c) { return c->slot - c->left - c->size; }
+/* ---- the size asked for ---- */
 
-static const uint8_t *first_other(const uint8_t *p, size_t n, uint8_t want)
+static uint64_t *size_word(const struct quire_cache *c, const void *obj)
 {
-    for (size_t i = 0; i < n; i++)
-        if (p[i] != want)
-            return p + i;
+    return (uint64_t *)((uintptr_t)obj - c->left + c->slot - sizeof(uint64_t));
+}
+
+static uint64_t size_mask(const void *obj) { return qi_mix(qi_heap_secret ^ (uintptr_t)obj); }
+
+/* False: the word was overwritten. */
+static bool read_size(const struct quire_cache *c, const void *obj, size_t *asked)
+{
+    uint64_t v = *size_word(c, obj) ^ size_mask(obj);
+
+    *asked = (size_t)(uint32_t)v;
+    return (uint32_t)v == (uint32_t) ~(v >> 32) && (uint32_t)v <= c->size;
+}
+
+static void write_size(const struct quire_cache *c, const void *obj, size_t asked)
+{
+    *size_word(c, obj) = ((uint64_t) ~(uint32_t)asked << 32 | (uint32_t)asked) ^ size_mask(obj);
+}
+
+size_t qi_guard_size(const struct quire_cache *c, const void *obj)
+{
+    size_t asked = c->size;
+
+    if (c->flags & QUIRE_CACHE_REDZONE)
+        QI_CHECK(read_size(c, obj, &asked), "heap: %s: red zone of object %p overwritten at %p",
+                 c->name, obj, (void *)size_word(c, obj));
+    return asked;
+}
+
+/* ---- red zones ---- */
+
+static void set_red_right(const struct quire_cache *c, uint8_t *obj, size_t asked)
+{
+    __builtin_memset(obj + asked, RED, (size_t)((uint8_t *)size_word(c, obj) - (obj + asked)));
+    write_size(c, obj, asked);
+}
+
+static const uint8_t *first_other(const uint8_t *p, const uint8_t *end, uint8_t want)
+{
+    for (; p < end; p++)
+        if (*p != want)
+            return p;
     return NULL;
 }
+
+static const uint8_t *red_damage(const struct quire_cache *c, const uint8_t *obj)
+{
+    const uint8_t *end = (const uint8_t *)size_word(c, obj), *at;
+    size_t asked;
+
+    at = first_other(obj - c->left, obj, RED);
+    if (at)
+        return at;
+    /* an overflow that reached the size word came through the zone, unless it leapt */
+    if (!read_size(c, obj, &asked)) {
+        at = first_other(obj + c->size, end, RED);
+        return at ? at : end;
+    }
+    return first_other(obj + asked, end, RED);
+}
+
+/* ---- poison ---- */
 
 static void poison(const struct quire_cache *c, uint8_t *obj)
 {
@@ -33,17 +90,12 @@ static void poison(const struct quire_cache *c, uint8_t *obj)
 
 static const uint8_t *poison_damage(const struct quire_cache *c, const uint8_t *obj)
 {
-    const uint8_t *at = first_other(obj, c->size - 1, POISON_FREE);
+    const uint8_t *last = obj + c->size - 1, *at = first_other(obj, last, POISON_FREE);
 
-    return at ? at : obj[c->size - 1] != POISON_END ? obj + c->size - 1 : NULL;
+    return at ? at : *last != POISON_END ? last : NULL;
 }
 
-static const uint8_t *red_damage(const struct quire_cache *c, const uint8_t *obj)
-{
-    const uint8_t *at = first_other(obj - c->left, c->left, RED);
-
-    return at ? at : first_other(red_right(c, obj), red_right_bytes(c), RED);
-}
+/* ---- what the tiers call ---- */
 
 const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, bool out)
 {
@@ -54,7 +106,7 @@ const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, boo
 
 void qi_guard_new(const struct quire_cache *c, void *obj) { poison(c, obj); }
 
-void qi_guard_alloc(const struct quire_cache *c, void *obj)
+void qi_guard_alloc(const struct quire_cache *c, void *obj, size_t asked)
 {
     if (c->flags & QUIRE_CACHE_POISON) {
         const uint8_t *at = poison_damage(c, obj);
@@ -64,8 +116,17 @@ void qi_guard_alloc(const struct quire_cache *c, void *obj)
     }
     if (c->flags & QUIRE_CACHE_REDZONE) {
         __builtin_memset((uint8_t *)obj - c->left, RED, c->left);
-        __builtin_memset(red_right(c, obj), RED, red_right_bytes(c));
+        set_red_right(c, obj, asked);
     }
+}
+
+void qi_guard_shrink(void *obj, size_t asked)
+{
+    const struct quire_page *page = quire_page_of_ptr(obj);
+
+    if (!(page->owner & QI_OWNER_TAGS) &&
+        (qi_slab_of_page(page)->cache->flags & QUIRE_CACHE_REDZONE))
+        set_red_right(qi_slab_of_page(page)->cache, obj, asked);
 }
 
 void qi_guard_free(const struct quire_cache *c, void *obj)

@@ -32,22 +32,27 @@ static struct quire_cache caches[QI_COUNT(classes)];
 /* The class for a size, by steps of 8 up to 1 KiB and of 256 above. */
 static struct quire_cache *small[SMALL_MAX / SMALL_STEP + 1];
 static struct quire_cache *large[CLASS_MAX / LARGE_STEP + 1];
-/* Sizes below need no look at quire_cache.slow; 0 while allocations are to fail.  Atomic. */
+/* Sizes below need no look at quire_cache.slow; 0 while that says anything.  Atomic. */
 static size_t small_limit;
 
-void qi_kmalloc_set_failing(bool on) { qi_store_relaxed(&small_limit, on ? 0 : SMALL_MAX + 1); }
+void qi_kmalloc_slow_changed(void)
+{
+    uint32_t why = 0;
+
+    for (unsigned i = 0; i < QI_COUNT(caches); i++)
+        why |= qi_load_relaxed(&caches[i].slow);
+    qi_store_relaxed(&small_limit, why ? 0 : SMALL_MAX + 1);
+}
 
 void qi_kmalloc_init(void)
 {
     unsigned k = 0;
 
-    qi_kmalloc_set_failing(false);
-
     for (unsigned i = 0; i < QI_COUNT(classes); i++) {
         uint32_t size = classes[i].size;
 
         qi_cache_setup(&caches[i], classes[i].name, size,
-                       qi_is_pow2(size) ? QI_MIN(size, 4096u) : 8, 0, NULL);
+                       qi_is_pow2(size) ? QI_MIN(size, 4096u) : 8, QI_CACHE_SIZED, NULL);
         caches[i].fixed = true;
         qi_cache_register(&caches[i]);
     }
@@ -61,6 +66,7 @@ void qi_kmalloc_init(void)
             k++;
         large[s] = &caches[k];
     }
+    qi_kmalloc_slow_changed();
 }
 
 /* The cache for size, or NULL: a run of pages. */
@@ -121,7 +127,7 @@ static void *alloc_unusual(size_t size, quire_gfp gfp, unsigned node)
     struct quire_cache *c = cache_for(size);
 
     if (c && !(gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32)))
-        return qi_alloc_special(c, gfp, node);
+        return qi_alloc_special(c, gfp, node, size);
     return run_alloc(size ? size : 1, gfp, node);
 }
 
@@ -132,7 +138,7 @@ void *quire_kmalloc(size_t size, quire_gfp gfp)
     if (QI_LIKELY(size < qi_load_relaxed(&small_limit)))
         return qi_alloc_plain(small[(size + SMALL_STEP - 1) / SMALL_STEP], gfp);
     if (size > SMALL_MAX && size <= CLASS_MAX)
-        return qi_alloc_fast(large[(size + LARGE_STEP - 1) / LARGE_STEP], gfp);
+        return qi_alloc_fast(large[(size + LARGE_STEP - 1) / LARGE_STEP], gfp, size);
     return alloc_unusual(size, gfp, QUIRE_NODE_ANY);
 }
 
@@ -168,7 +174,7 @@ size_t quire_ksize(const void *p)
              "heap: ksize: foreign pointer %p", p);
     if (page->owner & QI_OWNER_RUN)
         return QUIRE_PAGE_SIZE << order_of(run_size(page));
-    return qi_slab_of_page(page)->cache->size;
+    return qi_guard_size(qi_slab_of_page(page)->cache, p);
 }
 
 void *quire_krealloc(void *p, size_t size, quire_gfp gfp)
@@ -184,8 +190,10 @@ void *quire_krealloc(void *p, size_t size, quire_gfp gfp)
     }
     have = quire_ksize(p);
     /* stay unless half or more would lie idle */
-    if (size <= have && (size > have / 2 || have <= 64))
+    if (size <= have && (size > have / 2 || have <= 64)) {
+        qi_guard_shrink(p, size);
         return p;
+    }
     fresh = quire_kmalloc(size, gfp & ~QUIRE_GFP_ZERO);
     if (!fresh)
         return size <= have ? p : NULL;

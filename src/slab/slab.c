@@ -329,7 +329,7 @@ static uint8_t *state_of(const void *obj)
     return &s->state[i];
 }
 
-void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node)
+void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size_t asked)
 {
     uint32_t slow = qi_load_relaxed(&c->slow);
     unsigned long irq;
@@ -345,12 +345,12 @@ void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node)
     else
         obj = take_direct(c, gfp, node);
     if (obj && (slow & QI_SLOW_GUARDS)) {
-        qi_guard_alloc(c, obj);
+        qi_guard_alloc(c, obj, asked);
         *state_of(obj) = QI_OBJ_GUARDED;
     }
     qport_irq_restore(irq);
     if (obj && ((gfp & QUIRE_GFP_ZERO) || (slow & QI_SLOW_ZERO)))
-        __builtin_memset(obj, 0, c->size);
+        __builtin_memset(obj, 0, c->flags & QUIRE_CACHE_REDZONE ? asked : c->size);
     return obj;
 }
 
@@ -497,13 +497,16 @@ void qi_free_slow(struct quire_cache *c, void *p)
 
 /* ---- the public calls ---- */
 
-void *quire_cache_alloc(struct quire_cache *c, quire_gfp gfp) { return qi_alloc_fast(c, gfp); }
+void *quire_cache_alloc(struct quire_cache *c, quire_gfp gfp)
+{
+    return qi_alloc_fast(c, gfp, c->size);
+}
 
 void *quire_cache_alloc_node(struct quire_cache *c, quire_gfp gfp, unsigned node)
 {
     QI_CHECK(node == QUIRE_NODE_ANY || node < quire_nodes(), "heap: %s: node %u of %u", c->name,
              node, quire_nodes());
-    return qi_alloc_special(c, gfp, node);
+    return qi_alloc_special(c, gfp, node, c->size);
 }
 
 void quire_cache_free(struct quire_cache *c, void *obj) { qi_free_fast(c, obj); }

@@ -100,6 +100,10 @@ struct qi_cache_node {
 #define QI_SLOW_GUARDS  0x2u /* red zone or poison */
 #define QI_SLOW_FAILING 0x4u /* quire_heap_fail_after() is armed */
 
+/* quire_cache.flags beyond the public ones. */
+#define QI_CACHE_SIZED 0x100u /* kmalloc's: with red zones, each object knows the size asked for */
+#define QI_CACHE_BARE  0x200u /* the heap's own books: no mode of quire/harden.h applies */
+
 struct quire_cache {
     struct qi_cache_cpu *cpu[QUIRE_MAX_CPUS]; /* atomic; qi_no_cpu until a CPU's first use */
     uint32_t slow;                            /* atomic; QI_SLOW_* */
@@ -132,7 +136,8 @@ extern struct qi_rwsem qi_caches_lock;
 
 /* ---- slab.c: sheaves and barn ---- */
 void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp);
-void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node);
+/* For asked bytes, at most c->size: what lies behind them is a red zone, where there is one. */
+void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size_t asked);
 /* Free p, finding out what it is; c NULL: of any cache, and p may be NULL. */
 void qi_free_slow(struct quire_cache *c, void *p);
 /* This CPU's sheaves back to the slabs; interrupts off. */
@@ -168,16 +173,22 @@ void qi_cache_register(struct quire_cache *c);
 bool qi_heap_fail_now(void);
 
 /* ---- guard.c: red zones and poison ---- */
-void qi_guard_new(const struct quire_cache *c, void *obj);   /* slab of a cache with POISON made */
-void qi_guard_alloc(const struct quire_cache *c, void *obj); /* checks poison, sets red zones */
+#define QI_GUARD_BYTES 16u /* at least so many behind an object with red zones */
+void qi_guard_new(const struct quire_cache *c, void *obj); /* slab of a cache with POISON made */
+/* Checks poison, sets red zones. */
+void qi_guard_alloc(const struct quire_cache *c, void *obj, size_t asked);
+/* Bytes the holder of an object that is out may use. */
+size_t qi_guard_size(const struct quire_cache *c, const void *obj);
+/* Of kmalloc: the holder uses no more than so many from now on; not more than before. */
+void qi_guard_shrink(void *obj, size_t asked);
 void qi_guard_free(const struct quire_cache *c, void *obj);  /* checks red zones, sets poison */
 /* First damaged byte around an object that is out, or inside one that is in; NULL: intact. */
 const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, bool out);
 
 /* ---- kmalloc.c ---- */
 void qi_kmalloc_init(void);
-/* Every call has to go through qi_alloc_special(), or not. */
-void qi_kmalloc_set_failing(bool on);
+/* To be called after quire_cache.slow of kmalloc's caches has changed. */
+void qi_kmalloc_slow_changed(void);
 void qi_run_free(struct quire_page *page, void *p);
 
 static inline struct qi_slab *qi_slab_of_page(const struct quire_page *page)
@@ -223,10 +234,10 @@ static QI_ALWAYS_INLINE void *qi_alloc_plain(struct quire_cache *c, quire_gfp gf
     return obj;
 }
 
-static QI_ALWAYS_INLINE void *qi_alloc_fast(struct quire_cache *c, quire_gfp gfp)
+static QI_ALWAYS_INLINE void *qi_alloc_fast(struct quire_cache *c, quire_gfp gfp, size_t asked)
 {
     if (QI_UNLIKELY((gfp & QI_GFP_SPECIAL) | qi_load_relaxed(&c->slow)))
-        return qi_alloc_special(c, gfp, QUIRE_NODE_ANY);
+        return qi_alloc_special(c, gfp, QUIRE_NODE_ANY, asked);
     return qi_alloc_plain(c, gfp);
 }
 
