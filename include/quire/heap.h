@@ -49,13 +49,22 @@ size_t quire_heap_drain(void);
  * above the largest block. */
 void *quire_kmalloc(size_t size, quire_gfp gfp);
 void *quire_kzalloc(size_t size, quire_gfp gfp);
-void *quire_kcalloc(size_t n, size_t size, quire_gfp gfp); /* NULL on overflow */
-/* Keeps min(old, new) bytes; p NULL allocates; size 0 frees and returns NULL; on failure p
- * stays.  GFP_ZERO clears what lies beyond ksize(p). */
-void *quire_krealloc(void *p, size_t size, quire_gfp gfp);
 void *quire_kmalloc_node(size_t size, quire_gfp gfp, unsigned node);
-size_t quire_ksize(const void *p); /* usable bytes; p not NULL */
-void quire_kfree(void *p);         /* NULL is fine */
+/* n things of size bytes each, kcalloc's zeroed; NULL too if n * size overflows. */
+void *quire_kmalloc_array(size_t n, size_t size, quire_gfp gfp);
+void *quire_kcalloc(size_t n, size_t size, quire_gfp gfp);
+/* Keeps min(old, new) bytes; p NULL allocates; size 0 frees and returns NULL; on failure, an
+ * overflow too, p stays.  GFP_ZERO clears what lies beyond ksize(p). */
+void *quire_krealloc(void *p, size_t size, quire_gfp gfp);
+void *quire_krealloc_array(void *p, size_t n, size_t size, quire_gfp gfp);
+/* n bytes at from, or a string with its 0; of kstrndup at most max bytes before it.  A string NULL
+ * gives NULL. */
+void *quire_kmemdup(const void *from, size_t n, quire_gfp gfp);
+char *quire_kstrdup(const char *from, quire_gfp gfp);
+char *quire_kstrndup(const char *from, size_t max, quire_gfp gfp);
+size_t quire_ksize(const void *p);   /* usable bytes; p not NULL, an object or run that is out */
+void quire_kfree(void *p);           /* NULL is fine */
+void quire_kfree_sensitive(void *p); /* all ksize(p) bytes are zero before anyone else has them */
 
 struct quire_cache_stats {
     const char *name;

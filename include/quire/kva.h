@@ -25,9 +25,19 @@ void *quire_vzalloc(size_t size, quire_gfp gfp);
 void *quire_vmalloc_aligned(size_t size, size_t align, quire_gfp gfp);
 void quire_vfree(void *p); /* NULL is fine; a foreign pointer panics */
 
-/* kmalloc if it fits and is contiguous, else vmalloc; kvfree takes both. */
+/*
+ * For sizes that somebody else chooses: kmalloc if it fits and is contiguous, else vmalloc; kvfree takes
+ * both.  Contracts as those of the heap's calls without the v (quire/heap.h), but that kvrealloc may move
+ * between the two, and that addresses need not be contiguous in physical memory.  Task context.
+ */
 void *quire_kvmalloc(size_t size, quire_gfp gfp);
+void *quire_kvzalloc(size_t size, quire_gfp gfp);
+void *quire_kvmalloc_array(size_t n, size_t size, quire_gfp gfp);
+void *quire_kvcalloc(size_t n, size_t size, quire_gfp gfp);
+void *quire_kvrealloc(void *p, size_t size, quire_gfp gfp);
+size_t quire_kvsize(const void *p); /* usable bytes */
 void quire_kvfree(void *p);
+void quire_kvfree_sensitive(void *p);
 
 /* Map n given pages; they stay the caller's. */
 enum quire_status quire_vmap(struct quire_page *const *pages, size_t n, unsigned prot, q_kva *out);

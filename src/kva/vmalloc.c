@@ -5,10 +5,6 @@
 
 #include "../base/check.h"
 
-/* kvmalloc tries the heap first up to here: beyond, rounding up to a power of two wastes more than
- * mapping costs. */
-#define KVMALLOC_HEAP_MAX (QUIRE_PAGE_SIZE << 3)
-
 /* bytes rounded up to pages; false: 0, or too large to round. */
 static bool whole_pages(uint64_t bytes, uint64_t *out)
 {
@@ -64,23 +60,6 @@ void quire_vfree(void *p)
 {
     if (p)
         qi_area_retire(QI_AREAS, qi_area_get(QI_AREAS, (uintptr_t)p, QI_KVA_MEMORY, "vfree"));
-}
-
-void *quire_kvmalloc(size_t size, quire_gfp gfp)
-{
-    void *p = NULL;
-
-    if (size <= KVMALLOC_HEAP_MAX)
-        p = quire_kmalloc(size, gfp | (size > QUIRE_PAGE_SIZE ? QUIRE_GFP_NORETRY : 0));
-    return p ? p : quire_vmalloc(size ? size : 1, gfp);
-}
-
-void quire_kvfree(void *p)
-{
-    if (qi_window_has(QI_AREAS, (uintptr_t)p))
-        quire_vfree(p);
-    else
-        quire_kfree(p);
 }
 
 enum quire_status quire_vmap(struct quire_page *const *pages, size_t n, unsigned prot, q_kva *out)

@@ -147,13 +147,6 @@ void *quire_kzalloc(size_t size, quire_gfp gfp)
     return alloc_unusual(size, gfp | QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
 }
 
-void *quire_kcalloc(size_t n, size_t size, quire_gfp gfp)
-{
-    uint64_t bytes;
-
-    return qi_mul_overflows(n, size, &bytes) ? NULL : quire_kzalloc(bytes, gfp);
-}
-
 void *quire_kmalloc_node(size_t size, quire_gfp gfp, unsigned node)
 {
     QI_CHECK(node == QUIRE_NODE_ANY || node < quire_nodes(), "heap: kmalloc_node: node %u of %u",
@@ -167,39 +160,20 @@ size_t quire_ksize(const void *p)
 {
     uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;
     struct quire_page *page;
+    struct qi_slab *s;
+    uint64_t i;
 
     QI_CHECK(off < qi_load_relaxed(&qi_heap_end), "heap: ksize: foreign pointer %p", p);
     page = quire_page_of_ptr(p);
     QI_CHECK((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) && !(page->owner & QI_OWNER_INTERNAL),
              "heap: ksize: foreign pointer %p", p);
-    if (page->owner & QI_OWNER_RUN)
+    if (page->owner & QI_OWNER_RUN) {
+        QI_CHECK(p == quire_page_ptr(page), "heap: ksize: pointer %p is not the start of its run",
+                 p);
         return QUIRE_PAGE_SIZE << order_of(run_size(page));
-    return qi_guard_size(qi_slab_of_page(page)->cache, p);
-}
-
-void *quire_krealloc(void *p, size_t size, quire_gfp gfp)
-{
-    size_t have;
-    void *fresh;
-
-    if (!p)
-        return quire_kmalloc(size, gfp);
-    if (!size) {
-        quire_kfree(p);
-        return NULL;
     }
-    have = quire_ksize(p);
-    /* stay unless half or more would lie idle */
-    if (size <= have && (size > have / 2 || have <= 64)) {
-        qi_guard_shrink(p, size);
-        return p;
-    }
-    fresh = quire_kmalloc(size, gfp & ~QUIRE_GFP_ZERO);
-    if (!fresh)
-        return size <= have ? p : NULL;
-    __builtin_memcpy(fresh, p, QI_MIN(size, have));
-    if ((gfp & QUIRE_GFP_ZERO) && size > have)
-        __builtin_memset((char *)fresh + have, 0, size - have);
-    quire_kfree(p);
-    return fresh;
+    s = qi_slab_of_page(page);
+    QI_CHECK(qi_slab_index(s, p, &i) && s->state[i] != QI_OBJ_IN && s->state[i] != QI_OBJ_EDGE,
+             "heap: ksize: pointer %p is not an object of %s that is out", p, s->cache->name);
+    return qi_guard_size(s->cache, p);
 }

@@ -1,0 +1,237 @@
+/*
+ * kva_kvmalloc_test.c - memory of any size, of the heap or of an area, against a byte model.  Areas are
+ * written and read through the direct map: no kernel address is mapped in a hosted process.
+ */
+#include <heap_machine.h>
+
+#include <quire/kva.h>
+
+#define AREAS  0xffffc90000000000ull
+#define DEVICE 0xfffff00000000000ull
+
+static q_pa root;
+
+static int setup(void **state)
+{
+    struct quire_kva_layout l = {
+        .areas_start = Q_KVA(AREAS),
+        .areas_end = Q_KVA(AREAS + (1ull << 40)),
+        .stacks_start = Q_KVA(AREAS + (1ull << 40)),
+        .stacks_end = Q_KVA(AREAS + (2ull << 40)),
+        .device_start = Q_KVA(DEVICE),
+        .device_end = Q_KVA(DEVICE + (1ull << 36)),
+    };
+    struct quire_page *table;
+
+    (void)state;
+    heap_machine(64 * HEAP_MIB, 1);
+    table = quire_page_alloc(0, QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
+    assert_non_null(table);
+    root = quire_pa_of_page(table);
+    assert_int_equal(quire_pt_init(root), QUIRE_OK);
+    assert_int_equal(quire_kva_init(&l), QUIRE_OK);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    assert_int_equal(quire_kva_verify(), QUIRE_OK);
+    heap_sound();
+    hosted_fini();
+    return 0;
+}
+
+static uint64_t frames_left(void)
+{
+    quire_kva_purge();
+    return heap_free_pages() + quire_pt_pages();
+}
+
+static bool is_area(const void *p) { return (uintptr_t)p >= AREAS; }
+
+static uint8_t *see(void *p)
+{
+    struct quire_translation t;
+
+    if (!is_area(p))
+        return p;
+    quire_pt_translate(root, (uintptr_t)p, &t);
+    assert_true(t.present);
+    return quire_ptr_of_pa(t.pa);
+}
+
+static uint8_t byte_of(unsigned seed, size_t i) { return (uint8_t)(seed + i * 7 + i / 4096); }
+
+/* Every 61st byte. */
+static void each(uint8_t *p, size_t n, unsigned seed, bool write)
+{
+    for (size_t i = 0; i < n; i += 61)
+        if (write)
+            *see(p + i) = byte_of(seed, i);
+        else if (*see(p + i) != byte_of(seed, i))
+            fail_msg("byte %zu of %zu changed", i, n);
+}
+
+static void expect_zero(uint8_t *p, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++)
+        assert_int_equal(*see(p + i), 0);
+}
+
+/* From the heap to an area, in areas, and back: min(old, new) bytes stay. */
+/* proves: X-15 AS-37 */
+static void content_moves_between_heap_and_areas(void **state)
+{
+    static const size_t steps[] = {100,   5000,  32768, 32769,  70000, 3 << 20, 100000,
+                                   40000, 16000, 300,   200000, 1,     5 << 20, 7};
+    uint64_t before = frames_left();
+    size_t have = 10;
+    uint8_t *p = quire_kvrealloc(NULL, have, QUIRE_GFP_KERNEL);
+    bool heap = false, area = false;
+
+    (void)state;
+    each(p, have, 1, true);
+    for (unsigned i = 0; i < sizeof steps / sizeof *steps; i++) {
+        p = quire_kvrealloc(p, steps[i], QUIRE_GFP_KERNEL);
+        assert_non_null(p);
+        assert_true(quire_kvsize(p) >= steps[i]);
+        heap |= !is_area(p);
+        area |= is_area(p);
+        each(p, steps[i] < have ? steps[i] : have, i + 1, false);
+        have = steps[i];
+        each(p, have, i + 2, true);
+    }
+    assert_true(heap && area);
+    assert_null(quire_kvrealloc(p, 0, QUIRE_GFP_KERNEL));
+    assert_int_equal(frames_left(), before);
+}
+
+/* Random sizes, also those that the heap has no run for. */
+/* proves: X-15 */
+static void random_sizes_keep_their_content(void **state)
+{
+    enum { N = 12 };
+    struct {
+        uint8_t *p;
+        size_t n;
+        unsigned seed;
+    } b[N] = {0};
+    uint64_t before = frames_left();
+
+    (void)state;
+    for (int round = 0; round < 1500; round++) {
+        unsigned k = (unsigned)test_random_below(N);
+        size_t n = 1 + test_random_below(1ull << (4 + test_random_below(16)));
+        uint8_t *p;
+
+        if (!test_random_below(3))
+            quire_heap_fail_after(1);
+        p = test_random_below(5) ? quire_kvrealloc(b[k].p, n, QUIRE_GFP_KERNEL)
+                                 : quire_kvrealloc(b[k].p, n = 0, QUIRE_GFP_KERNEL);
+        quire_heap_fail_after(-1);
+        if (p || !n) {
+            if (b[k].p && p)
+                each(p, b[k].n < n ? b[k].n : n, b[k].seed, false);
+            b[k].p = p;
+            b[k].n = n;
+            b[k].seed = (unsigned)round;
+            if (p)
+                each(p, n, b[k].seed, true);
+        } else if (b[k].p) {
+            each(b[k].p, b[k].n, b[k].seed, false);
+        }
+        if (b[k].p && !n) {
+            quire_kvfree(b[k].p);
+            b[k].p = NULL;
+        }
+    }
+    for (unsigned k = 0; k < N; k++)
+        quire_kvfree(b[k].p);
+    assert_int_equal(frames_left(), before);
+}
+
+/* proves: X-15 TRAP-18 */
+static void arrays_and_zeros(void **state)
+{
+    uint64_t before = frames_left();
+    uint8_t *p;
+
+    (void)state;
+    assert_null(quire_kvmalloc_array(SIZE_MAX / 2, 3, QUIRE_GFP_KERNEL));
+    assert_null(quire_kvcalloc(1ull << 32, 1ull << 32, QUIRE_GFP_KERNEL));
+    for (size_t n = 10; n < 400000; n *= 7) {
+        p = quire_kvmalloc(n, QUIRE_GFP_KERNEL);
+        each(p, n, 9, true);
+        quire_kvfree(p);
+        p = quire_kvcalloc(n, 3, QUIRE_GFP_KERNEL);
+        expect_zero(p, 0, n * 3);
+        quire_kvfree(p);
+        p = quire_kvzalloc(n, QUIRE_GFP_KERNEL);
+        expect_zero(p, 0, n);
+        each(p, n, 3, true);
+        p = quire_kvrealloc(p, n * 4, QUIRE_GFP_KERNEL | QUIRE_GFP_ZERO);
+        each(p, n, 3, false);
+        expect_zero(p, (n + 8191) & ~4095ull, n * 4);
+        quire_kvfree(p);
+    }
+    assert_int_equal(frames_left(), before);
+}
+
+/* Smaller cannot fail; larger fails with the old content in place. */
+/* proves: TRAP-18 X-15 */
+static void a_refused_change_keeps_the_block(void **state)
+{
+    uint8_t *p = quire_kvmalloc(100000, QUIRE_GFP_KERNEL), *q;
+
+    (void)state;
+    each(p, 100000, 4, true);
+    assert_null(quire_kvrealloc(p, 1ull << 32, QUIRE_GFP_KERNEL));
+    each(p, 100000, 4, false);
+    /* the heap says no: an area, though the rest fits the heap */
+    quire_heap_fail_after(1);
+    q = quire_kvrealloc(p, 20000, QUIRE_GFP_KERNEL);
+    assert_false(quire_heap_fail_armed());
+    quire_heap_fail_after(-1);
+    assert_true(is_area(q));
+    each(q, 20000, 4, false);
+    /* neither has memory */
+    while (quire_page_alloc(0, QUIRE_GFP_KERNEL, QUIRE_NODE_ANY)) {
+    }
+    assert_null(quire_kvrealloc(q, 500000, QUIRE_GFP_KERNEL));
+    quire_heap_fail_after(1);
+    q = quire_kvrealloc(q, 9000, QUIRE_GFP_KERNEL);
+    quire_heap_fail_after(-1);
+    assert_non_null(q);
+    each(q, 9000, 4, false);
+    quire_kvfree(q);
+}
+
+static void a_sensitive_free_leaves_nothing(void **state)
+{
+    (void)state;
+    quire_kvfree_sensitive(NULL);
+    for (size_t n = 100; n < 100000; n *= 9) {
+        uint8_t *p = quire_kvmalloc(n, QUIRE_GFP_KERNEL), *first = see(p), *last = see(p + n - 1);
+
+        each(p, n, 77, true);
+        quire_kvfree_sensitive(p);
+        assert_int_equal(*first, 0);
+        assert_int_equal(*last, 0);
+    }
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(content_moves_between_heap_and_areas),
+        TEST(random_sizes_keep_their_content),
+        TEST(arrays_and_zeros),
+        TEST(a_refused_change_keeps_the_block),
+        TEST(a_sensitive_free_leaves_nothing),
+    };
+
+    test_seed("kva_kvmalloc_test");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
