@@ -7,21 +7,19 @@
 #include "proctune.h"
 #include <quire/pressure.h>
 
-static u32 *field(struct quire_frame_tunables *t, u64 key)
-{
-    switch (key) {
-    case TUNE_SCALE: return &t->watermark_scale_factor;
-    case TUNE_BOOST: return &t->watermark_boost_factor;
-    default: return &t->reclaim_mode;
-    }
-}
-
 int tune_show(struct text *t, u64 key)
 {
     struct quire_frame_tunables now;
+    u64 v;
 
     quire_frame_tunables_get(&now);
-    text_printf(t, "%u\n", *field(&now, key));
+    switch (key) {
+    case TUNE_MIN: v = quire_min_free_kbytes(); break; /* what is in force, where 0 was set too */
+    case TUNE_SCALE: v = now.watermark_scale_factor; break;
+    case TUNE_BOOST: v = now.watermark_boost_factor; break;
+    default: v = now.reclaim_mode; break;
+    }
+    text_printf(t, "%lu\n", (unsigned long)v);
     return 0;
 }
 
@@ -35,29 +33,12 @@ int tune_store(const char *text, size_t n, u64 key)
     if (err)
         return err;
     quire_frame_tunables_get(&now);
-    *field(&now, key) = (u32)v;
-    return quire_frame_tunables_set(&now) == QUIRE_OK ? 0 : -EINVAL;
-}
-
-int tune_show_min(struct text *t, u64 key)
-{
-    (void)key;
-    text_printf(t, "%lu\n", (unsigned long)quire_min_free_kbytes());
-    return 0;
-}
-
-int tune_store_min(const char *text, size_t n, u64 key)
-{
-    struct quire_frame_tunables now;
-    i64 v;
-    int err = gen_number(text, 0, INT32_MAX, &v);
-
-    (void)n;
-    (void)key;
-    if (err)
-        return err;
-    quire_frame_tunables_get(&now);
-    now.min_free_kbytes = (u64)v;
+    switch (key) {
+    case TUNE_MIN: now.min_free_kbytes = (u64)v; break;
+    case TUNE_SCALE: now.watermark_scale_factor = (u32)v; break;
+    case TUNE_BOOST: now.watermark_boost_factor = (u32)v; break;
+    default: now.reclaim_mode = (u32)v; break;
+    }
     return quire_frame_tunables_set(&now) == QUIRE_OK ? 0 : -EINVAL;
 }
 

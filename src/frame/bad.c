@@ -201,10 +201,9 @@ static enum quire_status poison_elsewhere(struct qi_zone *z, struct quire_page *
     return QUIRE_BUSY;
 }
 
-static enum quire_status poison(struct qi_zone *z, uint64_t pfn)
+static enum quire_status poison(struct qi_zone *z, struct qi_block *b, struct quire_page *p)
 {
-    struct quire_page *p = quire_page_of_pfn(Q_PFN(pfn));
-    struct qi_block *b = &z->blocks[qi_block_of(z, pfn)];
+    uint64_t pfn = quire_pfn_of_page(p).v;
 
     if (b->state == QI_BLOCK_WHOLE || b->state == QI_BLOCK_BODY)
         qi_zone_break(z, qi_block_of(z, pfn));
@@ -229,7 +228,10 @@ static enum quire_status poison(struct qi_zone *z, uint64_t pfn)
     return poison_cached(z, p) ? QUIRE_OK : poison_elsewhere(z, p);
 }
 
-enum quire_status quire_frame_poison(q_pfn pfn)
+/* Do it to a frame of memory, under the lock of its zone. */
+static enum quire_status with_frame(q_pfn pfn,
+                                    enum quire_status (*act)(struct qi_zone *, struct qi_block *,
+                                                             struct quire_page *))
 {
     unsigned long irq = qi_look_begin();
     struct qi_block *b;
@@ -238,12 +240,14 @@ enum quire_status quire_frame_poison(q_pfn pfn)
 
     if (z) {
         qi_zone_lock(z);
-        s = poison(z, pfn.v);
+        s = act(z, b, quire_page_of_pfn(pfn));
         qi_zone_unlock(z);
     }
     qi_look_end(irq);
     return s;
 }
+
+enum quire_status quire_frame_poison(q_pfn pfn) { return with_frame(pfn, poison); }
 
 /* ---- With time: off line before it fails, and back ---- */
 
@@ -306,21 +310,7 @@ static enum quire_status unpoison(struct qi_zone *z, struct qi_block *b, struct 
     return QUIRE_OK;
 }
 
-enum quire_status quire_frame_unpoison(q_pfn pfn)
-{
-    unsigned long irq = qi_look_begin();
-    struct qi_block *b;
-    struct qi_zone *z = qi_zone_of_frame(pfn.v, &b);
-    enum quire_status s = QUIRE_INVALID;
-
-    if (z) {
-        qi_zone_lock(z);
-        s = unpoison(z, b, quire_page_of_pfn(pfn));
-        qi_zone_unlock(z);
-    }
-    qi_look_end(irq);
-    return s;
-}
+enum quire_status quire_frame_unpoison(q_pfn pfn) { return with_frame(pfn, unpoison); }
 
 uint64_t quire_frame_poisoned_pages(void)
 {

@@ -9,6 +9,18 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 
+# A load for sqlite3: a recursion, a table with an index, a query; and what empties much of it again.
+SQL_LOAD = """
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 30000)
+  select count(*), sum(i * i % 1009) from n;
+create table t(id integer primary key, name text, v real);
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
+  insert into t select i, 'name' || (i * 7919 % 1000), i * 1.5 from n;
+create index tn on t(name);
+select name, count(*), sum(v) from t group by name order by 3 desc, 1 limit 5;
+"""
+SQL_DELETE = "delete from t where id % 3 = 0; select count(*) from t; vacuum; pragma integrity_check;"
+
 
 class Skip(Exception):
     """The test cannot be run here; its text says why."""

@@ -1,6 +1,8 @@
 """Programs whose memory moves from frame to frame all the while (quire.move=1) see nothing of it."""
 import re
 
+from harness import SQL_DELETE, SQL_LOAD
+
 MOVING = ["--cpus", "4", "--mem", "256M", "--append", "quire.move=1", "--report"]
 
 
@@ -27,15 +29,7 @@ def test_moving_shared_memory_and_futexes(t):
 
 def test_moving_database(t):
     t.need("sqlite3")
-    unmoved(t, "sqlite3", ":memory:", """
-with recursive n(i) as (select 1 union all select i + 1 from n where i < 30000)
-  select count(*), sum(i * i % 1009) from n;
-create table t(id integer primary key, name text, v real);
-with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
-  insert into t select i, 'name' || (i * 7919 % 1000), i * 1.5 from n;
-create index tn on t(name);
-select name, count(*), sum(v) from t group by name order by 3 desc, 1 limit 5;
-delete from t where id % 3 = 0; select count(*) from t; vacuum; pragma integrity_check;""")
+    unmoved(t, "sqlite3", ":memory:", SQL_LOAD + SQL_DELETE)
 
 
 def test_moving_interpreter_with_children(t):

@@ -8,7 +8,7 @@ import struct
 import termios
 import time
 
-from harness import ROOT, Skip
+from harness import ROOT, SQL_DELETE, SQL_LOAD, Skip
 
 PYTHON = "/usr/bin/python3"
 
@@ -112,16 +112,9 @@ print(subprocess.run('exit 5', shell=True).returncode)
 
 def test_sqlite_query_load(t):
     t.need("sqlite3")
-    t.same_as_host("sqlite3", ":memory:", """
-with recursive n(i) as (select 1 union all select i + 1 from n where i < 30000)
-  select count(*), sum(i * i % 1009) from n;
-create table t(id integer primary key, name text, v real);
-with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
-  insert into t select i, 'name' || (i * 7919 % 1000), i * 1.5 from n;
-create index tn on t(name);
-select name, count(*), sum(v) from t group by name order by 3 desc, 1 limit 5;
+    t.same_as_host("sqlite3", ":memory:", SQL_LOAD + """
 select count(*) from t a join t b on a.name = b.name where a.id < 200;
-delete from t where id % 3 = 0; select count(*) from t; vacuum; pragma integrity_check;""")
+""" + SQL_DELETE)
 
 
 def test_sqlite_on_a_file(t):

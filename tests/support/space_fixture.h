@@ -1,6 +1,7 @@
 /*
  * space_fixture.h - one space on a small machine, fresh for each test, and the check afterwards that
- * the machine is sound and that every frame came back.
+ * the machine is sound and that every frame came back.  A test that wants more than one node says so:
+ * FIXTURE_NODES, each of 64 MiB.
  */
 #ifndef SPACE_FIXTURE_H
 #define SPACE_FIXTURE_H
@@ -15,13 +16,17 @@
 #define OK(call) assert_int_equal(call, QUIRE_OK)
 #define T(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+#ifndef FIXTURE_NODES
+#define FIXTURE_NODES 1
+#endif
+
 static struct quire_space *s;
 static uint64_t frames_before;
 
 static int setup(void **state)
 {
     (void)state;
-    space_machine(64 * MIB);
+    space_machine_nodes(FIXTURE_NODES * 64 * MIB, FIXTURE_NODES);
     /* the object caches keep their slabs: let them exist before counting */
     s = space_new();
     OK(store(s, map_anon(s, PAGE), 1));

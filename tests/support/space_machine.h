@@ -15,16 +15,19 @@
 
 static struct quire_mem_range sm_ranges[8], sm_reserved[8];
 
-/* bytes of memory, one node. */
-static inline void space_machine(uint64_t bytes)
+/* bytes of memory, a share of them on each node. */
+static inline void space_machine_nodes(uint64_t bytes, unsigned nodes)
 {
     static struct quire_memmap map;
-    struct quire_boot boot = {.map = &map, .nodes = 1, .cpus = 4};
+    struct quire_boot boot = {.map = &map, .nodes = nodes, .cpus = 4};
     struct quire_page *root;
 
     hosted_init(bytes);
     quire_memmap_init(&map, sm_ranges, 8, sm_reserved, 8);
     assert_int_equal(quire_memmap_add(&map, Q_PA(MIB), bytes - MIB, QUIRE_MEM_USABLE), QUIRE_OK);
+    for (unsigned i = 1; i < nodes; i++)
+        assert_int_equal(quire_memmap_set_node(&map, Q_PA(bytes / nodes * i), bytes / nodes, i),
+                         QUIRE_OK);
     assert_int_equal(quire_frame_init(&boot), QUIRE_OK);
     assert_int_equal(quire_heap_init(), QUIRE_OK);
     root = quire_page_alloc(0, QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
@@ -32,6 +35,8 @@ static inline void space_machine(uint64_t bytes)
     assert_int_equal(quire_pt_init(quire_pa_of_page(root)), QUIRE_OK);
     assert_int_equal(quire_space_init(), QUIRE_OK);
 }
+
+static inline void space_machine(uint64_t bytes) { space_machine_nodes(bytes, 1); }
 
 static inline struct quire_space *space_new(void)
 {

@@ -3,9 +3,9 @@
  * nothing else with them.
  */
 #include <frame_mover.h>
+#include <frame_traffic.h>
 
 #include <frame/zone.h>
-#include <pthread.h>
 
 #define BAD (QUIRE_PG_POISON | QUIRE_PG_RESERVED)
 
@@ -227,7 +227,6 @@ static void nothing_is_counted_twice(void **state)
 
 /* ---- Beside other CPUs ---- */
 
-static volatile bool stop;
 static uint8_t bad[16 * MIB / QUIRE_PAGE_SIZE]; /* withheld, as its finder read */
 
 static unsigned number(const struct quire_page *p)
@@ -235,35 +234,14 @@ static unsigned number(const struct quire_page *p)
     return (unsigned)(quire_pfn_of_page(p).v - 16 * MIB / QUIRE_PAGE_SIZE);
 }
 
-static void *traffic(void *arg)
+static bool is_gone(const struct quire_page *p)
 {
-    struct quire_page *mine[40] = {NULL};
-    unsigned orders[40], x = (unsigned)(uintptr_t)arg * 7919;
-
-    hosted_cpu_set((unsigned)(uintptr_t)arg);
-    while (!stop) {
-        unsigned k = (x = x * 1664525 + 1013904223) >> 8 & 31;
-
-        if (mine[k]) {
-            quire_page_free(mine[k], orders[k]);
-            mine[k] = NULL;
-            continue;
-        }
-        orders[k] = (x >> 20) % 4 ? 0 : (x >> 24) % 7;
-        mine[k] = quire_page_alloc(orders[k], 0, ANY);
-        for (unsigned i = 0; mine[k] && i < 1u << orders[k]; i++)
-            assert_false(__atomic_load_n(&bad[number(mine[k] + i)], __ATOMIC_ACQUIRE));
-    }
-    for (unsigned k = 0; k < 40; k++)
-        if (mine[k])
-            quire_page_free(mine[k], orders[k]);
-    return NULL;
+    return __atomic_load_n(&bad[number(p)], __ATOMIC_ACQUIRE);
 }
 
 /* What was withheld while others work stays away from them, and nothing else does. */
 static void poison_beside_traffic(void **state)
 {
-    pthread_t threads[3];
     uint64_t managed;
 
     (void)state;
@@ -271,9 +249,7 @@ static void poison_beside_traffic(void **state)
     map_add(16 * MIB, 16 * MIB, 0);
     boot(1, 4, NULL, NULL);
     managed = quire_managed_pages();
-    for (unsigned i = 0; i < 3; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, traffic, (void *)(uintptr_t)(i + 1)), 0);
-    hosted_cpu_set(0);
+    traffic_start(is_gone, 7);
     for (unsigned i = 0; i < 200; i++) {
         struct quire_page *p =
             quire_page_of_pfn(Q_PFN(16 * MIB / QUIRE_PAGE_SIZE + i * 2654435761u % 1500));
@@ -282,9 +258,7 @@ static void poison_beside_traffic(void **state)
         if (kind(p) == BAD)
             __atomic_store_n(&bad[number(p)], 1, __ATOMIC_RELEASE);
     }
-    stop = true;
-    for (unsigned i = 0; i < 3; i++)
-        pthread_join(threads[i], NULL);
+    traffic_end();
     quire_frame_drain();
     healthy();
     assert_true(zone_stats(0).poisoned > 0);

@@ -3,9 +3,9 @@
  * out meanwhile, and nothing lost by it.
  */
 #include <frame_mover.h>
+#include <frame_traffic.h>
 
 #include <frame/zone.h>
-#include <pthread.h>
 
 #define BLOCK  ((uint64_t)QI_BLOCK_FRAMES)
 #define START  (16 * MIB / QUIRE_PAGE_SIZE) /* of the machine's memory */
@@ -420,38 +420,16 @@ static void what_cannot_be_moved_stays(void **state)
 
 /* ---- Beside other CPUs ---- */
 
-static volatile bool stop;
 static uint8_t gone[BLOCKS];
 
-static void *traffic(void *arg)
+static bool is_gone(const struct quire_page *p)
 {
-    struct quire_page *mine[40] = {NULL};
-    unsigned orders[40], x = (unsigned)(uintptr_t)arg * 7919;
-
-    hosted_cpu_set((unsigned)(uintptr_t)arg);
-    while (!stop) {
-        unsigned k = (x = x * 1664525 + 1013904223) >> 8 & 31;
-
-        if (mine[k]) {
-            quire_page_free(mine[k], orders[k]);
-            mine[k] = NULL;
-            continue;
-        }
-        orders[k] = (x >> 20) % 4 ? 0 : (x >> 24) % 11;
-        mine[k] = quire_page_alloc(orders[k], 0, ANY);
-        for (uint64_t i = 0; mine[k] && i < 1ull << orders[k]; i++)
-            assert_false(__atomic_load_n(&gone[block_of(mine[k] + i)], __ATOMIC_ACQUIRE));
-    }
-    for (unsigned k = 0; k < 40; k++)
-        if (mine[k])
-            quire_page_free(mine[k], orders[k]);
-    return NULL;
+    return __atomic_load_n(&gone[block_of(p)], __ATOMIC_ACQUIRE);
 }
 
 /* Blocks go and come while three CPUs allocate and free; nothing of them is met meanwhile. */
 static void offline_beside_traffic(void **state)
 {
-    pthread_t threads[3];
     unsigned went = 0, stayed = 0;
 
     (void)state;
@@ -459,9 +437,7 @@ static void offline_beside_traffic(void **state)
     map_add(16 * MIB, BLOCKS * 2 * MIB, 0);
     boot(1, 4, NULL, NULL);
     managed_at_boot = quire_managed_pages();
-    for (unsigned i = 0; i < 3; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, traffic, (void *)(uintptr_t)(i + 1)), 0);
-    hosted_cpu_set(0);
+    traffic_start(is_gone, 11);
     for (unsigned i = 0; i < 4000 || !went || !stayed; i++) {
         uint64_t at = i * 2654435761u % (BLOCKS - TAKEN - 3), n = 1 + i / 7 % 3;
         enum quire_status s = off(at, n);
@@ -479,9 +455,7 @@ static void offline_beside_traffic(void **state)
         memset(gone + at, 0, n);
         assert_int_equal(on(at, n), QUIRE_OK);
     }
-    stop = true;
-    for (unsigned i = 0; i < 3; i++)
-        pthread_join(threads[i], NULL);
+    traffic_end();
     all_back();
     exhaust_every_order();
 }

@@ -498,13 +498,10 @@ static void speed(unsigned from, unsigned to, uint32_t ns, uint32_t mib)
 }
 
 /* Nodes 0 and 1: CPUs and their memory.  2: slow and large.  3: fast, near 1. */
-static void tiers_and_weights(void **state)
+static void four_speeds(void)
 {
     static const uint8_t two[] = {0, 1};
-    uint8_t best[QUIRE_MAX_NODES];
-    struct quire_policy p;
 
-    (void)state;
     for (unsigned from = 0; from < NODES; from++) {
         speed(from, 0, from == 0 ? 100 : 180, from == 0 ? 20000 : 9000);
         speed(from, 1, from == 1 ? 100 : 180, from == 1 ? 20000 : 9000);
@@ -521,6 +518,12 @@ static void tiers_and_weights(void **state)
                                .latency = latency,
                                .bandwidth = bandwidth};
     assert_int_equal(quire_frame_init(&wish), QUIRE_OK);
+}
+
+static void tiers_and_demotion(void **state)
+{
+    (void)state;
+    four_speeds();
     assert_int_equal(quire_node_latency(0, 2), 400);
     assert_int_equal(quire_node_bandwidth(1, 3), 40000);
     assert_int_equal(quire_node_latency(0, NODES), 0);
@@ -534,14 +537,28 @@ static void tiers_and_weights(void **state)
     assert_int_equal(quire_node_demotion(3), 0); /* all at distance 20: the lowest */
     assert_int_equal(quire_node_demotion(2), QUIRE_NODE_ANY);
     assert_int_equal(quire_node_demotion(NODES), QUIRE_NODE_ANY);
+}
 
+static void best_targets(void **state)
+{
+    uint8_t best[QUIRE_MAX_NODES];
+
+    (void)state;
+    four_speeds();
     assert_int_equal(quire_node_targets(0, QUIRE_BY_LATENCY, best), 4);
     assert_memory_equal(best, ((uint8_t[]){0, 1, 3, 2}), 4);
     assert_int_equal(quire_node_targets(0, QUIRE_BY_BANDWIDTH, best), 4);
     assert_memory_equal(best, ((uint8_t[]){3, 0, 1, 2}), 4);
     assert_int_equal(quire_node_targets(1, QUIRE_BY_LATENCY, best), 4);
     assert_memory_equal(best, ((uint8_t[]){3, 1, 0, 2}), 4);
+}
 
+static void weights_by_bandwidth(void **state)
+{
+    struct quire_policy p;
+
+    (void)state;
+    four_speeds();
     /* shares of 32 by bandwidth, as the best CPUs have it: 20, 20, 5 and 40 of 85 */
     assert_int_equal(quire_node_weight(0), 7);
     assert_int_equal(quire_node_weight(1), 7);
@@ -559,8 +576,15 @@ static void tiers_and_weights(void **state)
     assert_int_equal(quire_node_set_weight(3, 0), QUIRE_OK);
     assert_int_equal(quire_node_weight(3), 15);
     assert_int_equal(quire_node_weight(NODES), 0);
+}
 
-    /* nothing is known: one tier, equal weights */
+/* One tier, equal weights, targets by distance. */
+static void nothing_is_known_of_speeds(void **state)
+{
+    uint8_t best[QUIRE_MAX_NODES];
+
+    (void)state;
+    four_speeds();
     wish.latency = wish.bandwidth = NULL;
     numa(0);
     assert_int_equal(quire_node_tiers(), 1);
@@ -568,7 +592,7 @@ static void tiers_and_weights(void **state)
     for (unsigned i = 0; i < NODES; i++)
         assert_int_equal(quire_node_weight(i), 1);
     assert_int_equal(quire_node_targets(0, QUIRE_BY_LATENCY, best), 4);
-    assert_memory_equal(best, ((uint8_t[]){0, 1, 3, 2}), 4); /* by distance */
+    assert_memory_equal(best, ((uint8_t[]){0, 1, 3, 2}), 4);
 }
 
 int main(void)
@@ -583,7 +607,10 @@ int main(void)
         cmocka_unit_test(allocations_are_counted_by_node),
         cmocka_unit_test(cpus_of_nodes),
         cmocka_unit_test(nodes_without_memory),
-        cmocka_unit_test(tiers_and_weights),
+        cmocka_unit_test(tiers_and_demotion),
+        cmocka_unit_test(best_targets),
+        cmocka_unit_test(weights_by_bandwidth),
+        cmocka_unit_test(nothing_is_known_of_speeds),
     };
 
     test_seed("policy_test");

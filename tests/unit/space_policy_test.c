@@ -2,56 +2,10 @@
  * space_policy_test.c - policies of ranges: where new pages come from, and that cutting, merging, moving and
  * forking keep them.
  */
-#include <space_machine.h>
+#define FIXTURE_NODES 2
+#include <space_fixture.h>
 
 #include <quire/policy.h>
-#include <space/space.h>
-
-#define RW       (QUIRE_READ | QUIRE_WRITE)
-#define PRIV     (QUIRE_MAP_PRIVATE | QUIRE_MAP_ANONYMOUS)
-#define OK(call) assert_int_equal(call, QUIRE_OK)
-
-static struct quire_space *s;
-static uint64_t frames_before;
-
-/* Two nodes of 64 MiB. */
-static int setup(void **state)
-{
-    static struct quire_memmap map;
-    struct quire_boot boot = {.map = &map, .nodes = 2, .cpus = 4};
-    struct quire_page *root;
-
-    (void)state;
-    hosted_init(128 * MIB);
-    quire_memmap_init(&map, sm_ranges, 8, sm_reserved, 8);
-    OK(quire_memmap_add(&map, Q_PA(MIB), 127 * MIB, QUIRE_MEM_USABLE));
-    OK(quire_memmap_set_node(&map, Q_PA(64 * MIB), 64 * MIB, 1));
-    OK(quire_frame_init(&boot));
-    OK(quire_heap_init());
-    root = quire_page_alloc(0, QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
-    assert_non_null(root);
-    OK(quire_pt_init(quire_pa_of_page(root)));
-    OK(quire_space_init());
-    s = space_new();
-    OK(store(s, map_anon(s, PAGE), 1));
-    quire_space_put(s);
-    quire_heap_drain();
-    frames_before = quire_free_pages();
-    s = space_new();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    OK(quire_space_verify(s));
-    quire_space_put(s);
-    quire_heap_drain();
-    OK(quire_frame_verify());
-    assert_int_equal(quire_free_pages(), frames_before);
-    hosted_fini();
-    return 0;
-}
 
 static uint64_t map(uint64_t pages)
 {
@@ -222,8 +176,6 @@ static void no_memory_changes_nothing(void **state)
     assert_in_range(failures, 3, 6); /* the policy and two vmas at least */
     assert_int_equal(vmas(), 3);
 }
-
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
