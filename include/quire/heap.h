@@ -13,10 +13,13 @@
 
 struct quire_cache;
 
-#define QUIRE_CACHE_ZERO    0x1u /* objects come zeroed */
-#define QUIRE_CACHE_REDZONE 0x2u /* guard bytes around each object, checked at free */
-#define QUIRE_CACHE_POISON  0x4u /* freed objects are filled, checked at allocation */
-#define QUIRE_CACHE_HWALIGN 0x8u /* align to cache lines */
+#define QUIRE_CACHE_ZERO    0x1u  /* objects come zeroed */
+#define QUIRE_CACHE_REDZONE 0x2u  /* guard bytes around each object, checked at free */
+#define QUIRE_CACHE_POISON  0x4u  /* freed objects are filled, checked at allocation */
+#define QUIRE_CACHE_HWALIGN 0x8u  /* align to cache lines */
+#define QUIRE_CACHE_DMA     0x40u /* objects lie in the zone DMA */
+#define QUIRE_CACHE_DMA32   0x80u /* ... in DMA32 or below */
+#define QUIRE_CACHE_FLAGS   0xcfu
 
 /* After quire_frame_init(), before any other call here. */
 enum quire_status quire_heap_init(void);
@@ -29,7 +32,7 @@ enum quire_status quire_cache_create(const char *name, size_t size, size_t align
 /* BUSY: objects are still out; names them on the log (first 8) and nothing changes. */
 enum quire_status quire_cache_destroy(struct quire_cache *c);
 
-/* NULL: out of memory; with GFP_DMA or DMA32 always, for slabs lie anywhere (see kmalloc). */
+/* NULL: out of memory; always with GFP_DMA or DMA32 if the cache is not one of such memory. */
 void *quire_cache_alloc(struct quire_cache *c, quire_gfp gfp);
 void *quire_cache_alloc_node(struct quire_cache *c, quire_gfp gfp, unsigned node);
 void quire_cache_free(struct quire_cache *c, void *obj); /* obj not NULL */
@@ -45,8 +48,8 @@ size_t quire_heap_shrink(void);
 size_t quire_heap_drain(void);
 
 /* Physically contiguous memory.  size 0 gives a unique non-NULL pointer.  Aligned to 8, powers of
- * two to their size up to 4096.  GFP_DMA and DMA32 take whole pages.  NULL: out of memory or size
- * above the largest block. */
+ * two to their size up to 4096.  GFP_DMA and DMA32 round up to a power of two.  Above 16 KiB whole pages.
+ * NULL: out of memory or size above the largest block. */
 void *quire_kmalloc(size_t size, quire_gfp gfp);
 void *quire_kzalloc(size_t size, quire_gfp gfp);
 void *quire_kmalloc_node(size_t size, quire_gfp gfp, unsigned node);

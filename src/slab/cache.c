@@ -77,6 +77,10 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
     c->sheaf_cap = (uint8_t)clamp(16384 / c->slot, 2, QI_SHEAF_CAP);
     c->max_sheaves = (uint8_t)clamp(65536 / c->slot / c->sheaf_cap, 1, 8);
     c->max_empty = (uint16_t)clamp(8u >> c->order, 1, 8);
+    if (qi_zone_gfp(c)) { /* scarce: none is kept that need not be */
+        c->sheaf_cap = 2;
+        c->max_sheaves = c->max_empty = 1;
+    }
     c->slow = (c->flags & QUIRE_CACHE_ZERO ? QI_SLOW_ZERO : 0) |
               (c->flags & (QUIRE_CACHE_REDZONE | QUIRE_CACHE_POISON) ? QI_SLOW_GUARDS : 0) |
               (qi_load_relaxed(&fail_countdown) ? QI_SLOW_FAILING : 0);
@@ -136,7 +140,7 @@ enum quire_status quire_cache_create(const char *name, size_t size, size_t align
     struct quire_cache *c;
 
     if (!name || !size || size > SIZE_MAX_OBJECT || align > ALIGN_MAX ||
-        (align && !qi_is_pow2(align)) || (flags & ~0xfu) ||
+        (align && !qi_is_pow2(align)) || (flags & ~QUIRE_CACHE_FLAGS) ||
         (ctor && (flags & (QUIRE_CACHE_ZERO | QUIRE_CACHE_POISON))))
         return QUIRE_INVALID;
     c = quire_cache_alloc(&cache_cache, QUIRE_GFP_KERNEL);

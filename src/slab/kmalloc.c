@@ -1,9 +1,12 @@
 /*
  * slab/kmalloc.c - memory by size: classes up to 16 KiB, each a cache; above, runs of pages.
  *
- * The classes step so that from 64 bytes to 10 KiB rounding up wastes a quarter of the object at
- * worst, and 10 % on average over sizes.  A run's first page has QUIRE_PG_SLAB and the size in its
- * owner word, tagged. Requests for DMA memory are runs whatever their size: slabs lie in any zone.
+ * The classes step so that from 64 bytes to 10 KiB rounding up wastes less than a third of the object at
+ * worst; those above 2 KiB are as large as a slab of 32 KiB has room for.  Requests for DMA memory have
+ * caches of their own, by powers of two, whose slabs lie in the zone asked for.
+ *
+ * A run's first page has QUIRE_PG_SLAB and the size in its owner word, tagged.  A block of which a quarter or
+ * more would lie idle is split, and what is behind the last page asked for goes back.
  */
 #include "slab.h"
 
@@ -21,17 +24,21 @@ static const struct {
     uint32_t size;
     const char *name;
 } classes[] = {
-    CLASS(8),    CLASS(16),   CLASS(24),   CLASS(32),   CLASS(48),    CLASS(64),    CLASS(80),
-    CLASS(96),   CLASS(112),  CLASS(128),  CLASS(160),  CLASS(192),   CLASS(224),   CLASS(256),
-    CLASS(320),  CLASS(384),  CLASS(448),  CLASS(512),  CLASS(640),   CLASS(768),   CLASS(896),
-    CLASS(1024), CLASS(1280), CLASS(1536), CLASS(1792), CLASS(2048),  CLASS(2560),  CLASS(3072),
-    CLASS(4096), CLASS(5120), CLASS(6144), CLASS(8192), CLASS(10240), CLASS(16384),
+    CLASS(8),    CLASS(16),   CLASS(24),   CLASS(32),   CLASS(48),    CLASS(64),
+    CLASS(80),   CLASS(96),   CLASS(112),  CLASS(128),  CLASS(160),   CLASS(192),
+    CLASS(224),  CLASS(256),  CLASS(320),  CLASS(384),  CLASS(448),   CLASS(512),
+    CLASS(640),  CLASS(768),  CLASS(896),  CLASS(1024), CLASS(1280),  CLASS(1536),
+    CLASS(1792), CLASS(2048), CLASS(2304), CLASS(2816), CLASS(3584),  CLASS(4096),
+    CLASS(4608), CLASS(5376), CLASS(6400), CLASS(8192), CLASS(10752), CLASS(16384),
 };
 
 static struct quire_cache caches[QI_COUNT(classes)];
 /* The class for a size, by steps of 8 up to 1 KiB and of 256 above. */
 static struct quire_cache *small[SMALL_MAX / SMALL_STEP + 1];
 static struct quire_cache *large[CLASS_MAX / LARGE_STEP + 1];
+/* For GFP_DMA and GFP_DMA32: 8, 16, 32, ... 16384. */
+#define ZONE_CLASSES 12u
+static struct quire_cache zone_caches[2][ZONE_CLASSES];
 /* Sizes below need no look at quire_cache.slow; 0 while that says anything.  Atomic. */
 static size_t small_limit;
 
@@ -44,18 +51,37 @@ void qi_kmalloc_slow_changed(void)
     qi_store_relaxed(&small_limit, why ? 0 : SMALL_MAX + 1);
 }
 
+static void init_class(struct quire_cache *c, const char *name, uint32_t size, unsigned flags)
+{
+    qi_cache_setup(c, name, size, qi_is_pow2(size) ? QI_MIN(size, 4096u) : 8,
+                   flags | QI_CACHE_SIZED, NULL);
+    c->fixed = true;
+    qi_cache_register(c);
+}
+
+static void init_zone_classes(void)
+{
+    static const char *const names[2][ZONE_CLASSES] = {
+        {"dma-kmalloc-8", "dma-kmalloc-16", "dma-kmalloc-32", "dma-kmalloc-64", "dma-kmalloc-128",
+         "dma-kmalloc-256", "dma-kmalloc-512", "dma-kmalloc-1024", "dma-kmalloc-2048",
+         "dma-kmalloc-4096", "dma-kmalloc-8192", "dma-kmalloc-16384"},
+        {"dma32-kmalloc-8", "dma32-kmalloc-16", "dma32-kmalloc-32", "dma32-kmalloc-64",
+         "dma32-kmalloc-128", "dma32-kmalloc-256", "dma32-kmalloc-512", "dma32-kmalloc-1024",
+         "dma32-kmalloc-2048", "dma32-kmalloc-4096", "dma32-kmalloc-8192", "dma32-kmalloc-16384"}};
+
+    for (unsigned i = 0; i < ZONE_CLASSES; i++) {
+        init_class(&zone_caches[0][i], names[0][i], 8u << i, QUIRE_CACHE_DMA);
+        init_class(&zone_caches[1][i], names[1][i], 8u << i, QUIRE_CACHE_DMA32);
+    }
+}
+
 void qi_kmalloc_init(void)
 {
     unsigned k = 0;
 
-    for (unsigned i = 0; i < QI_COUNT(classes); i++) {
-        uint32_t size = classes[i].size;
-
-        qi_cache_setup(&caches[i], classes[i].name, size,
-                       qi_is_pow2(size) ? QI_MIN(size, 4096u) : 8, QI_CACHE_SIZED, NULL);
-        caches[i].fixed = true;
-        qi_cache_register(&caches[i]);
-    }
+    for (unsigned i = 0; i < QI_COUNT(classes); i++)
+        init_class(&caches[i], classes[i].name, classes[i].size, 0);
+    init_zone_classes();
     for (unsigned s = 0; s < QI_COUNT(small); s++) {
         while (classes[k].size < s * SMALL_STEP)
             k++;
@@ -79,54 +105,98 @@ static QI_ALWAYS_INLINE struct quire_cache *cache_for(size_t size)
     return NULL;
 }
 
-static unsigned order_of(size_t size)
+static struct quire_cache *zone_cache_for(size_t size, quire_gfp gfp)
 {
-    return qi_log2_ceil((size + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT);
+    if (size > CLASS_MAX)
+        return NULL;
+    return &zone_caches[gfp & QUIRE_GFP_DMA ? 0 : 1][size <= 8 ? 0 : qi_log2_ceil(size) - 3];
 }
 
 /* ---- runs ---- */
 
+#define RUN_MAX   (QUIRE_PAGE_SIZE << QUIRE_MAX_ORDER)
+#define RUN_BATCH 32u
+
+static size_t pages_of(size_t size) { return (size + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT; }
+
+/* The pages of a run of size bytes are not one block: what its block had beyond them was given back. */
+static bool is_cut(size_t size)
+{
+    size_t pages = pages_of(size), block = (size_t)1 << qi_log2_ceil(pages);
+
+    return block - pages >= block / 4;
+}
+
+static void free_pages(struct quire_page *page, size_t n)
+{
+    struct quire_page *batch[RUN_BATCH];
+
+    while (n) {
+        size_t part = QI_MIN(n, (size_t)RUN_BATCH);
+
+        for (size_t i = 0; i < part; i++)
+            batch[i] = page++;
+        quire_page_free_bulk(part, batch);
+        n -= part;
+    }
+}
+
 static void *run_alloc(size_t size, quire_gfp gfp, unsigned node)
 {
+    size_t pages = pages_of(size);
     struct quire_page *page;
-    uintptr_t end, seen;
+    unsigned order;
 
     if (QI_UNLIKELY(qi_load_relaxed(&caches[0].slow) & QI_SLOW_FAILING) && qi_heap_fail_now())
         return NULL;
-    if (size > QUIRE_PAGE_SIZE << QUIRE_MAX_ORDER)
+    if (size > RUN_MAX)
         return NULL;
-    page = quire_page_alloc(order_of(size), gfp & ~QUIRE_GFP_MOVABLE, node);
+    order = qi_log2_ceil(pages);
+    page = quire_page_alloc(order, gfp & ~QUIRE_GFP_MOVABLE, node);
     if (!page)
         return NULL;
+    if (is_cut(size)) {
+        quire_page_split(page);
+        free_pages(page + pages, ((size_t)1 << order) - pages);
+    }
     page->owner = (uint64_t)size << 2 | QI_OWNER_RUN;
     qi_fetch_or_relaxed(&page->flags, QUIRE_PG_SLAB);
-    end = (uintptr_t)quire_pa_of_page(page).v + (QUIRE_PAGE_SIZE << order_of(size));
-    seen = qi_load_relaxed(&qi_heap_end);
-    while (seen < end && !qi_cas_relaxed(&qi_heap_end, &seen, end)) {
-    }
+    qi_heap_reaches((uintptr_t)quire_pa_of_page(page).v + (pages << QUIRE_PAGE_SHIFT));
     return quire_page_ptr(page);
 }
 
 static size_t run_size(const struct quire_page *page) { return (size_t)(page->owner >> 2); }
 
+/* Bytes that the holder of a run may use. */
+static size_t run_room(const struct quire_page *page)
+{
+    size_t size = run_size(page), pages = pages_of(size);
+
+    return QUIRE_PAGE_SIZE * (is_cut(size) ? pages : (size_t)1 << qi_log2_ceil(pages));
+}
+
 void qi_run_free(struct quire_page *page, void *p)
 {
-    unsigned order = order_of(run_size(page));
+    size_t size = run_size(page);
 
     QI_CHECK(p == quire_page_ptr(page), "heap: kfree: pointer %p is not the start of its run at %p",
              p, quire_page_ptr(page));
     page->owner = 0;
     qi_fetch_and_relaxed(&page->flags, ~QUIRE_PG_SLAB);
-    quire_page_free(page, order);
+    if (is_cut(size))
+        free_pages(page, pages_of(size));
+    else
+        quire_page_free(page, qi_log2_ceil(pages_of(size)));
 }
 
 /* ---- the public calls ---- */
 
 static void *alloc_unusual(size_t size, quire_gfp gfp, unsigned node)
 {
-    struct quire_cache *c = cache_for(size);
+    struct quire_cache *c =
+        gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32) ? zone_cache_for(size, gfp) : cache_for(size);
 
-    if (c && !(gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32)))
+    if (c)
         return qi_alloc_special(c, gfp, node, size);
     return run_alloc(size ? size : 1, gfp, node);
 }
@@ -170,7 +240,7 @@ size_t quire_ksize(const void *p)
     if (page->owner & QI_OWNER_RUN) {
         QI_CHECK(p == quire_page_ptr(page), "heap: ksize: pointer %p is not the start of its run",
                  p);
-        return QUIRE_PAGE_SIZE << order_of(run_size(page));
+        return run_room(page);
     }
     s = qi_slab_of_page(page);
     QI_CHECK(qi_slab_index(s, p, &i) && s->state[i] != QI_OBJ_IN && s->state[i] != QI_OBJ_EDGE,

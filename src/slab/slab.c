@@ -337,8 +337,8 @@ void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size
 
     if (QI_UNLIKELY(slow & QI_SLOW_FAILING) && qi_heap_fail_now())
         return NULL;
-    if (gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32))
-        return NULL; /* a cache's slabs lie anywhere */
+    if (QI_UNLIKELY(gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32)) && !qi_cache_is_low(c, gfp))
+        return NULL;
     irq = qport_irq_save();
     if (node == QUIRE_NODE_ANY || node == quire_cpu_node(qport_cpu()))
         obj = take(c, gfp);

@@ -153,6 +153,8 @@ void qi_slabs_give(struct quire_cache *c, struct qi_entry *e, unsigned n);
 /* Make a slab with memory of node (THISNODE in gfp: no other) and put it on its node's list; its
  * node, or QUIRE_NODE_ANY: no memory. */
 unsigned qi_slab_grow(struct quire_cache *c, quire_gfp gfp, unsigned node);
+/* Slabs or runs of the heap lie up to this offset into the direct map. */
+void qi_heap_reaches(uintptr_t end);
 /* Give empty slabs back until at most keep are left on the node; frames given. */
 size_t qi_slabs_shrink(struct quire_cache *c, unsigned node, uint32_t keep);
 /* One object of an internal cache, and back. */
@@ -181,7 +183,7 @@ void qi_guard_alloc(const struct quire_cache *c, void *obj, size_t asked);
 size_t qi_guard_size(const struct quire_cache *c, const void *obj);
 /* Of kmalloc: the holder uses no more than so many from now on; not more than before. */
 void qi_guard_shrink(void *obj, size_t asked);
-void qi_guard_free(const struct quire_cache *c, void *obj);  /* checks red zones, sets poison */
+void qi_guard_free(const struct quire_cache *c, void *obj); /* checks red zones, sets poison */
 /* First damaged byte around an object that is out, or inside one that is in; NULL: intact. */
 const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, bool out);
 
@@ -191,6 +193,17 @@ void qi_kmalloc_init(void);
 void qi_kmalloc_slow_changed(void);
 void qi_run_free(struct quire_page *page, void *p);
 
+/* What c's slabs must be allocated with besides what the caller says. */
+static inline quire_gfp qi_zone_gfp(const struct quire_cache *c)
+{
+    return (c->flags & QUIRE_CACHE_DMA ? QUIRE_GFP_DMA : 0) |
+           (c->flags & QUIRE_CACHE_DMA32 ? QUIRE_GFP_DMA32 : 0);
+}
+/* c's objects are as low as gfp, which asks for DMA or DMA32, wants them. */
+static inline bool qi_cache_is_low(const struct quire_cache *c, quire_gfp gfp)
+{
+    return c->flags & (gfp & QUIRE_GFP_DMA ? QUIRE_CACHE_DMA : QUIRE_CACHE_DMA | QUIRE_CACHE_DMA32);
+}
 static inline struct qi_slab *qi_slab_of_page(const struct quire_page *page)
 {
     return (struct qi_slab *)(uintptr_t)(page->owner & ~(uint64_t)QI_OWNER_TAGS);

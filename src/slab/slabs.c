@@ -20,9 +20,8 @@ unsigned qi_slab_objects(const struct quire_cache *c, unsigned order)
     return n;
 }
 
-static void raise_end(const struct quire_page *page, unsigned order)
+void qi_heap_reaches(uintptr_t end)
 {
-    uintptr_t end = (uintptr_t)quire_pa_of_page(page).v + (QUIRE_PAGE_SIZE << order);
     uintptr_t seen = qi_load_relaxed(&qi_heap_end);
 
     while (seen < end && !qi_cas_relaxed(&qi_heap_end, &seen, end)) {
@@ -39,7 +38,7 @@ static void mark_pages(struct qi_slab *s)
         s->page[i].owner = owner;
         qi_store_relaxed(&s->page[i].flags, s->page[i].flags | QUIRE_PG_SLAB);
     }
-    raise_end(s->page, s->order);
+    qi_heap_reaches((uintptr_t)quire_pa_of_page(s->page).v + (QUIRE_PAGE_SIZE << s->order));
 }
 
 static void unmark_pages(struct quire_page *page, unsigned order)
@@ -56,6 +55,7 @@ static struct quire_page *alloc_pages(const struct quire_cache *c, quire_gfp gfp
     struct quire_page *page;
 
     gfp &= QUIRE_GFP_ATOMIC | QUIRE_GFP_NORETRY | QUIRE_GFP_MEMALLOC | QUIRE_GFP_THISNODE;
+    gfp |= qi_zone_gfp(c);
     *order = c->order;
     page = quire_page_alloc(*order, gfp, node);
     if (!page && c->min_order < c->order) {

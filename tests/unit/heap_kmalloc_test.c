@@ -110,6 +110,11 @@ static void kzalloc_zeroes(void **state)
     expect_nothing_lost();
 }
 
+static bool lies_below(const void *p, size_t size, uint64_t limit)
+{
+    return quire_pa_of_kla(Q_KLA((const char *)p + size)).v <= limit;
+}
+
 /* DMA memory of any size is below the limit, or NULL.
  * proves: VM-19 TRAP-5 */
 static void kmalloc_dma_is_low(void **state)
@@ -119,7 +124,7 @@ static void kmalloc_dma_is_low(void **state)
         uint8_t *p = quire_kmalloc(size, QUIRE_GFP_DMA);
 
         assert_non_null(p);
-        assert_true(quire_pa_of_kla(Q_KLA(p + size)).v <= 16 << 20);
+        assert_true(lies_below(p, size, 16 << 20));
         assert_true(quire_ksize(p) >= size);
         quire_kfree(p);
         p = quire_kmalloc(size, QUIRE_GFP_DMA32 | QUIRE_GFP_ZERO);
@@ -127,13 +132,109 @@ static void kmalloc_dma_is_low(void **state)
         assert_int_equal(p[size - 1], 0);
         quire_kfree(p);
     }
+    quire_heap_drain();
     while (quire_page_alloc(4, QUIRE_GFP_DMA, QUIRE_NODE_ANY)) {
     }
     while (quire_page_alloc(0, QUIRE_GFP_DMA, QUIRE_NODE_ANY)) {
     }
     assert_null(quire_kmalloc(10, QUIRE_GFP_DMA));
     assert_non_null(quire_kmalloc(10, QUIRE_GFP_KERNEL));
+    assert_non_null(quire_kmalloc(10, QUIRE_GFP_DMA32));
     assert_int_equal(quire_heap_verify(), QUIRE_OK);
+}
+
+/* For each power of two from 8 to 16384 a cache of low memory: its objects are packed into slabs, not one to
+ * a page.
+ * proves: VM-19 TRAP-5 */
+static void low_memory_has_slabs(void **state)
+{
+    enum { N = 64 };
+    static const struct {
+        quire_gfp gfp;
+        const char *name;
+        uint64_t limit;
+    } zones[] = {{QUIRE_GFP_DMA, "dma-kmalloc-%zu", 16 << 20},
+                 {QUIRE_GFP_DMA32, "dma32-kmalloc-%zu", 1ull << 32}};
+    static void *p[N];
+
+    (void)state;
+    for (unsigned z = 0; z < 2; z++)
+        for (size_t size = 8; size <= 16384; size *= 2) {
+            struct quire_cache_stats s;
+            char name[32];
+
+            snprintf(name, sizeof name, zones[z].name, size);
+            for (int i = 0; i < N; i++) {
+                p[i] = quire_kmalloc(size - (size_t)i % (size / 2), zones[z].gfp);
+                assert_true(lies_below(p[i], size, zones[z].limit));
+                assert_int_equal((uintptr_t)p[i] % (size < 4096 ? size : 4096), 0);
+                assert_int_equal(quire_ksize(p[i]), size);
+                memset(p[i], i, size);
+            }
+            s = heap_stats(name);
+            assert_int_equal(s.active, N);
+            assert_true(s.slabs <= N / 2 + 1);
+            for (int i = 0; i < N; i++) {
+                assert_int_equal(((uint8_t *)p[i])[size - 1], i);
+                quire_kfree(p[i]);
+            }
+        }
+    expect_nothing_lost();
+}
+
+/* Caches of low memory; others refuse requests for it.
+ * proves: TRAP-5 */
+static void caches_of_low_memory(void **state)
+{
+    struct quire_cache *dma = cache("low", 300, 0, QUIRE_CACHE_DMA),
+                       *dma32 = cache("low32", 300, 0, QUIRE_CACHE_DMA32),
+                       *any = cache("any", 300, 0, 0);
+    void *p = quire_cache_alloc(dma, QUIRE_GFP_KERNEL), *q = quire_cache_alloc(dma, QUIRE_GFP_DMA),
+         *r = quire_cache_alloc(dma32, QUIRE_GFP_DMA32);
+
+    (void)state;
+    assert_true(lies_below(p, 300, 16 << 20) && lies_below(q, 300, 16 << 20));
+    assert_non_null(r);
+    assert_null(quire_cache_alloc(dma32, QUIRE_GFP_DMA));
+    assert_null(quire_cache_alloc(any, QUIRE_GFP_DMA));
+    assert_null(quire_cache_alloc(any, QUIRE_GFP_DMA32));
+    quire_cache_free(dma, p);
+    p = quire_cache_alloc(dma, QUIRE_GFP_DMA32); /* lower than asked */
+    assert_non_null(p);
+    quire_cache_free(dma, p);
+    quire_cache_free(dma, q);
+    quire_cache_free(dma32, r);
+    assert_int_equal(quire_cache_destroy(dma), QUIRE_OK);
+    assert_int_equal(quire_cache_destroy(dma32), QUIRE_OK);
+    assert_int_equal(quire_cache_destroy(any), QUIRE_OK);
+    expect_nothing_lost();
+}
+
+static void expect_refused(void *p) { assert_true(HOSTED_EXPECT_PANIC(quire_kfree(p))); }
+
+/* Above the classes, less than a quarter of a run is idle but for the last page; frames that a run has no use
+ * for are free. */
+static void runs_keep_what_they_use(void **state)
+{
+    (void)state;
+    for (size_t size = 16385; size < 3 << 20; size = size * 17 / 16 + 4096) {
+        uint64_t before = quire_free_pages(), pages = (size + 4095) / 4096, took;
+        uint8_t *p = quire_kmalloc(size, QUIRE_GFP_KERNEL);
+        size_t have;
+
+        assert_non_null(p);
+        have = quire_ksize(p);
+        took = before - quire_free_pages();
+        assert_int_equal(took, have / 4096);
+        assert_true(took >= pages && took - pages < took / 4);
+        memset(p, 0x5a, have);
+        heap_sound();
+        expect_refused(p + 4096);
+        quire_kfree(p);
+        expect_refused(p);
+        assert_int_equal(quire_free_pages(), before);
+    }
+    expect_nothing_lost();
 }
 
 /* Making it smaller cannot fail: without memory for a smaller one it stays where it is. */
@@ -199,6 +300,9 @@ int main(void)
         TEST(krealloc_keeps_the_content),
         TEST(kzalloc_zeroes),
         TEST(kmalloc_dma_is_low),
+        TEST(low_memory_has_slabs),
+        TEST(caches_of_low_memory),
+        TEST(runs_keep_what_they_use),
         TEST(krealloc_down_never_fails),
         TEST(krealloc_clears_what_is_new),
         TEST(nothing_of_low_memory),
