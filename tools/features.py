@@ -7,7 +7,9 @@ a scenario of the simulator anywhere in its head.  A row is proved if at least o
 when they last ran (BUILD/results).  A row whose same_as column names another shares that one's tests.  Words
 like TRAP-4 name the traps of TRAPS below in the same way.
 
-  features.py [--area AREA]   row, tests, status; last line "proved P of R rows"
+  features.py [--area AREA]   row, tests, status; last line "proved P of R rows".  Fails if a row that tests
+                              name is not proved by them (skipped is neither)
+  features.py --demand        the same, but shows only the rows on which it fails
   features.py --check         only: no comment names an unknown row or stands above no known test
 """
 import argparse
@@ -74,13 +76,25 @@ def claims():
     return found, errors
 
 
-def status_of(tests, outcomes):
+def built_with_options():
+    """{test program: [programs built of the same source with other options]}, as tests/unit/meson.build says."""
+    with open(os.path.join(ROOT, "tests", "unit", "meson.build"), encoding="utf-8") as f:
+        pairs = re.findall(r"option_tests \+= \{'(\w+)': \['(\w+)'", f.read())
+    also = {}
+    for name, source in pairs:
+        also.setdefault(source, []).append(name)
+    return also
+
+
+def status_of(tests, outcomes, also):
     """proved, failed, or why not."""
     if not tests:
         return "no test"
-    got = [outcomes.get(t) for t in tests]
-    for model in MODELS:
-        got += [outcomes.get(re.sub(r"^(\w+)\.", r"\1-%s." % model, t)) for t in tests]
+    got = []
+    for test in tests:
+        program, _, function = test.partition(".")
+        names = [program] + also.get(program, []) + ["%s-%s" % (program, m) for m in MODELS]
+        got += [outcomes.get(n + "." + function if function else n) for n in names]
     if "fail" in got:
         return "FAILED"
     if "pass" not in got:
@@ -92,6 +106,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--area")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--demand", action="store_true")
     parser.add_argument("--build", default="build")
     args = parser.parse_args()
     table = read_table()
@@ -115,6 +130,7 @@ def main():
         return 1 if errors else 0
     outcomes = results.load(os.path.join(ROOT, args.build))
     shown = [r for r in table if not args.area or r["area"] == args.area]
+    also = built_with_options()
     proved = failed = 0
     # rows that are the same share their tests in both directions
     parent = {r["id"]: r["same_as"] or r["id"] for r in table}
@@ -123,9 +139,11 @@ def main():
         group.setdefault(parent.get(row, row), []).extend(names)
     for row in shown:
         names = sorted(set(tests.get(row["id"], []) + group.get(parent[row["id"]], [])))
-        status = status_of(names, outcomes)
+        status = status_of(names, outcomes, also)
         proved += status == "proved"
-        failed += status == "FAILED"
+        failed += status in ("FAILED", "not run")
+        if args.demand and status not in ("FAILED", "not run"):
+            continue
         print("%-6s %-9s %-8s %s\n       %s" % (row["id"], row["area"], status, row["feature"][:100],
                                              " ".join(names) or "-"))
     print("proved %d of %d rows" % (proved, len(shown)))

@@ -50,8 +50,8 @@ class Run:
         self.step("layers", [PYTHON, "tools/lint_layers.py"])
         self.step("python syntax", [PYTHON, "-c", SYNTAX])
 
-    def features(self):
-        self.step("feature table", [PYTHON, "tools/features.py", "--build", self.build, "--check"])
+    def features(self, how):
+        self.step("feature table", [PYTHON, "tools/features.py", "--build", self.build, how])
 
     def meson(self, suites):
         """Build and run suites; each program's line shows as it ends."""
@@ -135,7 +135,7 @@ def main():
     else:
         run.meson([args.what])
     if args.what in ("check", "all"):
-        run.features()
+        run.features("--demand" if args.what == "all" else "--check")
     failed = sorted(n for n, o in run.rows.items() if o == "fail")
     for name in failed:
         print("failed: " + name)

@@ -188,7 +188,7 @@ static void the_array_is_virtual(void **state)
     for (uint64_t pfn = 128 * MIB / 4096; pfn < 256 * MIB / 4096; pfn++)
         assert_false(hosted_populated(pfn));
 }
-#define MODEL_TEST the_array_is_virtual
+#define MODEL_TEST cmocka_unit_test(the_array_is_virtual)
 
 #elif QUIRE_MEMORY_MODEL == QUIRE_MODEL_FLAT
 
@@ -215,7 +215,7 @@ static void one_array_from_the_first_frame(void **state)
         }
     assert_int_equal(kept, 32 * frames);
 }
-#define MODEL_TEST one_array_from_the_first_frame
+#define MODEL_TEST cmocka_unit_test(one_array_from_the_first_frame)
 
 #elif QUIRE_MEMORY_MODEL == QUIRE_MODEL_NODES
 
@@ -261,7 +261,7 @@ static void each_node_has_its_own(void **state)
         quire_page_free(p, 9);
     }
 }
-#define MODEL_TEST each_node_has_its_own
+#define MODEL_TEST cmocka_unit_test(each_node_has_its_own)
 
 #else
 
@@ -354,7 +354,7 @@ static void the_second_level_comes_on_demand(void **state)
     assert_int_equal(quire_pfn_of_page(quire_page_of_pfn(Q_PFN(far / 4096 + 5))).v, far / 4096 + 5);
     healthy();
 }
-#define MODEL_TEST the_second_level_comes_on_demand
+#define MODEL_TEST cmocka_unit_test(the_second_level_comes_on_demand)
 #endif
 
 #endif
@@ -367,7 +367,7 @@ int main(void)
         cmocka_unit_test(no_map_before_the_hand_over),
         cmocka_unit_test(memory_that_comes_later),
 #ifdef MODEL_TEST
-        cmocka_unit_test(MODEL_TEST),
+        MODEL_TEST,
 #endif
 #if QUIRE_MEMORY_MODEL >= QUIRE_MODEL_SPARSE
         cmocka_unit_test(holes_cost_nothing),
