@@ -7,6 +7,7 @@ import unittest
 
 from support import ROOT, Case
 
+import features
 import results
 
 
@@ -53,6 +54,37 @@ class Outcomes(Case):
             done = subprocess.run(["sh", os.path.join(ROOT, "tests", "fuzz", "run.sh"), fuzzer, "none"], check=False,
                                   stdout=subprocess.DEVNULL)
             self.assertEqual(done.returncode, seen)
+
+
+class Features(Case):
+    """A row is proved by tests that ran and passed, in whichever program of several options they are."""
+    ALSO = {"nodes_test": ["nodes_1_test", "nodes_64_test"]}
+
+    def status(self, test, outcomes):
+        return features.status_of([test], outcomes, self.ALSO)
+
+    def test_what_did_not_run_proves_nothing(self):
+        self.assertEqual(self.status("a_test.f", {}), "not run")
+        self.assertEqual(self.status("a_test.f", {"a_test.g": "pass", "b_test.f": "pass"}), "not run")
+        self.assertEqual(self.status("a_test.f", {"a_test.f": "skip"}), "skipped")
+
+    def test_a_failure_anywhere_is_one(self):
+        self.assertEqual(self.status("a_test.f", {"a_test.f": "pass", "a_test-flat.f": "fail"}), "FAILED")
+        self.assertEqual(self.status("nodes_test.f", {"nodes_1_test.f": "fail", "nodes_64_test.f": "pass"}), "FAILED")
+
+    def test_other_models_and_options_count(self):
+        self.assertEqual(self.status("a_test.f", {"a_test-sparse.f": "pass"}), "proved")
+        self.assertEqual(self.status("nodes_test.f", {"nodes_64_test.f": "pass"}), "proved")
+        self.assertEqual(self.status("found-a-race", {"found-a-race": "pass"}), "proved")
+
+    def test_rows_without_a_passing_test_fail_the_whole(self):
+        command = [sys.executable, os.path.join(ROOT, "tools", "features.py"), "--build", self.scratch, "--demand"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stdout, r"(?m)^LX-61 +frame +not run")
+        results.save(self.scratch, "all", {test: "pass" for _, test, _ in features.claims()[0]})
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout)
 
 
 if __name__ == "__main__":
