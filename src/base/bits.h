@@ -64,6 +64,14 @@ static inline uint64_t qi_mul_wide(uint64_t a, uint64_t b, uint64_t *low)
 /* Index of the lowest / highest set bit; v must not be 0. */
 static inline unsigned qi_lowest_bit(uint64_t v) { return (unsigned)__builtin_ctzll(v); }
 static inline unsigned qi_highest_bit(uint64_t v) { return 63u - (unsigned)__builtin_clzll(v); }
+/* Bits set.  Not the builtin: without POPCNT it is a call into a library that kernels lack. */
+static inline unsigned qi_popcount(uint64_t x)
+{
+    x -= x >> 1 & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
+    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (unsigned)(x * 0x0101010101010101u >> 56);
+}
 /* Smallest n with 1 << n >= v; v >= 1. */
 static inline unsigned qi_log2_ceil(uint64_t v) { return v <= 1 ? 0 : qi_highest_bit(v - 1) + 1; }
 

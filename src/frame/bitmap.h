@@ -31,15 +31,7 @@ static inline uint64_t qi_fold(uint64_t below, unsigned o)
     return below & below >> (1u << (o - 1)) & qi_fold_mask[o];
 }
 
-/* Bits set.  Not the builtin: without POPCNT it is a call into a library that kernels lack. */
-static inline unsigned qi_popcount(uint64_t x)
-{
-    x -= x >> 1 & 0x5555555555555555u;
-    x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
-    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
-    return (unsigned)(x * 0x0101010101010101u >> 56);
-}
-
+/* Bits set. */
 static inline unsigned qi_bits_count(const uint64_t b[QI_BLOCK_WORDS])
 {
     unsigned n = 0;

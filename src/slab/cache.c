@@ -82,7 +82,7 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
         c->max_sheaves = c->max_empty = 1;
     }
     c->slow = (c->flags & QUIRE_CACHE_ZERO ? QI_SLOW_ZERO : 0) |
-              (c->flags & (QUIRE_CACHE_REDZONE | QUIRE_CACHE_POISON) ? QI_SLOW_GUARDS : 0) |
+              (c->flags & QI_CACHE_MODES ? QI_SLOW_GUARDS : 0) |
               (qi_load_relaxed(&fail_countdown) ? QI_SLOW_FAILING : 0);
     for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
         c->cpu[i] = &qi_no_cpu;
@@ -129,7 +129,7 @@ enum quire_status quire_heap_init(void)
     qi_cache_setup(&cache_cache, "cache", sizeof(struct quire_cache), QI_CACHE_LINE, 0, NULL);
     cache_cache.fixed = true;
     qi_cache_register(&cache_cache);
-    return QUIRE_OK;
+    return qi_quarantine_init();
 }
 
 /* ---- create and destroy ---- */
@@ -202,6 +202,7 @@ enum quire_status quire_cache_destroy(struct quire_cache *c)
     uint64_t out;
 
     QI_CHECK(!c->fixed, "heap: cache %s is the heap's own and cannot be destroyed", c->name);
+    qi_quarantine_flush(c);
     /* whoever shrinks all caches must not move slabs about while they are counted */
     qi_rwsem_write_lock(&qi_caches_lock);
     out = name_objects_out(c, 8);
@@ -227,10 +228,13 @@ enum quire_status quire_cache_destroy(struct quire_cache *c)
 
 size_t quire_cache_shrink(struct quire_cache *c)
 {
-    unsigned long irq = qport_irq_save();
-    unsigned self = qport_cpu();
+    unsigned long irq;
+    unsigned self;
     size_t frames = 0;
 
+    qi_quarantine_flush(c);
+    irq = qport_irq_save();
+    self = qport_cpu();
     for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++) {
         struct qi_cache_cpu *cc = qi_load_acquire(&c->cpu[i]);
 
@@ -275,9 +279,17 @@ static size_t drain_and_shrink(struct quire_cache *c)
     return frames;
 }
 
-size_t quire_heap_shrink(void) { return each_cache(quire_cache_shrink); }
+size_t quire_heap_shrink(void)
+{
+    qi_quarantine_flush(NULL);
+    return each_cache(quire_cache_shrink);
+}
 
-size_t quire_heap_drain(void) { return each_cache(drain_and_shrink); }
+size_t quire_heap_drain(void)
+{
+    qi_quarantine_flush(NULL);
+    return each_cache(drain_and_shrink);
+}
 
 /* ---- allocations made to fail ---- */
 

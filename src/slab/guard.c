@@ -106,14 +106,17 @@ const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, boo
 
 void qi_guard_new(const struct quire_cache *c, void *obj) { poison(c, obj); }
 
+void qi_guard_check_free(const struct quire_cache *c, const void *obj)
+{
+    const uint8_t *at = qi_guard_damage(c, obj, false);
+
+    QI_CHECK(!at, "heap: %s: object %p was written after its free: byte %ld is %02x", c->name, obj,
+             (long)(at - (const uint8_t *)obj), *at);
+}
+
 void qi_guard_alloc(const struct quire_cache *c, void *obj, size_t asked)
 {
-    if (c->flags & QUIRE_CACHE_POISON) {
-        const uint8_t *at = poison_damage(c, obj);
-
-        QI_CHECK(!at, "heap: %s: object %p was written after its free: byte %ld is %02x", c->name,
-                 obj, (long)(at - (uint8_t *)obj), *at);
-    }
+    qi_guard_check_free(c, obj);
     if (c->flags & QUIRE_CACHE_REDZONE) {
         __builtin_memset((uint8_t *)obj - c->left, RED, c->left);
         set_red_right(c, obj, asked);
@@ -140,4 +143,29 @@ void qi_guard_free(const struct quire_cache *c, void *obj)
     }
     if (c->flags & QUIRE_CACHE_POISON)
         poison(c, obj);
+    else if (c->flags & QI_CACHE_CLEAR)
+        __builtin_memset(obj, 0, c->size);
+}
+
+/* ---- runs of pages ---- */
+
+void qi_guard_run_alloc(uint8_t *run, size_t asked, size_t bytes)
+{
+    if (qi_heap_mode(QUIRE_HARDEN_REDZONE))
+        __builtin_memset(run + asked, RED, bytes - asked);
+}
+
+void qi_guard_run_free(uint8_t *run, size_t asked, size_t bytes)
+{
+    if (qi_heap_mode(QUIRE_HARDEN_REDZONE)) {
+        const uint8_t *at = first_other(run + asked, run + bytes, RED);
+
+        QI_CHECK(
+            !at,
+            "heap: kfree: red zone of object %p (%lu bytes) overwritten at %p: offset %ld is %02x",
+            (void *)run, (unsigned long)asked, (const void *)at, (long)(at - run), *at);
+    }
+    /* its next owner is anybody: no check of it is possible, but a late reader sees no data */
+    if (qi_heap_mode(QUIRE_HARDEN_ZERO_FREE | QUIRE_HARDEN_POISON))
+        __builtin_memset(run, qi_heap_mode(QUIRE_HARDEN_POISON) ? POISON_FREE : 0, asked);
 }

@@ -20,4 +20,44 @@ uint32_t qi_mode_flags(bool constructed);
 
 static inline bool qi_heap_mode(uint32_t flag) { return qi_heap_options.flags & flag; }
 
+/* ---- guard.c: runs of pages that are no slab ---- */
+/* The least behind a run's last byte: 0 without red zones. */
+static inline size_t qi_guard_run_bytes(void)
+{
+    return QI_UNLIKELY(qi_heap_mode(QUIRE_HARDEN_REDZONE)) ? QI_GUARD_BYTES : 0;
+}
+/* asked bytes at run, of all that its pages have. */
+void qi_guard_run_alloc(uint8_t *run, size_t asked, size_t bytes);
+void qi_guard_run_free(uint8_t *run, size_t asked, size_t bytes);
+
+/* ---- encode.c ----
+ * An entry of a sheaf is open (two pointers) or closed (encoded for the place that it lies in). */
+void qi_entry_close(struct qi_entry *at, struct qi_entry e);
+void qi_entries_close(struct qi_entry *e, unsigned n);
+/* Panic unless it is a free object of c. */
+struct qi_entry qi_entry_open(const struct quire_cache *c, const struct qi_entry *at);
+void qi_entries_open(const struct quire_cache *c, struct qi_entry *e, unsigned n);
+/* The same without a panic. */
+bool qi_entry_good(const struct quire_cache *c, const struct qi_entry *at, struct qi_entry *out);
+struct qi_sheaf *qi_link_close(struct qi_sheaf *const *at, struct qi_sheaf *sheaf);
+struct qi_sheaf *qi_link_open(struct qi_sheaf *const *at);
+/* The sheaf that a link of the barn names, as the mode has it. */
+static inline struct qi_sheaf *qi_sheaf_after(struct qi_sheaf *const *at)
+{
+    return QI_UNLIKELY(qi_heap_mode(QUIRE_HARDEN_ENCODE)) ? qi_link_open(at) : *at;
+}
+/* Panic if the header of a slab of c, or its place on a list, was overwritten.  The node's lock is held. */
+void qi_slab_check(const struct quire_cache *c, const struct qi_slab *s);
+/* As qi_slabs_take_locked(), of one slab, in random order. */
+unsigned qi_slab_take_random(struct qi_cache_node *cn, struct qi_slab *s, struct qi_entry *out,
+                             unsigned want);
+
+/* ---- quarantine.c ---- */
+/* NO_MEMORY: none for its ring.  Boot. */
+enum quire_status qi_quarantine_init(void);
+/* Keep a free object of c for a while; its state byte becomes HELD.  Any context. */
+void qi_quarantine(struct quire_cache *c, struct qi_entry e);
+/* Let all that waits go, or (c not NULL) that of one cache.  Any context. */
+void qi_quarantine_flush(struct quire_cache *c);
+
 #endif

@@ -8,7 +8,7 @@
  * A run's first page has QUIRE_PG_SLAB and the size in its owner word, tagged.  A block of which a quarter or
  * more would lie idle is split, and what is behind the last page asked for goes back.
  */
-#include "slab.h"
+#include "harden.h"
 
 #define CLASS_MAX  16384u
 #define SMALL_MAX  1024u
@@ -117,7 +117,11 @@ static struct quire_cache *zone_cache_for(size_t size, quire_gfp gfp)
 #define RUN_MAX   (QUIRE_PAGE_SIZE << QUIRE_MAX_ORDER)
 #define RUN_BATCH 32u
 
-static size_t pages_of(size_t size) { return (size + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT; }
+/* Of a run for size bytes, with a red zone behind them where that is on. */
+static size_t pages_of(size_t size)
+{
+    return (size + qi_guard_run_bytes() + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT;
+}
 
 /* The pages of a run of size bytes are not one block: what its block had beyond them was given back. */
 static bool is_cut(size_t size)
@@ -141,6 +145,16 @@ static void free_pages(struct quire_page *page, size_t n)
     }
 }
 
+static size_t run_size(const struct quire_page *page) { return (size_t)(page->owner >> 2); }
+
+/* Bytes that the pages of a run have. */
+static size_t run_room(const struct quire_page *page)
+{
+    size_t size = run_size(page), pages = pages_of(size);
+
+    return QUIRE_PAGE_SIZE * (is_cut(size) ? pages : (size_t)1 << qi_log2_ceil(pages));
+}
+
 static void *run_alloc(size_t size, quire_gfp gfp, unsigned node)
 {
     size_t pages = pages_of(size);
@@ -149,8 +163,10 @@ static void *run_alloc(size_t size, quire_gfp gfp, unsigned node)
 
     if (QI_UNLIKELY(qi_load_relaxed(&caches[0].slow) & QI_SLOW_FAILING) && qi_heap_fail_now())
         return NULL;
-    if (size > RUN_MAX)
+    if (size > RUN_MAX - qi_guard_run_bytes())
         return NULL;
+    if (qi_heap_mode(QUIRE_HARDEN_ZERO_ALLOC))
+        gfp |= QUIRE_GFP_ZERO;
     order = qi_log2_ceil(pages);
     page = quire_page_alloc(order, gfp & ~QUIRE_GFP_MOVABLE, node);
     if (!page)
@@ -162,17 +178,8 @@ static void *run_alloc(size_t size, quire_gfp gfp, unsigned node)
     page->owner = (uint64_t)size << 2 | QI_OWNER_RUN;
     qi_fetch_or_relaxed(&page->flags, QUIRE_PG_SLAB);
     qi_heap_reaches((uintptr_t)quire_pa_of_page(page).v + (pages << QUIRE_PAGE_SHIFT));
+    qi_guard_run_alloc(quire_page_ptr(page), size, run_room(page));
     return quire_page_ptr(page);
-}
-
-static size_t run_size(const struct quire_page *page) { return (size_t)(page->owner >> 2); }
-
-/* Bytes that the holder of a run may use. */
-static size_t run_room(const struct quire_page *page)
-{
-    size_t size = run_size(page), pages = pages_of(size);
-
-    return QUIRE_PAGE_SIZE * (is_cut(size) ? pages : (size_t)1 << qi_log2_ceil(pages));
 }
 
 void qi_run_free(struct quire_page *page, void *p)
@@ -181,6 +188,7 @@ void qi_run_free(struct quire_page *page, void *p)
 
     QI_CHECK(p == quire_page_ptr(page), "heap: kfree: pointer %p is not the start of its run at %p",
              p, quire_page_ptr(page));
+    qi_guard_run_free(p, run_size(page), QUIRE_PAGE_SIZE << order);
     page->owner = 0;
     qi_fetch_and_relaxed(&page->flags, ~QUIRE_PG_SLAB);
     if (is_cut(size))
@@ -240,10 +248,10 @@ size_t quire_ksize(const void *p)
     if (page->owner & QI_OWNER_RUN) {
         QI_CHECK(p == quire_page_ptr(page), "heap: ksize: pointer %p is not the start of its run",
                  p);
-        return run_room(page);
+        return qi_guard_run_bytes() ? run_size(page) : run_room(page);
     }
     s = qi_slab_of_page(page);
-    QI_CHECK(qi_slab_index(s, p, &i) && s->state[i] != QI_OBJ_IN && s->state[i] != QI_OBJ_EDGE,
+    QI_CHECK(qi_slab_index(s, p, &i) && qi_is_out(s->state[i]),
              "heap: ksize: pointer %p is not an object of %s that is out", p, s->cache->name);
     return qi_guard_size(s->cache, p);
 }

@@ -60,6 +60,14 @@ uint32_t qi_mode_flags(bool constructed)
         flags |= QUIRE_CACHE_POISON;
     if (!constructed && qi_heap_mode(QUIRE_HARDEN_ZERO_ALLOC))
         flags |= QUIRE_CACHE_ZERO;
+    if (!constructed && qi_heap_mode(QUIRE_HARDEN_ZERO_FREE))
+        flags |= QI_CACHE_CLEAR;
+    if (qi_heap_mode(QUIRE_HARDEN_QUARANTINE))
+        flags |= QI_CACHE_HOLD | (constructed ? 0 : QUIRE_CACHE_POISON);
+    if (qi_heap_mode(QUIRE_HARDEN_ENCODE))
+        flags |= QI_CACHE_CLOSED;
+    if (qi_heap_mode(QUIRE_HARDEN_RANDOM))
+        flags |= QI_CACHE_RANDOM;
     return flags;
 }
 

@@ -56,7 +56,7 @@
  * sheaf_cap calls; a sheaf filled from slabs or given back O(1) an object.  docs/design/heap.md has
  * the measured figures, the sources and what was rejected.
  */
-#include "slab.h"
+#include "harden.h"
 
 #define BULK_IRQ 64u
 
@@ -117,10 +117,27 @@ static struct qi_cache_cpu *this_cpu(struct quire_cache *c, quire_gfp gfp)
     return cc;
 }
 
+/* ---- entries as the cache keeps them: as they are, or encoded ---- */
+
+static void entry_put(struct quire_cache *c, struct qi_entry *at, struct qi_entry e)
+{
+    if (QI_UNLIKELY(c->flags & QI_CACHE_CLOSED))
+        qi_entry_close(at, e);
+    else
+        *at = e;
+}
+
+static struct qi_entry entry_get(const struct quire_cache *c, const struct qi_entry *at)
+{
+    return QI_UNLIKELY(c->flags & QI_CACHE_CLOSED) ? qi_entry_open(c, at) : *at;
+}
+
 static void drain_sheaf(struct quire_cache *c, struct qi_sheaf *sheaf)
 {
     unsigned n = sheaf->n;
 
+    if (QI_UNLIKELY(c->flags & QI_CACHE_CLOSED))
+        qi_entries_open(c, sheaf->e, n);
     sheaf->n = 0;
     qi_slabs_give(c, sheaf->e, n);
 }
@@ -147,12 +164,17 @@ static void drain_if_asked(struct quire_cache *c, struct qi_cache_cpu *cc)
 
 /* ---- the barn ---- */
 
+static void link_put(struct qi_sheaf **at, struct qi_sheaf *sheaf)
+{
+    *at = QI_UNLIKELY(qi_heap_mode(QUIRE_HARDEN_ENCODE)) ? qi_link_close(at, sheaf) : sheaf;
+}
+
 static struct qi_sheaf *pop_sheaf(struct qi_sheaf **list, uint32_t *n)
 {
-    struct qi_sheaf *sheaf = *list;
+    struct qi_sheaf *sheaf = qi_sheaf_after(list);
 
     if (sheaf) {
-        *list = sheaf->next;
+        link_put(list, qi_sheaf_after(&sheaf->next));
         --*n;
     }
     return sheaf;
@@ -160,8 +182,8 @@ static struct qi_sheaf *pop_sheaf(struct qi_sheaf **list, uint32_t *n)
 
 static void push_sheaf(struct qi_sheaf **list, uint32_t *n, struct qi_sheaf *sheaf)
 {
-    sheaf->next = *list;
-    *list = sheaf;
+    link_put(&sheaf->next, qi_sheaf_after(list));
+    link_put(list, sheaf);
     ++*n;
 }
 
@@ -206,6 +228,8 @@ static bool refill_from_node(struct quire_cache *c, struct qi_cache_cpu *cc)
         }
     } else {
         cc->main->n = qi_slabs_take_locked(c, cn, cc->main->e, c->sheaf_cap);
+        if (QI_UNLIKELY(c->flags & QI_CACHE_CLOSED))
+            qi_entries_close(cc->main->e, cc->main->n);
         load_main(c, cc, cc->main);
     }
     qi_spin_unlock_raw(&cn->lock);
@@ -242,7 +266,7 @@ static void *take_from_node(struct quire_cache *c, unsigned node)
         struct qi_sheaf *sheaf = pop_sheaf(&cn->full_sheaves, &cn->nfull_sheaves);
 
         cn->barn_cached -= sheaf->n;
-        e = sheaf->e[--sheaf->n];
+        e = entry_get(c, &sheaf->e[--sheaf->n]);
         /* no longer full, so no longer the barn's; its rest goes back to the slabs */
         qi_spin_unlock_raw(&cn->lock);
         drain_sheaf(c, sheaf);
@@ -299,15 +323,15 @@ static void *take_direct(struct quire_cache *c, quire_gfp gfp, unsigned home)
 static void *take(struct quire_cache *c, quire_gfp gfp)
 {
     struct qi_cache_cpu *cc = this_cpu(c, gfp);
-    struct qi_entry *top;
+    struct qi_entry e;
 
     if (!cc || (cc->top == cc->base && !refill(c, cc, gfp)))
         return take_direct(c, gfp, quire_cpu_node(qport_cpu()));
-    top = cc->top - 1;
-    qi_store_relaxed(&cc->top, top);
-    *top->state = cc->out;
-    QPORT_EVENT(OBJECT_ALLOC, qi_slot_of(c, top->obj), c->slot);
-    return top->obj;
+    e = entry_get(c, cc->top - 1);
+    qi_store_relaxed(&cc->top, cc->top - 1);
+    *e.state = cc->out;
+    QPORT_EVENT(OBJECT_ALLOC, qi_slot_of(c, e.obj), c->slot);
+    return e.obj;
 }
 
 void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp)
@@ -401,7 +425,7 @@ static void push(struct quire_cache *c, struct qi_cache_cpu *cc, struct qi_entry
 {
     if (cc->top == cc->end)
         make_room(c, cc);
-    *cc->top = e;
+    entry_put(c, cc->top, e);
     qi_store_relaxed(&cc->top, cc->top + 1);
     cc->frees++;
 }
@@ -416,7 +440,7 @@ static void push_remote(struct quire_cache *c, struct qi_cache_cpu *cc, struct q
         qi_slabs_give(c, &e, 1);
         return;
     }
-    cc->remote->e[cc->remote->n++] = e;
+    entry_put(c, &cc->remote->e[cc->remote->n++], e);
     if (cc->remote->n >= c->sheaf_cap)
         drain_sheaf(c, cc->remote);
 }
@@ -465,8 +489,8 @@ static struct qi_slab *identify(struct quire_cache *c, void *p, uint8_t **state)
     QI_CHECK(qi_slab_index(s, p, &i) && s->state[i] != QI_OBJ_EDGE,
              "heap: %s: pointer %p is not the start of an object: slab at %p, slot %u",
              s->cache->name, p, quire_page_ptr(s->page), s->cache->slot);
-    QI_CHECK(s->state[i] != QI_OBJ_IN, "heap: %s: double free of object %p (number %u of its slab)",
-             s->cache->name, p, (unsigned)i);
+    QI_CHECK(qi_is_out(s->state[i]), "heap: %s: double free of object %p (number %u of its slab%s)",
+             s->cache->name, p, (unsigned)i, s->state[i] == QI_OBJ_HELD ? ", in quarantine" : "");
     *state = &s->state[i];
     return s;
 }
@@ -475,7 +499,6 @@ void qi_free_slow(struct quire_cache *c, void *p)
 {
     struct qi_entry e = {.obj = p};
     struct qi_slab *s;
-    unsigned long irq;
 
     if (!p && !c)
         return;
@@ -490,7 +513,17 @@ void qi_free_slow(struct quire_cache *c, void *p)
     s = identify(c, p, &e.state);
     if (*e.state == QI_OBJ_GUARDED)
         qi_guard_free(s->cache, p);
-    irq = qport_irq_save();
+    if (QI_UNLIKELY(s->cache->flags & QI_CACHE_HOLD)) {
+        qi_quarantine(s->cache, e);
+        return;
+    }
+    qi_give(s, e);
+}
+
+void qi_give(struct qi_slab *s, struct qi_entry e)
+{
+    unsigned long irq = qport_irq_save();
+
     give(s, e);
     qport_irq_restore(irq);
 }

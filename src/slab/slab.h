@@ -14,14 +14,21 @@
 /*
  * What an object's state byte says.  IN: free, wherever it lies; the slab's bitmap tells the slab
  * from the sheaves.  QI_OBJ_OUT(node of the slab): out; the node saves a free one comparison.
- * GUARDED: out, and its free must look at guards or poison.  EDGE stands before the first and after
+ * GUARDED: out, and its free must look at guards or poison.  HELD: freed, in the quarantine.  EDGE stands before the first and after
  * the last object and is never an object's.
  */
 #define QI_OBJ_IN        0u
 #define QI_OBJ_OUT(node) ((uint8_t)((node) + 1))
+#define QI_OBJ_HELD      0xfcu
 #define QI_OBJ_GUARDED   0xfdu
 #define QI_OBJ_NEVER     0xfeu
 #define QI_OBJ_EDGE      0xffu
+
+/* A holder may free the object with this state; for states of no object too. */
+static inline bool qi_is_out(uint8_t state)
+{
+    return state != QI_OBJ_IN && state != QI_OBJ_HELD && state != QI_OBJ_EDGE;
+}
 
 /* quire_page.owner of each page of a slab is the slab; the low bits say what else a page may be. */
 #define QI_OWNER_RUN      1u /* first page of a kmalloc of whole pages: bytes << 2 above the tag */
@@ -93,21 +100,29 @@ struct qi_cache_node {
     uint64_t in_slabs;    /* of them, free in slabs */
     uint64_t barn_cached; /* of them, in full sheaves */
     uint64_t frees;       /* that did not go through a CPU's sheaf */
+    uint64_t randoms;     /* numbers drawn */
 };
 
 /* Why the fast path must not be taken; quire_cache.slow, atomic. */
 #define QI_SLOW_ZERO    0x1u
-#define QI_SLOW_GUARDS  0x2u /* red zone or poison */
+#define QI_SLOW_GUARDS  0x2u /* QI_CACHE_MODES */
 #define QI_SLOW_FAILING 0x4u /* quire_heap_fail_after() is armed */
 
 /* quire_cache.flags beyond the public ones. */
-#define QI_CACHE_SIZED 0x100u /* kmalloc's: with red zones, each object knows the size asked for */
-#define QI_CACHE_BARE  0x200u /* the heap's own books: no mode of quire/harden.h applies */
+#define QI_CACHE_SIZED  0x100u /* kmalloc's: with red zones, each object knows the size asked for */
+#define QI_CACHE_BARE   0x200u /* the heap's own books: no mode of quire/harden.h applies */
+#define QI_CACHE_CLOSED 0x400u /* entries of its sheaves and links of its barn are encoded */
+#define QI_CACHE_RANDOM 0x800u
+#define QI_CACHE_CLEAR  0x1000u /* freed objects are cleared */
+#define QI_CACHE_HOLD   0x2000u /* freed objects wait in the quarantine */
+#define QI_CACHE_MODES \
+    (QUIRE_CACHE_REDZONE | QUIRE_CACHE_POISON | QI_CACHE_CLOSED | QI_CACHE_CLEAR | QI_CACHE_HOLD)
 
 struct quire_cache {
     struct qi_cache_cpu *cpu[QUIRE_MAX_CPUS]; /* atomic; qi_no_cpu until a CPU's first use */
     uint32_t slow;                            /* atomic; QI_SLOW_* */
-    uint32_t flags;                           /* QUIRE_CACHE_* */
+    uint32_t flags;                           /* QUIRE_CACHE_*, QI_CACHE_* */
+    uint32_t held;                            /* atomic; objects in quarantine */
     uint32_t slot;                            /* bytes from object to object */
     uint32_t size;                            /* bytes asked */
     uint32_t left;                            /* red zone in front, a multiple of the alignment */
@@ -140,6 +155,8 @@ void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp);
 void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size_t asked);
 /* Free p, finding out what it is; c NULL: of any cache, and p may be NULL. */
 void qi_free_slow(struct quire_cache *c, void *p);
+/* An object whose state byte is IN, to this CPU's sheaves or where it belongs. */
+void qi_give(struct qi_slab *s, struct qi_entry e);
 /* This CPU's sheaves back to the slabs; interrupts off. */
 void qi_drain_cpu(struct quire_cache *c, struct qi_cache_cpu *cc);
 void qi_drain_barn(struct quire_cache *c, unsigned node);
@@ -183,7 +200,10 @@ void qi_guard_alloc(const struct quire_cache *c, void *obj, size_t asked);
 size_t qi_guard_size(const struct quire_cache *c, const void *obj);
 /* Of kmalloc: the holder uses no more than so many from now on; not more than before. */
 void qi_guard_shrink(void *obj, size_t asked);
-void qi_guard_free(const struct quire_cache *c, void *obj); /* checks red zones, sets poison */
+void qi_guard_free(const struct quire_cache *c,
+                   void *obj); /* checks red zones, poisons or clears */
+/* Panic if a free object was written to, where that can be seen. */
+void qi_guard_check_free(const struct quire_cache *c, const void *obj);
 /* First damaged byte around an object that is out, or inside one that is in; NULL: intact. */
 const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, bool out);
 

@@ -1,7 +1,7 @@
 /*
  * slab/slabs.c - the slab tier: runs of pages cut into objects.  slab.c has the theory.
  */
-#include "slab.h"
+#include "harden.h"
 
 uintptr_t qi_heap_end;
 
@@ -199,7 +199,6 @@ unsigned qi_slabs_take_locked(struct quire_cache *c, struct qi_cache_node *cn, s
 {
     unsigned got = 0;
 
-    (void)c;
     while (got < want) {
         struct qi_list *from = &cn->slabs[QI_SLAB_PARTIAL];
         struct qi_slab *s;
@@ -209,7 +208,11 @@ unsigned qi_slabs_take_locked(struct quire_cache *c, struct qi_cache_node *cn, s
         if (qi_list_empty(from))
             break;
         s = qi_list_first(from, struct qi_slab, link);
-        got += slab_take(s, out + got, want - got);
+        if (QI_UNLIKELY(c->flags & QI_CACHE_CLOSED))
+            qi_slab_check(c, s);
+        got += QI_UNLIKELY(c->flags & QI_CACHE_RANDOM)
+                   ? qi_slab_take_random(cn, s, out + got, want - got)
+                   : slab_take(s, out + got, want - got);
         slab_relist(cn, s);
     }
     cn->in_slabs -= got;
@@ -240,6 +243,8 @@ static void cull_locked(struct qi_cache_node *cn, uint32_t keep, struct qi_list 
     while (cn->nempty > keep) {
         struct qi_slab *s = qi_list_entry(cn->slabs[QI_SLAB_EMPTY].prev, struct qi_slab, link);
 
+        if (QI_UNLIKELY(s->cache->flags & QI_CACHE_CLOSED))
+            qi_slab_check(s->cache, s);
         qi_list_del(&s->link);
         qi_list_add(doomed, &s->link);
         cn->nempty--;

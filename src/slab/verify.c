@@ -4,7 +4,7 @@
  */
 #include <quire/stats.h>
 
-#include "slab.h"
+#include "harden.h"
 
 #include <quire/format.h>
 
@@ -74,6 +74,7 @@ enum quire_status quire_cache_stats(unsigned i, struct quire_cache_stats *out)
     }
     free += count_cpu_cached(c, &out->frees);
     qi_rwsem_read_unlock(&qi_caches_lock);
+    free += qi_load_relaxed(&c->held);
     out->active = out->total > free ? out->total - free : 0;
     out->allocs = out->frees + out->active;
     return QUIRE_OK;
@@ -125,7 +126,7 @@ static bool verify_guards(const struct quire_cache *c, const struct qi_slab *s, 
 
     if (s->state[i] == QI_OBJ_GUARDED)
         bad = qi_guard_damage(c, qi_slab_object(s, i), true);
-    else if (s->state[i] == QI_OBJ_IN)
+    else if (s->state[i] == QI_OBJ_IN || s->state[i] == QI_OBJ_HELD)
         bad = qi_guard_damage(c, qi_slab_object(s, i), false);
     EXPECT(!bad, "%s: object %p is damaged at %p", c->name, qi_slab_object(s, i), bad);
     return true;
@@ -150,7 +151,7 @@ static bool verify_slab(const struct quire_cache *c, const struct qi_slab *s, un
         bool in = s->free[(i - 1) / 64] >> (i - 1) % 64 & 1;
 
         EXPECT((s->state[i] == QI_OBJ_IN || s->state[i] == QI_OBJ_OUT(node) ||
-                s->state[i] == QI_OBJ_GUARDED) &&
+                s->state[i] == QI_OBJ_GUARDED || s->state[i] == QI_OBJ_HELD) &&
                    (!in || s->state[i] == QI_OBJ_IN),
                "H3: %s: object %u of slab %p has state %u", c->name, i, s, s->state[i]);
         bits += in;
@@ -168,17 +169,20 @@ static bool verify_sheaf(const struct quire_cache *c, const struct qi_entry *e, 
     EXPECT(n <= c->sheaf_cap, "%s: a sheaf with %lu of %u entries", c->name, (unsigned long)n,
            c->sheaf_cap);
     for (uint64_t i = 0; i < n; i++) {
+        struct qi_entry is = e[i];
         struct qi_slab *s;
         uint64_t k;
 
-        EXPECT(qi_slab_of_user(e[i].obj, &s), "H4: %s: %p in a sheaf is no object", c->name,
-               e[i].obj);
-        k = (uint64_t)(e[i].state - s->state);
-        EXPECT(s->cache == c && k >= 1 && k <= s->n && qi_slab_object(s, k) == e[i].obj &&
+        if (c->flags & QI_CACHE_CLOSED)
+            EXPECT(qi_entry_good(c, &e[i], &is),
+                   "H4: %s: the entry at %p of a sheaf was overwritten", c->name, &e[i]);
+        EXPECT(qi_slab_of_user(is.obj, &s), "H4: %s: %p in a sheaf is no object", c->name, is.obj);
+        k = (uint64_t)(is.state - s->state);
+        EXPECT(s->cache == c && k >= 1 && k <= s->n && qi_slab_object(s, k) == is.obj &&
                    s->state[k] == QI_OBJ_IN && !(s->free[(k - 1) / 64] >> (k - 1) % 64 & 1),
-               "H4: %s: object %p in a sheaf is not free, or also in its slab", c->name, e[i].obj);
+               "H4: %s: object %p in a sheaf is not free, or also in its slab", c->name, is.obj);
         EXPECT(node == QUIRE_NODE_ANY || s->node == node, "H5: %s: object %p of node %u at node %u",
-               c->name, e[i].obj, s->node, node);
+               c->name, is.obj, s->node, node);
     }
     return true;
 }
@@ -198,7 +202,8 @@ static bool verify_node(struct quire_cache *c, unsigned node, uint64_t *out)
             objects += s->n;
             in_slabs += s->nfree;
         }
-    for (struct qi_sheaf *f = cn->full_sheaves; f; f = f->next, full++) {
+    for (struct qi_sheaf *f = qi_sheaf_after(&cn->full_sheaves); f;
+         f = qi_sheaf_after(&f->next), full++) {
         EXPECT(f->n == c->sheaf_cap, "H6: %s: a full sheaf has %u entries", c->name, f->n);
         if (!verify_sheaf(c, f->e, f->n, node))
             return false;

@@ -164,13 +164,25 @@ static void make_caches(void)
     }
 }
 
+/* The first two machines as they come, the others with some of the modes of hardening. */
+static void choose_modes(int machine)
+{
+    struct quire_heap_options o = {.quarantine_bytes = 1 + test_random_below(300000),
+                                   .seed = test_random()};
+
+    if (machine >= 2)
+        o.flags = test_random() & (QUIRE_HEAP_FLAGS & ~QUIRE_HEAP_TRACK & ~QUIRE_HEAP_LEAKSCAN);
+    assert_int_equal(quire_heap_configure(&o), QUIRE_OK);
+}
+
 /* proves: VM-17 AS-36 AS-37 */
 static void random_calls_agree_with_the_model(void **state)
 {
     (void)state;
-    for (int machine = 0; machine < 4; machine++) {
+    for (int machine = 0; machine < 6; machine++) {
         uint64_t before;
 
+        choose_modes(machine);
         heap_machine(SPAN, 1 + machine % 2);
         memset(owner_of, 0, sizeof owner_of);
         before = quire_free_pages();
