@@ -188,7 +188,7 @@ void qi_run_free(struct quire_page *page, void *p)
 
     QI_CHECK(p == quire_page_ptr(page), "heap: kfree: pointer %p is not the start of its run at %p",
              p, quire_page_ptr(page));
-    qi_guard_run_free(p, run_size(page), QUIRE_PAGE_SIZE << order);
+    qi_guard_run_free(p, size, run_room(page));
     page->owner = 0;
     qi_fetch_and_relaxed(&page->flags, ~QUIRE_PG_SLAB);
     if (is_cut(size))
