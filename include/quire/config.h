@@ -79,6 +79,30 @@
 #error "QUIRE_MAX_CMA_AREAS must be 1..64"
 #endif
 
+/* Freed kernel areas wait for a common flush until they have so many bytes, or 1/32 of memory, or the first
+ * has waited so long; 2 MiB..1 GiB, 1..10000 ms. */
+#ifndef QUIRE_KVA_LAZY_BYTES
+#define QUIRE_KVA_LAZY_BYTES (32ull << 20)
+#endif
+#if QUIRE_KVA_LAZY_BYTES < (2ull << 20) || QUIRE_KVA_LAZY_BYTES > (1ull << 30)
+#error "QUIRE_KVA_LAZY_BYTES must be 2 MiB..1 GiB"
+#endif
+#ifndef QUIRE_KVA_LAZY_MS
+#define QUIRE_KVA_LAZY_MS 100
+#endif
+#if QUIRE_KVA_LAZY_MS < 1 || QUIRE_KVA_LAZY_MS > 10000
+#error "QUIRE_KVA_LAZY_MS must be 1..10000"
+#endif
+
+/* Pages of a block of addresses for quire_vm_map_ram(): 256 (1 MiB) or 64 (256 KiB), for where addresses are
+ * few. */
+#ifndef QUIRE_KVA_BLOCK_PAGES
+#define QUIRE_KVA_BLOCK_PAGES 256
+#endif
+#if QUIRE_KVA_BLOCK_PAGES != 256 && QUIRE_KVA_BLOCK_PAGES != 64
+#error "QUIRE_KVA_BLOCK_PAGES must be 256 or 64"
+#endif
+
 /* Most vmas an address space may have (Linux: vm.max_map_count, 65530). */
 #ifndef QUIRE_MAX_VMAS
 #define QUIRE_MAX_VMAS 65530

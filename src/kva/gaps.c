@@ -193,6 +193,21 @@ struct qi_gap_node *qi_gaps_lookup(const struct qi_gaps *g, uint64_t at)
     return n;
 }
 
+struct qi_gap_node *qi_gaps_from(const struct qi_gaps *g, uint64_t at)
+{
+    struct qi_gap_node *n = g->root, *best = (struct qi_gap_node *)&g->fence;
+
+    while (n) {
+        if (n->end > at) {
+            best = n;
+            n = n->left;
+        } else {
+            n = n->right;
+        }
+    }
+    return best;
+}
+
 /* ---- change ---- */
 
 void qi_gaps_insert(struct qi_gaps *g, struct qi_gap_node *n, struct qi_gap_node *next)

@@ -45,6 +45,9 @@ void qi_gaps_remove(struct qi_gaps *g, struct qi_gap_node *n);
 /* The range that contains at, or NULL. */
 struct qi_gap_node *qi_gaps_lookup(const struct qi_gaps *g, uint64_t at);
 
+/* The first range that ends after at; the fence, if there is none. */
+struct qi_gap_node *qi_gaps_from(const struct qi_gaps *g, uint64_t at);
+
 /* Order, balance, links and gaps of the whole tree are right. */
 bool qi_gaps_verify(const struct qi_gaps *g);
 

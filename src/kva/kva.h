@@ -11,7 +11,7 @@
 #include "../sync/spin.h"
 #include "gaps.h"
 
-enum qi_kva_kind { QI_KVA_MEMORY, QI_KVA_MAPPED, QI_KVA_STACK, QI_KVA_DEVICE };
+enum qi_kva_kind { QI_KVA_MEMORY, QI_KVA_MAPPED, QI_KVA_STACK, QI_KVA_DEVICE, QI_KVA_BLOCK };
 
 /* The state is changed by whoever holds the area; others only look (verify, the guard test). */
 enum qi_kva_state {
@@ -22,31 +22,51 @@ enum qi_kva_state {
     QI_KVA_READY,  /* unmapped and flushed, kept for the next of its size */
 };
 
+struct qi_block;
+
 struct qi_area {
-    struct qi_gap_node node; /* with its guard page: window lock */
+    struct qi_gap_node node; /* with its guard page: lock of the part */
     uint64_t start;          /* first mapped address, page-aligned */
     uint64_t bytes;          /* mapped, whole pages */
-    uint32_t state;          /* atomic; enum qi_kva_state */
-    uint8_t kind;            /* enum qi_kva_kind */
-    uint32_t pages;          /* frame number of the first of its own blocks, chained by next */
+    qi_pte *slots;           /* the entries of its pages, if known and in one table; stays */
     struct qi_area *next;    /* on a list of lazy or ready areas or of cached stacks */
+    uint32_t state;          /* atomic; enum qi_kva_state */
+    uint32_t pages;          /* frame number of the first of its own blocks, chained by next */
+    uint8_t kind;            /* enum qi_kva_kind */
+    uint8_t part;            /* of its window */
+    uint16_t cpu;            /* the CPU that freed it */
+    uint8_t cache;           /* DEVICE: enum quire_cache_type */
+    uintptr_t caller;        /* who asked for it */
+    union {
+        uint64_t phys;          /* DEVICE */
+        struct qi_block *block; /* BLOCK */
+    };
 };
 
 #define QI_READY_PAGES 64u   /* largest area that is kept ready */
-#define QI_READY_MAX   1024u /* areas of a window that are */
+#define QI_READY_MAX   2048u /* areas that a part keeps ready */
+#define QI_READY_CPU   256u  /* and a CPU, in front of that */
 
-struct qi_window {
+/* The addresses of one node: a window is cut into as many as there are nodes, if it is large. */
+struct qi_part {
     struct qi_spin lock;
+    uint32_t nready;                           /* lock */
     struct qi_gaps gaps;                       /* lock */
     struct qi_area *ready[QI_READY_PAGES + 1]; /* lock; by pages */
-    uint32_t nready;                           /* lock */
     uint64_t start, end;
-    uint64_t areas, bytes; /* not lazy; atomic */
+} QI_CACHE_ALIGNED;
+
+struct qi_window {
+    uint64_t start, end, part_bytes;
+    unsigned nparts;
+    uint64_t areas, bytes; /* live; atomic */
+    struct qi_part parts[QUIRE_MAX_NODES];
 };
 
 #define QI_NO_PAGE UINT32_MAX
 
 extern struct qi_window qi_windows[3];
+extern struct quire_cache *qi_area_cache;
 #define QI_AREAS   (&qi_windows[0])
 #define QI_STACKS  (&qi_windows[1])
 #define QI_DEVICES (&qi_windows[2])
@@ -55,29 +75,107 @@ static inline bool qi_window_has(const struct qi_window *w, uint64_t va)
 {
     return va >= w->start && va < w->end;
 }
+static inline struct qi_window *qi_window_of(const struct qi_area *a)
+{
+    return a->kind == QI_KVA_STACK ? QI_STACKS : a->kind == QI_KVA_DEVICE ? QI_DEVICES : QI_AREAS;
+}
+static inline size_t qi_area_pages(const struct qi_area *a)
+{
+    return (size_t)(a->bytes >> QUIRE_PAGE_SHIFT);
+}
+/* n bytes rounded up to pages; false: 0, or too large to round. */
+static inline bool qi_whole_pages(uint64_t bytes, uint64_t *out)
+{
+    if (!bytes || qi_add_overflows(bytes, QUIRE_PAGE_SIZE - 1, out))
+        return false;
+    *out &= QUIRE_PAGE_MASK;
+    return true;
+}
 
-/* Reserve bytes (whole pages, not 0) and a guard page: behind, or in front for stacks.  At
- * addresses where start - offset is a multiple of align.  BUSY, nothing mapped; NULL: no memory or
- * no room, even after a purge. */
-struct qi_area *qi_area_make(struct qi_window *w, uint64_t bytes, uint64_t align, uint64_t offset,
-                             enum qi_kva_kind kind);
-void qi_area_publish(struct qi_window *w, struct qi_area *a);
+/* What is wanted of a new area. */
+struct qi_want {
+    uint64_t bytes;         /* whole pages, not 0 */
+    uint64_t align, offset; /* start - offset is a multiple of align */
+    uintptr_t caller;
+    unsigned node; /* addresses and frames of this one first, or QUIRE_NODE_ANY */
+    enum qi_kva_kind kind;
+};
+
+/* ---- window.c: addresses ---- */
+
+enum quire_status qi_windows_init(const struct quire_kva_layout *layout);
+/* Addresses for what is wanted and a guard page: behind, or in front for stacks.  BUSY, nothing
+ * mapped; NULL: no memory or no room. */
+struct qi_area *qi_range_take(struct qi_window *w, const struct qi_want *want);
+/* Nothing is mapped in a, and it has been flushed: keep it for the next of its size, or give the
+ * addresses back. */
+void qi_range_give(struct qi_area *a);
+/* Addresses that are kept ready go back.  Task context. */
+void qi_ranges_release(void);
+/* The area in whose range, guard included, at lies; or NULL. */
+struct qi_area *qi_area_at(const struct qi_window *w, uint64_t at);
+/* The CPU's list of what it freed.  The area is retired and has no entries any more. */
+void qi_lazy_push(struct qi_area *a);
+struct qi_area *qi_lazy_take(void);
+
+/* ---- pages.c: frames and entries ---- */
+
 /* Fill an area with its own pages, mapped; false: not enough memory, what came is in the area. */
-bool qi_area_populate(struct qi_area *a, quire_gfp gfp);
-/* Unmap; after the next flush free its pages and give the addresses back. */
-void qi_area_retire(struct qi_window *w, struct qi_area *a);
+bool qi_area_populate(struct qi_area *a, quire_gfp gfp, unsigned node);
+/* Map n given pages over all of an area; nothing mapped on failure. */
+enum quire_status qi_area_map(struct qi_area *a, struct quire_page *const *pages, unsigned prot);
+/* Clear the entries of an area. */
+void qi_area_unmap(struct qi_area *a);
+/* The own pages of the areas of a list, chained by next, go to the frame allocator. */
+void qi_areas_free_pages(struct qi_area *list);
+
+/* ---- kva.c: the life of an area ---- */
+
+/* qi_range_take(), after a purge if need be. */
+struct qi_area *qi_area_make(struct qi_window *w, const struct qi_want *want);
+void qi_area_publish(struct qi_window *w, struct qi_area *a);
+/* Unmap a busy area; after the next flush free its pages and give the addresses back. */
+void qi_area_retire(struct qi_area *a);
+/* One flush for all that waits; returns the frames that came free. */
+uint64_t qi_areas_flush(void);
 /* Unmap, flush, give the addresses back, now: memory and devices that are not ours. */
-void qi_area_destroy(struct qi_window *w, struct qi_area *a);
+void qi_area_destroy(struct qi_area *a);
 /* The live area of kind whose first byte is at start; panics with what is there instead. */
 struct qi_area *qi_area_get(struct qi_window *w, uint64_t start, enum qi_kva_kind kind,
-                            const char *who);
-
+                            const char *who, uintptr_t caller);
+/* It becomes busy; panics if it is not live (any more). */
+void qi_area_claim(struct qi_window *w, struct qi_area *a, const char *who, uintptr_t caller);
+/* Says what is wrong with an address given to who by caller, and panics. */
+_Noreturn void qi_area_misused(const struct qi_window *w, uint64_t at, const char *who,
+                               uintptr_t caller);
+#define QI_CALLER ((uintptr_t)__builtin_return_address(0))
 /* The area whose own page is mapped at va, or NULL.  A table walk; no lock, any context. */
 struct qi_area *qi_area_owning(uint64_t va);
+const char *qi_kind_name(unsigned kind);
 
-/* stack.c: release the free stacks that CPUs keep. */
+/* ---- vmalloc.c ---- */
+
+void *qi_vmalloc(size_t size, quire_gfp gfp, uintptr_t caller);
+void qi_vfree(void *p, const char *who, uintptr_t caller);
+
+/* ---- stack.c: release the free stacks that CPUs keep ---- */
+
 void qi_stacks_init(void);
 void qi_stacks_release(void);
 uint64_t qi_stacks_live(void);
+
+/* ---- verify.c ---- */
+
+bool qi_kva_mapped(uint64_t va);
+
+/* ---- block.c: blocks for short-lived maps ---- */
+
+void qi_blocks_init(void);
+/* Blocks in which nothing is mapped any more are retired. */
+void qi_blocks_release(void);
+/* The flush after the end of a block has been: its pages are let go. */
+void qi_block_free(struct qi_block *b);
+/* The block's books are right (K6). */
+bool qi_block_verify(const struct qi_area *a);
 
 #endif

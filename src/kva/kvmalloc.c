@@ -27,7 +27,7 @@ void *quire_kvmalloc(size_t size, quire_gfp gfp)
 
     if (size <= HEAP_MAX)
         p = quire_kmalloc(size, heap_gfp(size, gfp));
-    return p ? p : quire_vmalloc(size ? size : 1, gfp);
+    return p ? p : qi_vmalloc(size ? size : 1, gfp, QI_CALLER);
 }
 
 void *quire_kvzalloc(size_t size, quire_gfp gfp)
@@ -50,8 +50,9 @@ void *quire_kvcalloc(size_t n, size_t size, quire_gfp gfp)
 
 size_t quire_kvsize(const void *p)
 {
-    return in_area(p) ? qi_area_get(QI_AREAS, (uintptr_t)p, QI_KVA_MEMORY, "kvsize")->bytes
-                      : quire_ksize(p);
+    return in_area(p)
+               ? qi_area_get(QI_AREAS, (uintptr_t)p, QI_KVA_MEMORY, "kvsize", QI_CALLER)->bytes
+               : quire_ksize(p);
 }
 
 /* Where the direct map has the byte that the kernel sees at p; *n is cut at the end of its page. */
@@ -121,7 +122,7 @@ void *quire_kvrealloc(void *p, size_t size, quire_gfp gfp)
 void quire_kvfree(void *p)
 {
     if (in_area(p))
-        quire_vfree(p);
+        qi_vfree(p, "kvfree", QI_CALLER);
     else
         quire_kfree(p);
 }

@@ -89,20 +89,50 @@ void qi_stacks_release(void)
             struct qi_area *a = list;
 
             list = a->next;
-            qi_area_retire(QI_STACKS, a);
+            qi_area_retire(a);
         }
     }
 }
 
-static struct qi_area *make_stack(uint64_t bytes)
+static struct qi_area *make_stack(uint64_t bytes, uintptr_t caller)
 {
-    struct qi_area *a = qi_area_make(QI_STACKS, bytes, QUIRE_PAGE_SIZE, 0, QI_KVA_STACK);
+    struct qi_want want = {.bytes = bytes,
+                           .align = QUIRE_PAGE_SIZE,
+                           .caller = caller,
+                           .node = QUIRE_NODE_ANY,
+                           .kind = QI_KVA_STACK};
+    struct qi_area *a = qi_area_make(QI_STACKS, &want);
 
-    if (a && !qi_area_populate(a, QUIRE_GFP_KERNEL)) {
-        qi_area_retire(QI_STACKS, a);
+    if (a && !qi_area_populate(a, QUIRE_GFP_KERNEL, QUIRE_NODE_ANY)) {
+        qi_area_retire(a);
         return NULL;
     }
     return a;
+}
+
+/* A stack from the CPU's cache, or a new one, after a purge if need be. */
+static struct qi_area *get_stack(uint64_t bytes, uintptr_t caller)
+{
+    struct qi_area *a = take_cached(bytes);
+
+    if (a) {
+        a->caller = caller;
+        return a;
+    }
+    a = make_stack(bytes, caller);
+    if (!a && quire_kva_purge()) {
+        a = make_stack(bytes, caller);
+        if (!a)
+            quire_kva_purge();
+    }
+    return a;
+}
+
+static q_kva hand_out(struct qi_area *a)
+{
+    qi_area_publish(QI_STACKS, a);
+    qi_fetch_add_relaxed(&live, 1);
+    return Q_KVA(a->start + a->bytes);
 }
 
 enum quire_status quire_stack_alloc(size_t bytes, q_kva *top)
@@ -110,40 +140,62 @@ enum quire_status quire_stack_alloc(size_t bytes, q_kva *top)
     struct qi_area *a;
     uint64_t whole;
 
-    if (!bytes || qi_add_overflows(bytes, QUIRE_PAGE_SIZE - 1, &whole))
+    if (!qi_whole_pages(bytes, &whole))
         return QUIRE_INVALID;
-    whole &= QUIRE_PAGE_MASK;
-    a = take_cached(whole);
-    if (!a)
-        a = make_stack(whole);
-    if (!a && quire_kva_purge()) {
-        a = make_stack(whole);
-        if (!a)
-            quire_kva_purge();
-    }
+    a = get_stack(whole, QI_CALLER);
     if (!a)
         return QUIRE_NO_MEMORY;
-    qi_area_publish(QI_STACKS, a);
-    qi_fetch_add_relaxed(&live, 1);
-    *top = Q_KVA(a->start + a->bytes);
+    *top = hand_out(a);
     return QUIRE_OK;
+}
+
+/* The stack whose end top is, out of its user's hands. */
+static struct qi_area *take_back(q_kva top, const char *who, uintptr_t caller)
+{
+    struct qi_area *a = qi_window_has(QI_STACKS, top.v - 1) ? qi_area_owning(top.v - 1) : NULL;
+
+    if (!a || a->start + a->bytes != top.v || qi_load_acquire(&a->state) != QI_KVA_LIVE)
+        qi_area_misused(QI_STACKS, top.v - 1, who, caller);
+    qi_area_claim(QI_STACKS, a, who, caller);
+    qi_fetch_sub_relaxed(&live, 1);
+    return a;
 }
 
 void quire_stack_free(q_kva top)
 {
-    struct qi_area *a = qi_window_has(QI_STACKS, top.v - 1) ? qi_area_owning(top.v - 1) : NULL;
+    struct qi_area *a = take_back(top, "stack_free", QI_CALLER);
 
-    QI_CHECK(a, "kva: stack_free: foreign or already freed stack top %#lx", (unsigned long)top.v);
-    QI_CHECK(
-        a->start + a->bytes == top.v && qi_load_acquire(&a->state) == QI_KVA_LIVE,
-        "kva: stack_free: %#lx is not the top of a live stack: area at %#lx, %lu bytes, state %u",
-        (unsigned long)top.v, (unsigned long)a->start, (unsigned long)a->bytes, a->state);
-    qi_fetch_sub_relaxed(&live, 1);
-    qi_fetch_sub_relaxed(&QI_STACKS->areas, 1);
-    qi_fetch_sub_relaxed(&QI_STACKS->bytes, a->bytes);
-    qi_store_relaxed(&a->state, (uint32_t)QI_KVA_BUSY);
     if (!give_cached(a))
-        qi_area_retire(QI_STACKS, a);
+        qi_area_retire(a);
+}
+
+enum quire_status quire_stack_alloc_bulk(size_t bytes, size_t n, q_kva *tops)
+{
+    uintptr_t caller = QI_CALLER;
+    uint64_t whole;
+    size_t got;
+
+    if (!qi_whole_pages(bytes, &whole))
+        return QUIRE_INVALID;
+    for (got = 0; got < n; got++) {
+        struct qi_area *a = get_stack(whole, caller);
+
+        if (!a)
+            break;
+        tops[got] = hand_out(a);
+    }
+    if (got == n)
+        return QUIRE_OK;
+    quire_stack_free_bulk(got, tops);
+    return QUIRE_NO_MEMORY;
+}
+
+void quire_stack_free_bulk(size_t n, const q_kva *tops)
+{
+    for (size_t i = 0; i < n; i++)
+        qi_area_retire(take_back(tops[i], "stack_free_bulk", QI_CALLER));
+    if (n)
+        qi_areas_flush();
 }
 
 bool quire_stack_guard_hit(q_kva va)

@@ -256,7 +256,7 @@ static inline bool kernel_range_ok(uint64_t va, uint64_t len)
     return va >= low && va + len > va && qi_is_aligned(va | len, QUIRE_PAGE_SIZE);
 }
 
-static inline bool kernel_prot_ok(unsigned prot) { return prot_ok(prot) && !(prot & QUIRE_USER); }
+bool qi_kpt_prot_ok(unsigned prot) { return prot_ok(prot) && !(prot & QUIRE_USER); }
 
 enum quire_status qi_kpt_map(q_kva va, q_pfn pfn, uint64_t n, unsigned prot,
                              enum quire_cache_type cache, unsigned max_leaf_shift)
@@ -270,7 +270,7 @@ enum quire_status qi_kpt_map(q_kva va, q_pfn pfn, uint64_t n, unsigned prot,
 
     if (qi_mul_overflows(n, QUIRE_PAGE_SIZE, &len) || pfn.v >> (52 - QUIRE_PAGE_SHIFT) ||
         !frames_ok(quire_pa_of_pfn(pfn).v, len) || !kernel_range_ok(va.v, len) ||
-        !kernel_prot_ok(prot))
+        !qi_kpt_prot_ok(prot))
         return QUIRE_INVALID;
     s = map_range(&m, va.v, quire_pa_of_pfn(pfn).v, len, &dirty);
     if (dirty)
@@ -313,7 +313,7 @@ enum quire_status qi_kpt_map_pages(q_kva va, struct quire_page *const *pages, si
     size_t done = 0;
 
     if (qi_mul_overflows(n, QUIRE_PAGE_SIZE, &len) || !kernel_range_ok(va.v, len) ||
-        !kernel_prot_ok(prot))
+        !qi_kpt_prot_ok(prot))
         return QUIRE_INVALID;
     while (done < n && s == QUIRE_OK)
         done += fill_pages(va.v + done * QUIRE_PAGE_SIZE, pages + done, n - done, template, &s);
@@ -329,6 +329,102 @@ void qi_kpt_unmap(q_kva va, uint64_t len)
     QI_CHECK(kernel_range_ok(va.v, len), "pt: kernel unmap of [%#llx, + %#llx)",
              (unsigned long long)va.v, (unsigned long long)len);
     clear_range(kernel_root, va.v, len);
+}
+
+qi_pte *qi_kpt_slots(q_kva va, size_t n)
+{
+    unsigned level;
+    qi_pte *p;
+
+    if (n > QI_PT_ENTRIES - qi_pt_index(va.v, 0))
+        return NULL;
+    p = qi_pt_lookup(kernel_root, va.v, &level);
+    if (!p) {
+        uint64_t made = 0;
+
+        if (qi_pt_slot_make(kernel_root, va.v, 0, &qi_frame_tables, &p, &level, &made) != QUIRE_OK)
+            return NULL;
+    }
+    return level ? NULL : p;
+}
+
+static bool table_empty(qi_pte link)
+{
+    const qi_pte *p = qi_pt_entries(qi_pte_pa(link));
+
+    for (unsigned i = 0; i < QI_PT_ENTRIES; i++)
+        if (!qi_pte_none(qi_pte_load(&p[i])))
+            return false;
+    return true;
+}
+
+void qi_kpt_drop_tables(q_kva va, uint64_t len)
+{
+    uint64_t first = qi_align_up(va.v, QI_PT_SIZE(1)),
+             end = qi_align_down(va.v + len, QI_PT_SIZE(1));
+    struct quire_page *dropped = NULL, *table;
+
+    for (uint64_t at = first; at < end; at += QI_PT_SIZE(1)) {
+        unsigned level;
+        qi_pte *slot = qi_pt_slot(kernel_root, at, 1, &level), e;
+
+        if (!slot || level != 1)
+            continue;
+        e = qi_pte_load_link(slot);
+        if (!qi_pte_leads(e) || !table_empty(e))
+            continue;
+        qi_pte_set(slot, QI_PTE(0));
+        table = quire_page_of_pfn(quire_pfn_of_pa(qi_pte_pa(e)));
+        table->owner = (uint64_t)(uintptr_t)dropped;
+        dropped = table;
+    }
+    if (!dropped)
+        return;
+    qi_kpt_flush(Q_KVA(first), end - first); /* a CPU may keep the way to a table */
+    qi_pt_tables_free(dropped);
+}
+
+/* A large leaf that the border at va cuts becomes a table. */
+static enum quire_status split_at(uint64_t va)
+{
+    for (;;) {
+        unsigned level;
+        qi_pte *slot = qi_pt_lookup(kernel_root, va, &level);
+        struct quire_page *table;
+
+        if (!slot || !level || qi_is_aligned(va, QI_PT_SIZE(level)))
+            return QUIRE_OK;
+        table = qi_pt_table_alloc();
+        if (!table)
+            return QUIRE_NO_MEMORY;
+        if (!qi_pt_split(kernel_root, slot, qi_pte_load(slot), level, table))
+            qi_pt_table_free(table);
+    }
+}
+
+enum quire_status qi_kpt_protect(q_kva va, uint64_t len, unsigned prot)
+{
+    enum quire_status s = QUIRE_INVALID;
+    qi_pte template;
+    struct qi_span sp;
+
+    if (!kernel_range_ok(va.v, len) || !qi_kpt_prot_ok(prot))
+        return QUIRE_INVALID;
+    s = split_at(va.v);
+    if (s == QUIRE_OK)
+        s = split_at(va.v + len);
+    if (s != QUIRE_OK)
+        return s;
+    for (uint64_t at = va.v; qi_pt_next_span(kernel_root, &at, va.v + len, &sp);)
+        for (unsigned i = 0; i < sp.n; i++) {
+            qi_pte e = qi_pte_load(&sp.ptes[i]);
+
+            template = qi_pte_template(prot | QUIRE_GLOBAL, qi_pte_cache(e));
+            while (!qi_pte_none(e) && !qi_pte_cas(&sp.ptes[i], &e, qi_pte_modify(e, template))) {
+            }
+        }
+    qi_kpt_flush(va, len);
+    return QUIRE_OK;
 }
 
 /* ---- For the kernel around the library ---- */

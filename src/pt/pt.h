@@ -200,4 +200,36 @@ void qi_kpt_unmap(q_kva va, uint64_t len);
 /* No CPU holds a translation of [va, va + len) any more.  Not in interrupts. */
 void qi_kpt_flush(q_kva va, uint64_t len);
 
+/* prot is one that a kernel mapping may have: something is allowed, not write and execute, not USER. */
+bool qi_kpt_prot_ok(unsigned prot);
+/*
+ * The level-0 entries of n pages at va, in whole pages of the kernel half, if they are in one table,
+ * which is made if it is missing; NULL: they are not, there is no memory, a larger leaf is there.  They stay
+ * where they are until qi_kpt_drop_tables() of that address.
+ */
+qi_pte *qi_kpt_slots(q_kva va, size_t n);
+/* Fill the empty entries, or clear them: what qi_kpt_map_pages() and qi_kpt_unmap() do, without the walk. */
+static inline void qi_kpt_fill(qi_pte *slots, struct quire_page *const *pages, size_t n,
+                               qi_pte template)
+{
+    for (size_t i = 0; i < n; i++) {
+        QI_ASSERT(qi_pte_none(qi_pte_load(&slots[i])));
+        qi_pte_set(&slots[i], qi_pte_leaf(template, quire_pfn_of_page(pages[i]), 0));
+    }
+}
+static inline void qi_kpt_clear(qi_pte *slots, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        qi_pte_set(&slots[i], QI_PTE(0));
+}
+/* Free the empty tables of level 0 that translate 2 MiB of [va, va + len) each, after a flush, so that large
+ * leaves can stand there.  The range is the caller's, and nothing in it is mapped.  Task context. */
+void qi_kpt_drop_tables(q_kva va, uint64_t len);
+/*
+ * Give all mappings of [va, va + len), in whole pages, another protection, flushed; larger leaves that the
+ * range cuts are split.  INVALID: !qi_kpt_prot_ok(); NO_MEMORY for tables: no protection has changed.
+ * The range is the caller's.  Task context.
+ */
+enum quire_status qi_kpt_protect(q_kva va, uint64_t len, unsigned prot);
+
 #endif

@@ -1,0 +1,383 @@
+/*
+ * kva/window.c - which addresses are whose: windows, their parts, and the ranges that are kept.
+ *
+ * A window is cut into one part for each node, so that CPUs of different nodes take no common lock
+ * and an address tells where it came from; only a request that its part cannot serve goes to the
+ * next one.  A window too small for that (PART_MIN for each node) is one part.
+ *
+ * A range that has been flushed need not go back to the tree: 64 pages or less stay, unmapped and
+ * named in the tree, in a list by size: each CPU has its own (256 ranges), behind it each part
+ * (2,048).  A CPU's list holds ranges of its own node only, and is filled by eight from the
+ * part's.  So the common vmalloc() searches nothing and takes no lock that others want.
+ */
+#include "kva.h"
+
+#include "../base/check.h"
+
+#define PART_MIN (1ull << 30) /* a part below this is not worth the limit that it sets */
+#define REFILL   8u
+
+struct qi_window qi_windows[3];
+struct quire_cache *qi_area_cache;
+
+/* Ranges of one CPU; others come to purge. */
+struct cpu_ranges {
+    struct qi_spin lock;
+    uint32_t nready;                           /* lock; atomic, for a look without it */
+    struct qi_area *lazy;                      /* lock; atomic, for a look without it */
+    struct qi_area *ready[QI_READY_PAGES + 1]; /* lock; by pages */
+} QI_CACHE_ALIGNED;
+
+static struct cpu_ranges ranges[QUIRE_MAX_CPUS];
+
+static const struct qi_lock_class part_class = {"kva: window"};
+static const struct qi_lock_class ranges_class = {"kva: ranges of a CPU"};
+
+/* ---- init ---- */
+
+static bool layout_ok(const struct quire_kva_layout *l)
+{
+    const uint64_t v[] = {l->areas_start.v, l->areas_end.v,    l->stacks_start.v,
+                          l->stacks_end.v,  l->device_start.v, l->device_end.v};
+
+    for (unsigned i = 0; i < 6; i += 2) {
+        /* room for a page and its guard, and no end at 2^64, where addresses wrap */
+        if (!qi_is_aligned(v[i] | v[i + 1], QUIRE_PAGE_SIZE) || v[i] >= v[i + 1] ||
+            v[i + 1] - v[i] < 4 * QUIRE_PAGE_SIZE)
+            return false;
+        for (unsigned j = 0; j < i; j += 2)
+            if (v[i] < v[j + 1] && v[j] < v[i + 1])
+                return false;
+    }
+    return true;
+}
+
+/* tail: bytes at the end of each part that stay empty. */
+static void window_init(struct qi_window *w, q_kva start, q_kva end, unsigned parts, uint64_t tail)
+{
+    uint64_t share = qi_align_down((end.v - start.v) / parts, PART_MIN);
+
+    if (!share) {
+        parts = 1;
+        share = end.v - start.v;
+    }
+    *w = (struct qi_window){.start = start.v, .end = end.v, .nparts = parts, .part_bytes = share};
+    for (unsigned i = 0; i < parts; i++) {
+        struct qi_part *p = &w->parts[i];
+
+        p->start = start.v + i * share;
+        p->end = i + 1 < parts ? p->start + share : end.v;
+        qi_spin_init(&p->lock, &part_class);
+        qi_gaps_init(&p->gaps, p->start, p->end - tail);
+    }
+}
+
+enum quire_status qi_windows_init(const struct quire_kva_layout *l)
+{
+    enum quire_status s;
+
+    if (!layout_ok(l))
+        return QUIRE_INVALID;
+    s = quire_cache_create("kva-area", sizeof(struct qi_area), QI_CACHE_LINE, 0, NULL,
+                           &qi_area_cache);
+    if (s != QUIRE_OK)
+        return s;
+    window_init(QI_AREAS, l->areas_start, l->areas_end, quire_nodes(), 0);
+    /* the last stack has a guard behind it as well */
+    window_init(QI_STACKS, l->stacks_start, l->stacks_end, quire_nodes(), QUIRE_PAGE_SIZE);
+    window_init(QI_DEVICES, l->device_start, l->device_end, 1, 0);
+    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++) {
+        ranges[i] = (struct cpu_ranges){0};
+        qi_spin_init(&ranges[i].lock, &ranges_class);
+    }
+    return QUIRE_OK;
+}
+
+/* ---- parts ---- */
+
+static unsigned part_of_node(const struct qi_window *w, unsigned node)
+{
+    return node < w->nparts ? node : 0;
+}
+
+static unsigned part_of_cpu(const struct qi_window *w, unsigned cpu)
+{
+    return w->nparts == 1 ? 0 : part_of_node(w, quire_cpu_node(cpu));
+}
+
+static struct qi_part *part_at(struct qi_window *w, uint64_t at)
+{
+    uint64_t i = (at - w->start) / w->part_bytes;
+
+    return &w->parts[QI_MIN(i, (uint64_t)w->nparts - 1)];
+}
+
+struct qi_area *qi_area_at(const struct qi_window *w, uint64_t at)
+{
+    struct qi_part *p = part_at((struct qi_window *)w, at);
+    struct qi_gap_node *n;
+
+    qi_spin_lock(&p->lock);
+    n = qi_gaps_lookup(&p->gaps, at);
+    qi_spin_unlock(&p->lock);
+    return n ? QI_CONTAINER(n, struct qi_area, node) : NULL; /* the fence contains nothing */
+}
+
+/* ---- ready ranges ---- */
+
+static struct qi_area *pop(struct qi_area **list, uint32_t *n)
+{
+    struct qi_area *a = *list;
+
+    if (a) {
+        *list = a->next;
+        qi_store_relaxed(n, *n - 1);
+    }
+    return a;
+}
+
+static void push(struct qi_area **list, uint32_t *n, struct qi_area *a)
+{
+    a->next = *list;
+    *list = a;
+    qi_store_relaxed(n, *n + 1);
+}
+
+/* One for the caller, and some for this CPU's list if they are of its node. */
+static struct qi_area *take_from_part(struct qi_part *p, size_t pages, struct cpu_ranges *c)
+{
+    struct qi_area *a, *more = NULL, *b;
+    uint32_t n = 0;
+
+    if (!qi_load_relaxed(&p->nready))
+        return NULL;
+    qi_spin_lock(&p->lock);
+    a = pop(&p->ready[pages], &p->nready);
+    while (c && n < REFILL - 1 && (b = pop(&p->ready[pages], &p->nready)))
+        push(&more, &n, b);
+    qi_spin_unlock(&p->lock);
+    if (more) {
+        qi_spin_lock(&c->lock);
+        while ((b = pop(&more, &n)))
+            push(&c->ready[pages], &c->nready, b);
+        qi_spin_unlock(&c->lock);
+    }
+    return a;
+}
+
+static struct qi_area *take_ready(struct qi_window *w, const struct qi_want *want)
+{
+    size_t pages = (size_t)(want->bytes >> QUIRE_PAGE_SHIFT);
+    struct cpu_ranges *c;
+    struct qi_area *a = NULL;
+    unsigned part, cpu;
+
+    qport_preempt_disable();
+    cpu = qport_cpu();
+    part = part_of_cpu(w, cpu);
+    c = &ranges[cpu];
+    if (want->node != QUIRE_NODE_ANY && part_of_node(w, want->node) != part) {
+        part = part_of_node(w, want->node);
+        c = NULL;
+    }
+    if (w != QI_AREAS)
+        c = NULL;
+    if (c) {
+        qi_spin_lock(&c->lock);
+        a = pop(&c->ready[pages], &c->nready);
+        qi_spin_unlock(&c->lock);
+    }
+    if (!a)
+        a = take_from_part(&w->parts[part], pages, c);
+    qport_preempt_enable();
+    return a;
+}
+
+/* The CPU that freed it keeps it, if it is of its node. */
+static bool give_to_cpu(struct qi_area *a)
+{
+    struct cpu_ranges *c = &ranges[a->cpu];
+    bool room;
+
+    if (qi_window_of(a) != QI_AREAS || a->part != part_of_cpu(QI_AREAS, a->cpu))
+        return false;
+    qi_spin_lock(&c->lock);
+    room = c->nready < QI_READY_CPU;
+    if (room)
+        push(&c->ready[qi_area_pages(a)], &c->nready, a);
+    qi_spin_unlock(&c->lock);
+    return room;
+}
+
+static void give_to_part(struct qi_area *a, uint32_t limit)
+{
+    struct qi_part *p = &qi_window_of(a)->parts[a->part];
+    bool room;
+
+    qi_spin_lock(&p->lock);
+    room = p->nready < limit && qi_area_pages(a) <= QI_READY_PAGES;
+    if (room)
+        push(&p->ready[qi_area_pages(a)], &p->nready, a);
+    else
+        qi_gaps_remove(&p->gaps, &a->node);
+    qi_spin_unlock(&p->lock);
+    if (!room)
+        quire_cache_free(qi_area_cache, a);
+}
+
+void qi_range_give(struct qi_area *a)
+{
+    qi_store_relaxed(&a->state, (uint32_t)QI_KVA_READY);
+    if (qi_area_pages(a) > QI_READY_PAGES || !give_to_cpu(a))
+        give_to_part(a, QI_READY_MAX);
+}
+
+static void release_part(struct qi_part *p)
+{
+    struct qi_area *a;
+
+    for (unsigned pages = 1; pages <= QI_READY_PAGES && qi_load_relaxed(&p->nready); pages++)
+        do {
+            qi_spin_lock(&p->lock);
+            a = pop(&p->ready[pages], &p->nready);
+            if (a)
+                qi_gaps_remove(&p->gaps, &a->node);
+            qi_spin_unlock(&p->lock);
+            if (a)
+                quire_cache_free(qi_area_cache, a);
+        } while (a);
+}
+
+static void release_cpu(struct cpu_ranges *c)
+{
+    struct qi_area *a;
+
+    for (unsigned pages = 1; pages <= QI_READY_PAGES && qi_load_relaxed(&c->nready); pages++)
+        do {
+            qi_spin_lock(&c->lock);
+            a = pop(&c->ready[pages], &c->nready);
+            qi_spin_unlock(&c->lock);
+            if (a)
+                give_to_part(a, 0);
+        } while (a);
+}
+
+void qi_ranges_release(void)
+{
+    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
+        release_cpu(&ranges[i]);
+    for (unsigned i = 0; i < QI_COUNT(qi_windows); i++)
+        for (unsigned k = 0; k < qi_windows[i].nparts; k++)
+            release_part(&qi_windows[i].parts[k]);
+}
+
+/* ---- new ranges ---- */
+
+static bool place(struct qi_part *p, struct qi_area *a, const struct qi_want *want)
+{
+    uint64_t front = want->kind == QI_KVA_STACK ? QUIRE_PAGE_SIZE : 0, at;
+    struct qi_gap_node *next;
+    bool found;
+
+    qi_spin_lock(&p->lock);
+    found = qi_gaps_find(&p->gaps, want->bytes + QUIRE_PAGE_SIZE, want->align, front - want->offset,
+                         QUIRE_PAGE_SIZE, &at, &next);
+    if (found) {
+        a->node.start = at;
+        a->node.end = at + want->bytes + QUIRE_PAGE_SIZE;
+        a->start = at + front;
+        qi_gaps_insert(&p->gaps, &a->node, next);
+    }
+    qi_spin_unlock(&p->lock);
+    return found;
+}
+
+/* In the part of the node wanted, then in the others. */
+static bool place_somewhere(struct qi_window *w, struct qi_area *a, const struct qi_want *want)
+{
+    unsigned first = 0;
+
+    if (w->nparts > 1 && want->node != QUIRE_NODE_ANY) {
+        first = part_of_node(w, want->node);
+    } else if (w->nparts > 1) {
+        qport_preempt_disable();
+        first = part_of_cpu(w, qport_cpu());
+        qport_preempt_enable();
+    }
+    for (unsigned i = 0; i < w->nparts; i++) {
+        a->part = (uint8_t)((first + i) % w->nparts);
+        if (place(&w->parts[a->part], a, want))
+            return true;
+    }
+    return false;
+}
+
+struct qi_area *qi_range_take(struct qi_window *w, const struct qi_want *want)
+{
+    struct qi_area *a = NULL;
+
+    if (want->bytes <= QI_READY_PAGES << QUIRE_PAGE_SHIFT && want->align <= QUIRE_PAGE_SIZE)
+        a = take_ready(w, want);
+    if (!a) {
+        if (want->bytes > w->end - w->start)
+            return NULL;
+        a = quire_cache_alloc(qi_area_cache, QUIRE_GFP_KERNEL);
+        if (!a)
+            return NULL;
+        a->bytes = want->bytes;
+        a->slots = NULL;
+        a->pages = QI_NO_PAGE; /* of one that was ready: its own are freed */
+        a->kind = (uint8_t)want->kind;
+        a->caller = want->caller;
+        qi_store_relaxed(&a->state, (uint32_t)QI_KVA_BUSY);
+        if (place_somewhere(w, a, want))
+            return a;
+        quire_cache_free(qi_area_cache, a);
+        return NULL;
+    }
+    qi_store_relaxed(&a->state, (uint32_t)QI_KVA_BUSY);
+    a->kind = (uint8_t)want->kind;
+    a->caller = want->caller;
+    return a;
+}
+
+/* ---- what waits for a flush ---- */
+
+void qi_lazy_push(struct qi_area *a)
+{
+    struct cpu_ranges *c;
+
+    qport_preempt_disable();
+    a->cpu = (uint16_t)qport_cpu();
+    c = &ranges[a->cpu];
+    qi_spin_lock_raw(&c->lock);
+    qi_store_release(&a->state, (uint32_t)QI_KVA_LAZY);
+    a->next = c->lazy;
+    qi_store_relaxed(&c->lazy, a);
+    qi_spin_unlock_raw(&c->lock);
+    qport_preempt_enable();
+}
+
+struct qi_area *qi_lazy_take(void)
+{
+    struct qi_area *all = NULL;
+
+    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++) {
+        struct cpu_ranges *c = &ranges[i];
+        struct qi_area *list, *last;
+
+        if (!qi_load_relaxed(&c->lazy))
+            continue;
+        qi_spin_lock(&c->lock);
+        list = c->lazy;
+        qi_store_relaxed(&c->lazy, NULL);
+        qi_spin_unlock(&c->lock);
+        if (!list)
+            continue;
+        for (last = list; last->next; last = last->next) {
+        }
+        last->next = all;
+        all = list;
+    }
+    return all;
+}
