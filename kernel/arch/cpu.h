@@ -158,6 +158,7 @@ bool extable_fixup(struct regs *r);
 _Noreturn void die(struct regs *r, const char *what, ...) QUIRE_PRINTF(2, 3);
 void print_backtrace(u64 rsp, u64 rip);
 const char *ksym_name(u64 addr, u64 *offset);
+u64 ksym_size(u64 addr); /* bytes of that function, with what pads it; 0: none */
 
 /* ---- serial.c, console.c ---- */
 void serial_init(void);
@@ -198,6 +199,9 @@ void move_init(void);
 void blocks_start(void); /* quire.blocks: pageblocks on the log now and then */
 void blocks_print(void);
 void selftest_boot(void);
+/* core/areas.c: the windows of the kernel's areas */
+struct quire_kva_layout;
+void areas_layout(struct quire_kva_layout *l);
 void selftest_verify(void);
 void selftest_print_tables(void);
 void selftest_crash(const char *how);

@@ -45,7 +45,8 @@ bool extable_fixup(struct regs *r)
 
 /* ---- names and backtraces ---- */
 
-const char *ksym_name(u64 addr, u64 *offset)
+/* The function that addr is in; NULL: none. */
+static const struct ksym *ksym_of(u64 addr)
 {
     unsigned lo = 0, hi = ksyms_count;
 
@@ -59,8 +60,24 @@ const char *ksym_name(u64 addr, u64 *offset)
         else
             hi = mid;
     }
-    *offset = addr - ksyms[lo].addr;
-    return ksyms[lo].name;
+    return &ksyms[lo];
+}
+
+const char *ksym_name(u64 addr, u64 *offset)
+{
+    const struct ksym *s = ksym_of(addr);
+
+    if (!s)
+        return NULL;
+    *offset = addr - s->addr;
+    return s->name;
+}
+
+u64 ksym_size(u64 addr)
+{
+    const struct ksym *s = ksym_of(addr);
+
+    return s ? K_MIN((u64)s[1].addr, (u64)kernel_text_end) - s->addr : 0;
 }
 
 static void print_frame(const char *what, u64 addr)

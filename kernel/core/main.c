@@ -55,14 +55,7 @@ static void memory_init(void)
                               .nodes = acpi.numa.nnodes,
                               .cpus = K_MAX(acpi.ncpus, 1u),
                               .cpu_node = acpi.numa.cpu_node};
-    static const struct quire_kva_layout layout = {
-        .areas_start = {0xffffc00000000000},
-        .areas_end = {0xffffd00000000000},
-        .stacks_start = {0xffffe00000000000},
-        .stacks_end = {0xfffff00000000000},
-        .device_start = {0xfffff00000000000},
-        .device_end = {0xffffff0000000000},
-    };
+    struct quire_kva_layout layout;
 
     reach(&boot);
     must(quire_frame_init(&boot), "frame allocator");
@@ -70,6 +63,7 @@ static void memory_init(void)
     must(quire_pt_init(kernel_root), "page tables");
     /* fork and exit make and drop about 16 tables */
     quire_pt_cache((unsigned)cmdline_number("quire.ptcache", 16));
+    areas_layout(&layout);
     must(quire_kva_init(&layout), "kernel areas");
     must(quire_space_init(), "address spaces");
     quire_frame_set_mover(quire_space_move_range);

@@ -28,6 +28,7 @@
 #include "sched.h"
 #include "arch/cpu.h"
 #include "task.h"
+#include <quire/kva.h>
 #include <quire/space.h>
 
 enum { NOT_QUEUED, QUEUED, CLAIMED };
@@ -606,6 +607,8 @@ _Noreturn void sched_idle(void)
     for (;;) {
         if (!c->rq.queued)
             age_frames(c);
+        if (!c->rq.queued)
+            quire_kva_tick();
         if (!c->rq.queued && quire_frame_zero_idle(IDLE_CLEARS))
             continue;
         irq_off();

@@ -15,7 +15,7 @@
 #include <quire/types.h>
 
 #define QPORT_DIRECT_BASE               0xffff800000000000ul
-#define QPORT_VMEMMAP_BASE              0xffffd00000000000ul
+#define QPORT_VMEMMAP_BASE              0xffffea0000000000ul
 #define QPORT_VMEMMAP_RELEASE(from, to) bare_vmemmap_release(from, to)
 void bare_vmemmap_release(uintptr_t from, uintptr_t to);
 /* Every switch of spaces flushes: the machines this port is run on so far have no PCID. */

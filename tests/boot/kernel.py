@@ -33,7 +33,7 @@ def test_kernel_mappings(t):
     t.check("verify tables: success" in log, log)
     rows = [(int(a, 16), int(b, 16), rights) for a, b, rights in
             re.findall(r"mapping (\w{16})-(\w{16}) +\d+K (\S{5}) ", log)]
-    windows = {0xffff8: "ram", 0xffffc: "areas", 0xffffd: "struct pages", 0xffffe: "stacks", 0xfffff: "devices and image"}
+    windows = {0xffff8: "ram", 0xffffc: "areas", 0xffffd: "stacks", 0xffffe: "struct pages", 0xfffff: "devices and image"}
     t.check({a >> 44 for a, _, _ in rows} == set(windows), rows)
     t.check(all("wx" not in rights and rights[3] == "k" for _, _, rights in rows), rows)
     t.check([rights[:3] for a, _, rights in rows if a >= 0xffffffff80000000] == ["r-x", "r--", "rw-"], rows)
@@ -105,7 +105,7 @@ def test_kernel_panics_tell(t):
 
 # proves: VE-17 X-16
 def test_kernel_stack_overflow_is_named(t):
-    dies(t, "stack", r"panic: kernel stack overflow at 0xffffe", r"by 0x\w+ deeper")
+    dies(t, "stack", r"panic: kernel stack overflow at 0xffffd", r"by 0x\w+ deeper")
 
 
 # proves: VE-16

@@ -297,3 +297,65 @@ assert call(MBIND, start - (1 << 40), 4096, 2, mask(1), 65, 0) == -14
 assert call(MOVE, 0, 1, pages, (ctypes.c_int * 1)(7), status, 2) == -19
 assert call(MOVE, 99999, 1, pages, 0, status, 0) == -3
 """, *NUMA)
+
+
+AREAS, STACKS, END, PAGES = 0xffffc90000000000, 0xffffd90000000000, 0xffffe90000000000, 0xffffea0000000000
+
+
+def layout_of(t, *append):
+    """Where areas, stacks and struct pages begin, as the kernel says and as its table shows, and /proc/vmallocinfo."""
+    # two programs, for the stacks of their tasks
+    ours = t.quire("busybox", "cat", "/proc/vmallocinfo", timeout=60,
+                   options=["--log", "--nodes", "2", "--cpus", "2", "--append", " ".join(("quire.tables",) + append)])
+    t.check(ours.status == 0, ours)
+    said = [int(x, 16) for x in re.search(r"areas from 0x(\w+), stacks from 0x(\w+), struct pages from 0x(\w+)",
+                                          ours.stderr).groups()]
+    mapped = [int(x, 16) for x in re.findall(r"mapping (\w{16})-", ours.stderr)]
+    return said, mapped, ours.stdout
+
+
+# With the static layout areas and struct pages begin where Linux has them; with the other at another place each time,
+# and what is mapped is there.
+# proves: LX-13
+def test_areas_begin_where_linux_has_them(t):
+    said, mapped, _ = layout_of(t)
+    t.check(said == [AREAS, STACKS, PAGES], [hex(x) for x in said])
+    for base, end in ((AREAS, STACKS), (STACKS, END)):
+        t.check(any(base <= a < base + (1 << 30) for a in mapped), [hex(a) for a in mapped])
+    t.check(PAGES in mapped and not any(END <= a < PAGES for a in mapped), [hex(a) for a in mapped])
+    seen = set()
+    for _ in range(3):
+        said, mapped, text = layout_of(t, "quire.layout=random")
+        seen.add(tuple(said[:2]))
+        t.check(said[2] == PAGES and all(x % (1 << 30) == 0 for x in said), said)
+        t.check(not any(AREAS <= a < said[0] or STACKS <= a < said[1] for a in mapped), (said, mapped))
+        for from_, _ in re.findall(r"^0x(\w+)-0x(\w+)", text, re.M):
+            at = int(from_, 16)
+            t.check(said[0] <= at < STACKS or said[1] <= at < END or at >= 0xfffff00000000000, (hex(at), said))
+    t.check(len(seen) > 1, seen)
+
+
+# /proc/vmallocinfo: every area between start and end of its window, with its guard page, in order, named.
+# proves: LX-16 LX-17
+def test_vmallocinfo_lists_areas(t):
+    _, _, text = layout_of(t)
+    row = re.compile(r"0x(\w{16})-0x(\w{16}) +(\d+) (\w+\+0x\w+/0x\w+)((?: \w+=\w+| \w+)*)$")
+    rows = [row.match(line) for line in text.splitlines()]
+    t.check(rows and all(rows), text)
+    ranges = [(int(m[1], 16), int(m[2], 16)) for m in rows]
+    t.check(all(a[1] <= b[0] for a, b in zip(ranges, ranges[1:])), text)
+    kinds = {"vmalloc": 0, "ioremap": 0}
+    for (start, end), m in zip(ranges, rows):
+        t.check(start % 4096 == 0 and end - start == int(m[3]), m[0])
+        t.check(AREAS <= start < end <= END or 0xfffff00000000000 <= start < end, m[0])
+        if "ioremap" in m[5]:
+            kinds["ioremap"] += 1
+            t.check(re.search(r" phys=0x\w{16}", m[5]) and "pages=" not in m[5], m[0])
+        else:
+            kinds["vmalloc"] += 1
+            pages = int(re.search(r" pages=(\d+)", m[5])[1])
+            t.check((pages + 1) * 4096 == int(m[3]), m[0])
+            t.check(sum(int(n) for n in re.findall(r" N\d+=(\d+)", m[5])) == pages, m[0])
+    t.check(min(kinds.values()) > 0, text)
+    # /proc/vmallocinfo of a live system: stacks of tasks, registers of the interrupt controller
+    t.check(re.search(r" task_\w+\+.* vmalloc| \w*stack\w*\+.* vmalloc", text) and re.search(r"apic\w*\+.* ioremap", text), text)
