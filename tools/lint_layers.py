@@ -12,7 +12,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Bottom to top.
-LAYERS = ["base", "sync", "frame", "slab", "dma", "pt", "kva", "object", "space", "reclaim"]
+LAYERS = ["base", "sync", "arena", "frame", "slab", "dma", "pt", "kva", "object", "space", "reclaim"]
 # Standard headers that exist without a C library.
 FREESTANDING = {"stdint.h", "stddef.h", "stdbool.h", "stdarg.h", "limits.h"}
 
