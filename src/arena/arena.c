@@ -226,12 +226,13 @@ static bool overlaps(const struct quire_arena *a, uintptr_t from, uintptr_t to)
 static enum quire_status add(struct quire_arena *a, void *memory, size_t given, bool own)
 {
     uintptr_t from = (uintptr_t)memory, to = from + given;
+    uint64_t bytes = given;
     struct qi_region *r;
     struct qi_chunk *c, *end;
     unsigned long irq;
 
-    if (to < from || given < QI_REGION_HEADER + QI_CHUNK_MIN + 2 * QI_CHUNK_HEADER ||
-        given > QI_CHUNK_BYTES)
+    if (to < from || bytes < QI_REGION_HEADER + QI_CHUNK_MIN + 2 * QI_CHUNK_HEADER ||
+        bytes > QI_CHUNK_BYTES)
         return QUIRE_INVALID;
     from = (uintptr_t)qi_align_up(from, QI_CHUNK_UNIT);
     to = (uintptr_t)qi_align_down(to, QI_CHUNK_UNIT);
