@@ -128,6 +128,22 @@
 #error "QUIRE_MM_HARDENING must be 0 or 1"
 #endif
 
+/* The heap can say who allocated what (quire/track.h): 0 or 1.  With 0 the code for it is not there. */
+#ifndef QUIRE_TRACK
+#define QUIRE_TRACK 1
+#endif
+#if QUIRE_TRACK < 0 || QUIRE_TRACK > 1
+#error "QUIRE_TRACK must be 0 or 1"
+#endif
+
+/* Most memory for the stack traces of tracking, KiB; 64..1048576. */
+#ifndef QUIRE_TRACK_DEPOT_KB
+#define QUIRE_TRACK_DEPOT_KB 8192
+#endif
+#if QUIRE_TRACK_DEPOT_KB < 64 || QUIRE_TRACK_DEPOT_KB > 1048576
+#error "QUIRE_TRACK_DEPOT_KB must be 64..1048576"
+#endif
+
 /* Debug checks: 0 = misuse by the caller only, 1 = also O(1) checks of our own invariants. */
 #ifndef QUIRE_DEBUG
 #define QUIRE_DEBUG 0

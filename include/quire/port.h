@@ -43,6 +43,13 @@
  *                                   LOCKED, UNLOCK             ptr lock, n 0 a spin lock, 1 a
  *                                   sleeping one as a reader, 2 a sleeping one alone
  *                                   A FREE and an UNLOCK come before the fact, the others after it.
+ *   QPORT_BACKTRACE(out, max)       may be left out: unsigned; the return addresses that lead to the running
+ *                                   code, into uintptr_t out[max], the innermost first; how many.  Must
+ *                                   not call the library, but quire_backtrace_frames(); any
+ *   QPORT_SYMBOL(addr, buf, cap)    may be left out: size_t; the name of the place in the code for reports,
+ *                                   as snprintf(3) would put it into char buf[cap]; 0: not known; any
+ *   QPORT_TRACK_TASK()              may be left out: uintptr_t; a number of the running task that means
+ *                                   something to whoever reads reports, 0: none; any
  *   QPORT_VMEMMAP_RELEASE(from, to) may be left out: [from, to) of the vmemmap array, that
  *                                   quire_memory_add() asked for, is not used any more; parts that were
  *                                   never backed are passed over.  When it is asked for again it has to
@@ -82,6 +89,16 @@
 
 #ifndef QPORT_TASK_POLICY
 #define QPORT_TASK_POLICY() ((const struct quire_policy *)0)
+#endif
+
+#ifndef QPORT_BACKTRACE
+#define QPORT_BACKTRACE(out, max) ((void)(out), (void)(max), 0u)
+#endif
+#ifndef QPORT_SYMBOL
+#define QPORT_SYMBOL(addr, buf, cap) ((void)(addr), (void)(buf), (void)(cap), (size_t)0)
+#endif
+#ifndef QPORT_TRACK_TASK
+#define QPORT_TRACK_TASK() ((uintptr_t)0)
 #endif
 
 #ifndef QPORT_DMA_CLEAN
@@ -156,6 +173,14 @@ void qport_wake(const uint32_t *word, unsigned n);
 
 /* In the interrupt that qport_ipi() asked for: serve this CPU's shootdowns.  Cheap when none. */
 void quire_shootdown_interrupt(void);
+
+/*
+ * For QPORT_BACKTRACE of a port whose code, the library's included, keeps frame pointers: the return
+ * addresses above frame, the address of a saved frame pointer (__builtin_frame_address(0)).  Reads only
+ * inside [low, high), the running stack, upwards.  Any context.
+ */
+unsigned quire_backtrace_frames(uintptr_t frame, uintptr_t low, uintptr_t high, uintptr_t *out,
+                                unsigned max);
 
 /* Call every hook with legal arguments and check what it does; names the first wrong one in
  * *culprit.  Task context, one CPU, before or after the library's initialisation. */

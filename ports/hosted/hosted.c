@@ -28,6 +28,9 @@ int hosted_fail_populate = -1;
 static uint64_t arena_bytes, vmemmap_bytes;
 static uint8_t *populated; /* by page of the vmemmap */
 static char panic_text[512], log_last[512];
+static char log_text[65536];
+static size_t log_len;
+__thread uintptr_t hosted_task;
 
 /* Pages that parts of the array show: a file each, for the arena has none.  What they say does not change. */
 static struct {
@@ -126,10 +129,24 @@ int hosted_populated(uint64_t pfn) { return populated[pfn * 32 / QUIRE_PAGE_SIZE
 void hosted_cpu_set(unsigned cpu) { hosted_cpu = cpu; }
 const char *hosted_panic_text(void) { return panic_text; }
 const char *hosted_log_last(void) { return log_last; }
+const char *hosted_log_text(void) { return log_text; }
+void hosted_log_clear(void) { log_len = log_text[0] = 0; }
+
+/* Several threads may log: what they write may then mix, but stays in bounds. */
+static void log_keep(const char *text, size_t len)
+{
+    size_t at = __atomic_fetch_add(&log_len, len + 1, __ATOMIC_RELAXED);
+
+    if (at + len + 2 > sizeof log_text)
+        return;
+    memcpy(log_text + at, text, len);
+    memcpy(log_text + at + len, "\n", 2);
+}
 
 void qport_log(enum quire_log_level level, const char *text, size_t len)
 {
     snprintf(log_last, sizeof log_last, "%.*s", (int)len, text);
+    log_keep(text, len);
     if (hosted_log_on)
         fprintf(stderr, "quire[%d]: %.*s\n", (int)level, (int)len, text);
 }

@@ -45,6 +45,9 @@ const char *hosted_panic_text(void);
 /* Log lines go to stderr only if on; the last line is kept either way. */
 extern int hosted_log_on;
 const char *hosted_log_last(void);
+/* All lines since hosted_log_clear(), as far as 64 KiB reach; for a test whose one thread logs. */
+const char *hosted_log_text(void);
+void hosted_log_clear(void);
 /* qport_vmemmap_populate fails once after n more successes; -1 = never (default). */
 extern int hosted_fail_populate;
 /* qport_vmemmap_populate was asked for the struct page of this frame. */

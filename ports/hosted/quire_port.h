@@ -34,6 +34,14 @@ extern void (*hosted_dma_invalidate)(void *ptr, uint64_t bytes);
 #define QPORT_DMA_INVALIDATE(ptr, n) \
     (hosted_dma_invalidate ? hosted_dma_invalidate(ptr, n) : (void)0)
 
+unsigned hosted_backtrace(uintptr_t *out, unsigned max);
+#define QPORT_BACKTRACE(out, max) hosted_backtrace(out, max)
+size_t hosted_symbol(uintptr_t addr, char *buf, size_t cap);
+#define QPORT_SYMBOL(addr, buf, cap) hosted_symbol(addr, buf, cap)
+/* What reports call the running task: 0 unless a test gives its threads numbers. */
+extern __thread uintptr_t hosted_task;
+#define QPORT_TRACK_TASK() hosted_task
+
 static inline unsigned qport_cpu(void) { return hosted_cpu; }
 static inline unsigned long qport_irq_save(void) { return 0; }
 static inline void qport_irq_restore(unsigned long flags) { (void)flags; }

@@ -3,6 +3,7 @@
  * start of the heap.
  */
 #include "harden.h"
+#include "track.h"
 
 #define SIZE_MAX_OBJECT (1u << 20)
 #define ALIGN_MAX       4096u
@@ -83,6 +84,7 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
     }
     c->slow = (c->flags & QUIRE_CACHE_ZERO ? QI_SLOW_ZERO : 0) |
               (c->flags & QI_CACHE_MODES ? QI_SLOW_GUARDS : 0) |
+              (qi_track_all() && !(flags & QI_CACHE_BARE) ? QI_SLOW_TRACK : 0) |
               (qi_load_relaxed(&fail_countdown) ? QI_SLOW_FAILING : 0);
     for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
         c->cpu[i] = &qi_no_cpu;
@@ -100,7 +102,7 @@ void qi_cache_register(struct quire_cache *c)
     qi_rwsem_write_unlock(&qi_caches_lock);
 }
 
-static void setup_internal(struct quire_cache *c, const char *name, size_t size, size_t align)
+void qi_cache_setup_internal(struct quire_cache *c, const char *name, size_t size, size_t align)
 {
     qi_cache_setup(c, name, size, align, QI_CACHE_BARE, NULL);
     c->internal = true;
@@ -113,6 +115,7 @@ enum quire_status quire_heap_init(void)
 {
     static const char *const header_names[] = {"slab-16",  "slab-32",  "slab-64",
                                                "slab-128", "slab-256", "slab-512"};
+    enum quire_status status;
 
     _Static_assert(QI_COUNT(header_names) == QI_COUNT(header_objects), "a name for each");
     qi_options_init();
@@ -120,16 +123,38 @@ enum quire_status quire_heap_init(void)
     qi_rwsem_init(&qi_caches_lock, &caches_class);
     qi_heap_end = 0;
     fail_countdown = 0;
+    qi_track_init();
     for (unsigned i = 0; i < QI_COUNT(header_caches); i++)
-        setup_internal(&header_caches[i], header_names[i], qi_slab_header_bytes(header_objects[i]),
-                       8);
-    setup_internal(&qi_sheaf_cache, "sheaf", sizeof(struct qi_sheaf), QI_CACHE_LINE);
-    setup_internal(&qi_cpu_cache, "cache-cpu", sizeof(struct qi_cache_cpu), QI_CACHE_LINE);
+        qi_cache_setup_internal(&header_caches[i], header_names[i],
+                                qi_slab_header_bytes(header_objects[i]), 8);
+    qi_cache_setup_internal(&qi_sheaf_cache, "sheaf", sizeof(struct qi_sheaf), QI_CACHE_LINE);
+    qi_cache_setup_internal(&qi_cpu_cache, "cache-cpu", sizeof(struct qi_cache_cpu), QI_CACHE_LINE);
     qi_kmalloc_init();
     qi_cache_setup(&cache_cache, "cache", sizeof(struct quire_cache), QI_CACHE_LINE, 0, NULL);
     cache_cache.fixed = true;
     qi_cache_register(&cache_cache);
-    return qi_quarantine_init();
+    status = qi_quarantine_init();
+    return status == QUIRE_OK && qi_heap_mode(QUIRE_HEAP_TRACK) ? quire_track_start() : status;
+}
+
+void qi_caches_set_slow(uint32_t why)
+{
+    struct quire_cache *c;
+
+    qi_list_for_each (c, &qi_caches, link)
+        if (!c->internal)
+            qi_fetch_or_relaxed(&c->slow, why);
+    qi_kmalloc_slow_changed();
+}
+
+void qi_caches_clear_slow(uint32_t why)
+{
+    struct quire_cache *c;
+
+    qi_list_for_each (c, &qi_caches, link)
+        if (!c->internal)
+            qi_fetch_and_relaxed(&c->slow, ~why);
+    qi_kmalloc_slow_changed();
 }
 
 /* ---- create and destroy ---- */
@@ -163,9 +188,11 @@ static uint64_t name_objects_out(struct quire_cache *c, unsigned max)
 
             qi_list_for_each (s, &c->node[node].slabs[list], link) {
                 for (unsigned i = 1; i <= s->n; i++)
-                    if (s->state[i] != QI_OBJ_IN && n++ < max)
+                    if (s->state[i] != QI_OBJ_IN && n++ < max) {
                         qi_log(QUIRE_LOG_ERROR, "heap: %s: object %p is still out", c->name,
                                qi_slab_object(s, i));
+                        qi_track_describe(qi_slab_object(s, i));
+                    }
             }
         }
     return n;
@@ -295,18 +322,13 @@ size_t quire_heap_drain(void)
 
 void quire_heap_fail_after(int64_t n)
 {
-    struct quire_cache *c;
-
     QI_CHECK(n == -1 || n >= 1, "heap: fail_after(%ld)", (long)n);
     qi_rwsem_write_lock(&qi_caches_lock);
     qi_store_relaxed(&fail_countdown, n < 0 ? 0 : n);
-    qi_list_for_each (c, &qi_caches, link) {
-        if (n < 0)
-            qi_fetch_and_relaxed(&c->slow, ~QI_SLOW_FAILING);
-        else
-            qi_fetch_or_relaxed(&c->slow, QI_SLOW_FAILING);
-    }
-    qi_kmalloc_slow_changed();
+    if (n < 0)
+        qi_caches_clear_slow(QI_SLOW_FAILING);
+    else
+        qi_caches_set_slow(QI_SLOW_FAILING);
     qi_rwsem_write_unlock(&qi_caches_lock);
 }
 

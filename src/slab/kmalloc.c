@@ -9,6 +9,7 @@
  * more would lie idle is split, and what is behind the last page asked for goes back.
  */
 #include "harden.h"
+#include "track.h"
 
 #define CLASS_MAX  16384u
 #define SMALL_MAX  1024u
@@ -199,40 +200,49 @@ void qi_run_free(struct quire_page *page, void *p)
 
 /* ---- the public calls ---- */
 
-static void *alloc_unusual(size_t size, quire_gfp gfp, unsigned node)
+static void *alloc_unusual(size_t size, quire_gfp gfp, unsigned node, uintptr_t caller)
 {
     struct quire_cache *c =
         gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32) ? zone_cache_for(size, gfp) : cache_for(size);
 
     if (c)
-        return qi_alloc_special(c, gfp, node, size);
+        return qi_alloc_special(c, gfp, node, size, caller);
     return run_alloc(size ? size : 1, gfp, node);
 }
 
-void *quire_kmalloc(size_t size, quire_gfp gfp)
+static QI_ALWAYS_INLINE void *alloc(size_t size, quire_gfp gfp, uintptr_t caller)
 {
     if (QI_UNLIKELY(gfp & QI_GFP_SPECIAL))
-        return alloc_unusual(size, gfp, QUIRE_NODE_ANY);
+        return alloc_unusual(size, gfp, QUIRE_NODE_ANY, caller ? caller : QI_CALLER());
     if (QI_LIKELY(size < qi_load_relaxed(&small_limit)))
         return qi_alloc_plain(small[(size + SMALL_STEP - 1) / SMALL_STEP], gfp);
     if (size > SMALL_MAX && size <= CLASS_MAX)
-        return qi_alloc_fast(large[(size + LARGE_STEP - 1) / LARGE_STEP], gfp, size);
-    return alloc_unusual(size, gfp, QUIRE_NODE_ANY);
+        return qi_alloc_fast(large[(size + LARGE_STEP - 1) / LARGE_STEP], gfp, size, caller);
+    return alloc_unusual(size, gfp, QUIRE_NODE_ANY, caller ? caller : QI_CALLER());
+}
+
+void *quire_kmalloc(size_t size, quire_gfp gfp) { return alloc(size, gfp, 0); }
+
+void *qi_kmalloc_from(size_t size, quire_gfp gfp, uintptr_t caller)
+{
+    return alloc(size, gfp, caller);
 }
 
 void *quire_kzalloc(size_t size, quire_gfp gfp)
 {
-    return alloc_unusual(size, gfp | QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
+    return alloc_unusual(size, gfp | QUIRE_GFP_ZERO, QUIRE_NODE_ANY, QI_CALLER());
 }
 
 void *quire_kmalloc_node(size_t size, quire_gfp gfp, unsigned node)
 {
     QI_CHECK(node == QUIRE_NODE_ANY || node < quire_nodes(), "heap: kmalloc_node: node %u of %u",
              node, quire_nodes());
-    return alloc_unusual(size, gfp, node);
+    return alloc_unusual(size, gfp, node, QI_CALLER());
 }
 
-void quire_kfree(void *p) { qi_free_fast(NULL, p); }
+void quire_kfree(void *p) { qi_free_fast(NULL, p, 0); }
+
+void qi_kfree_from(void *p, uintptr_t caller) { qi_free_fast(NULL, p, caller); }
 
 size_t quire_ksize(const void *p)
 {

@@ -57,6 +57,7 @@
  * the measured figures, the sources and what was rejected.
  */
 #include "harden.h"
+#include "track.h"
 
 #define BULK_IRQ 64u
 
@@ -334,7 +335,7 @@ static void *take(struct quire_cache *c, quire_gfp gfp)
     return e.obj;
 }
 
-void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp)
+QI_NOINLINE void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp)
 {
     unsigned long irq = qport_irq_save();
     void *obj = take(c, gfp);
@@ -353,7 +354,8 @@ static uint8_t *state_of(const void *obj)
     return &s->state[i];
 }
 
-void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size_t asked)
+void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size_t asked,
+                       uintptr_t caller)
 {
     uint32_t slow = qi_load_relaxed(&c->slow);
     unsigned long irq;
@@ -363,18 +365,21 @@ void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size
         return NULL;
     if (QI_UNLIKELY(gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32)) && !qi_cache_is_low(c, gfp))
         return NULL;
+    asked = QI_MIN(asked, (size_t)c->size);
     irq = qport_irq_save();
     if (node == QUIRE_NODE_ANY || node == quire_cpu_node(qport_cpu()))
         obj = take(c, gfp);
     else
         obj = take_direct(c, gfp, node);
-    if (obj && (slow & QI_SLOW_GUARDS)) {
+    if (obj && (slow & QI_SLOW_GUARDS))
         qi_guard_alloc(c, obj, asked);
+    if (obj && (slow & (QI_SLOW_GUARDS | QI_SLOW_TRACK)))
         *state_of(obj) = QI_OBJ_GUARDED;
-    }
     qport_irq_restore(irq);
     if (obj && ((gfp & QUIRE_GFP_ZERO) || (slow & QI_SLOW_ZERO)))
         __builtin_memset(obj, 0, c->flags & QUIRE_CACHE_REDZONE ? asked : c->size);
+    if (obj && (slow & QI_SLOW_TRACK))
+        qi_track_alloc(c, obj, asked, caller);
     return obj;
 }
 
@@ -489,13 +494,16 @@ static struct qi_slab *identify(struct quire_cache *c, void *p, uint8_t **state)
     QI_CHECK(qi_slab_index(s, p, &i) && s->state[i] != QI_OBJ_EDGE,
              "heap: %s: pointer %p is not the start of an object: slab at %p, slot %u",
              s->cache->name, p, quire_page_ptr(s->page), s->cache->slot);
-    QI_CHECK(qi_is_out(s->state[i]), "heap: %s: double free of object %p (number %u of its slab%s)",
-             s->cache->name, p, (unsigned)i, s->state[i] == QI_OBJ_HELD ? ", in quarantine" : "");
+    if (QI_UNLIKELY(!qi_is_out(s->state[i]))) {
+        qi_track_describe(p);
+        qi_bug("heap: %s: double free of object %p (number %u of its slab%s)", s->cache->name, p,
+               (unsigned)i, s->state[i] == QI_OBJ_HELD ? ", in quarantine" : "");
+    }
     *state = &s->state[i];
     return s;
 }
 
-void qi_free_slow(struct quire_cache *c, void *p)
+void qi_free_slow(struct quire_cache *c, void *p, uintptr_t caller)
 {
     struct qi_entry e = {.obj = p};
     struct qi_slab *s;
@@ -511,8 +519,10 @@ void qi_free_slow(struct quire_cache *c, void *p)
         }
     }
     s = identify(c, p, &e.state);
-    if (*e.state == QI_OBJ_GUARDED)
+    if (*e.state == QI_OBJ_GUARDED) {
         qi_guard_free(s->cache, p);
+        qi_track_free(s->cache, p, caller);
+    }
     if (QI_UNLIKELY(s->cache->flags & QI_CACHE_HOLD)) {
         qi_quarantine(s->cache, e);
         return;
@@ -532,17 +542,17 @@ void qi_give(struct qi_slab *s, struct qi_entry e)
 
 void *quire_cache_alloc(struct quire_cache *c, quire_gfp gfp)
 {
-    return qi_alloc_fast(c, gfp, c->size);
+    return qi_alloc_fast(c, gfp, SIZE_MAX, 0);
 }
 
 void *quire_cache_alloc_node(struct quire_cache *c, quire_gfp gfp, unsigned node)
 {
     QI_CHECK(node == QUIRE_NODE_ANY || node < quire_nodes(), "heap: %s: node %u of %u", c->name,
              node, quire_nodes());
-    return qi_alloc_special(c, gfp, node, c->size);
+    return qi_alloc_special(c, gfp, node, SIZE_MAX, QI_CALLER());
 }
 
-void quire_cache_free(struct quire_cache *c, void *obj) { qi_free_fast(c, obj); }
+void quire_cache_free(struct quire_cache *c, void *obj) { qi_free_fast(c, obj, 0); }
 
 /* Objects out of this CPU's sheaves, a sheaf at a time. */
 static size_t take_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **out)
@@ -575,7 +585,7 @@ bool quire_cache_alloc_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void
     if (!((gfp & QI_GFP_SPECIAL) | qi_load_relaxed(&c->slow)))
         done = take_bulk(c, gfp, n, out);
     for (; done < n; done++) {
-        out[done] = quire_cache_alloc(c, gfp);
+        out[done] = qi_alloc_fast(c, gfp, SIZE_MAX, 0);
         if (!out[done]) {
             quire_cache_free_bulk(c, done, out);
             return false;
@@ -622,6 +632,6 @@ void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs)
 
         i += done;
         if (!done)
-            qi_free_slow(c, objs[i++]);
+            qi_free_slow(c, objs[i++], QI_CALLER());
     }
 }

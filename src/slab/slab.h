@@ -8,6 +8,7 @@
 
 #include "../base/bits.h"
 #include "../base/list.h"
+#include "../base/trace.h"
 #include "../sync/rwsem.h"
 #include "../sync/spin.h"
 
@@ -84,7 +85,8 @@ struct qi_slab {
     uint32_t hint; /* no free object in bitmap words below */
     struct qi_list link;
     struct quire_page *page;
-    uint64_t *free; /* bit i: object i + 1 is in the slab */
+    uint64_t *free;             /* bit i: object i + 1 is in the slab */
+    struct qi_track_set *track; /* atomic; records of its objects (track.c), or NULL */
     /* state[i] belongs to whoever holds object i */
     uint8_t state[]; /* [n + 2] */
 };
@@ -107,6 +109,7 @@ struct qi_cache_node {
 #define QI_SLOW_ZERO    0x1u
 #define QI_SLOW_GUARDS  0x2u /* QI_CACHE_MODES */
 #define QI_SLOW_FAILING 0x4u /* quire_heap_fail_after() is armed */
+#define QI_SLOW_TRACK   0x8u /* each allocation is recorded */
 
 /* quire_cache.flags beyond the public ones. */
 #define QI_CACHE_SIZED  0x100u /* kmalloc's: with red zones, each object knows the size asked for */
@@ -151,10 +154,11 @@ extern struct qi_rwsem qi_caches_lock;
 
 /* ---- slab.c: sheaves and barn ---- */
 void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp);
-/* For asked bytes, at most c->size: what lies behind them is a red zone, where there is one. */
-void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size_t asked);
+/* For asked bytes, or SIZE_MAX for c->size: what lies behind them is a red zone, where there is one. */
+void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size_t asked,
+                       uintptr_t caller);
 /* Free p, finding out what it is; c NULL: of any cache, and p may be NULL. */
-void qi_free_slow(struct quire_cache *c, void *p);
+void qi_free_slow(struct quire_cache *c, void *p, uintptr_t caller);
 /* An object whose state byte is IN, to this CPU's sheaves or where it belongs. */
 void qi_give(struct qi_slab *s, struct qi_entry e);
 /* This CPU's sheaves back to the slabs; interrupts off. */
@@ -188,6 +192,12 @@ struct quire_cache *qi_header_cache(unsigned n);
 void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t align,
                     unsigned flags, void (*ctor)(void *));
 void qi_cache_register(struct quire_cache *c);
+/* Set up and register one whose slabs hold their headers: not to be destroyed. */
+void qi_cache_setup_internal(struct quire_cache *c, const char *name, size_t size, size_t align);
+/* Send all caches' allocations to qi_alloc_special() for this reason, QI_SLOW_*, or no more.  Task;
+ * qi_caches_lock is held for writing. */
+void qi_caches_set_slow(uint32_t why);
+void qi_caches_clear_slow(uint32_t why);
 /* True if the call that asks is the one that has to fail. */
 bool qi_heap_fail_now(void);
 
@@ -209,6 +219,9 @@ const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, boo
 
 /* ---- kmalloc.c ---- */
 void qi_kmalloc_init(void);
+/* The public calls, made by one that is asked by caller (QI_CALLER()). */
+void *qi_kmalloc_from(size_t size, quire_gfp gfp, uintptr_t caller);
+void qi_kfree_from(void *p, uintptr_t caller);
 /* To be called after quire_cache.slow of kmalloc's caches has changed. */
 void qi_kmalloc_slow_changed(void);
 void qi_run_free(struct quire_page *page, void *p);
@@ -267,10 +280,12 @@ static QI_ALWAYS_INLINE void *qi_alloc_plain(struct quire_cache *c, quire_gfp gf
     return obj;
 }
 
-static QI_ALWAYS_INLINE void *qi_alloc_fast(struct quire_cache *c, quire_gfp gfp, size_t asked)
+/* caller 0: whoever called the function that this stands in; asked for only when it is needed. */
+static QI_ALWAYS_INLINE void *qi_alloc_fast(struct quire_cache *c, quire_gfp gfp, size_t asked,
+                                            uintptr_t caller)
 {
     if (QI_UNLIKELY((gfp & QI_GFP_SPECIAL) | qi_load_relaxed(&c->slow)))
-        return qi_alloc_special(c, gfp, QUIRE_NODE_ANY, asked);
+        return qi_alloc_special(c, gfp, QUIRE_NODE_ANY, asked, caller ? caller : QI_CALLER());
     return qi_alloc_plain(c, gfp);
 }
 
@@ -306,7 +321,7 @@ static QI_ALWAYS_INLINE bool qi_slab_of_user(const void *p, struct qi_slab **s)
 /* Give p, of cache c or (NULL) any, to this CPU's main sheaf; anything unusual goes the slow way:
  * NULL, which looks like a pointer far beyond the heap; an object of another node, whose state is
  * not this CPU's out. */
-static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p)
+static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p, uintptr_t caller)
 {
     struct qi_cache_cpu *cc;
     struct qi_entry *top;
@@ -332,7 +347,7 @@ static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p)
     qport_irq_restore(irq);
     return;
 slow:
-    qi_free_slow(c, p);
+    qi_free_slow(c, p, caller ? caller : QI_CALLER());
 }
 
 #endif

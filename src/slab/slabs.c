@@ -2,6 +2,7 @@
  * slab/slabs.c - the slab tier: runs of pages cut into objects.  slab.c has the theory.
  */
 #include "harden.h"
+#include "track.h"
 
 uintptr_t qi_heap_end;
 
@@ -81,6 +82,7 @@ static void fill_header(struct qi_slab *s, struct quire_cache *c, struct quire_p
     s->nfree = n;
     s->hint = 0;
     s->page = page;
+    s->track = NULL;
     s->free = (uint64_t *)((char *)s + qi_align_up(sizeof *s + n + 2, 8));
     for (unsigned w = 0; w < (n + 63) / 64; w++)
         s->free[w] = w < n / 64 ? ~(uint64_t)0 : ((uint64_t)1 << n % 64) - 1;
@@ -123,6 +125,7 @@ static void slab_release(struct qi_slab *s)
     unsigned order = s->order;
 
     unmark_pages(page, order);
+    qi_track_slab_gone(s);
     if (!s->cache->internal)
         qi_internal_free(qi_header_cache(s->n), s);
     quire_page_free(page, order);
