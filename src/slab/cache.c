@@ -309,13 +309,13 @@ static size_t drain_and_shrink(struct quire_cache *c)
 size_t quire_heap_shrink(void)
 {
     qi_quarantine_flush(NULL);
-    return each_cache(quire_cache_shrink);
+    return each_cache(quire_cache_shrink) + qi_runs_shrink();
 }
 
 size_t quire_heap_drain(void)
 {
     qi_quarantine_flush(NULL);
-    return each_cache(drain_and_shrink);
+    return each_cache(drain_and_shrink) + qi_runs_shrink();
 }
 
 /* ---- allocations made to fail ---- */

@@ -224,7 +224,16 @@ void *qi_kmalloc_from(size_t size, quire_gfp gfp, uintptr_t caller);
 void qi_kfree_from(void *p, uintptr_t caller);
 /* To be called after quire_cache.slow of kmalloc's caches has changed. */
 void qi_kmalloc_slow_changed(void);
+
+/* ---- runs.c: of more than the largest class ---- */
+/* For whoever called kmalloc at caller; NULL: no memory, or none as large. */
+void *qi_run_alloc(size_t size, quire_gfp gfp, unsigned node, uintptr_t caller);
+/* p lies in page, which has OWNER_RUN.  Both panic if it is not where one begins. */
 void qi_run_free(struct quire_page *page, void *p);
+size_t qi_run_room(const struct quire_page *page, const void *p);
+/* Frames given back of what is kept free; all books are right, else the log says which are not. */
+size_t qi_runs_shrink(void);
+bool qi_runs_verify(void);
 
 /* What c's slabs must be allocated with besides what the caller says. */
 static inline quire_gfp qi_zone_gfp(const struct quire_cache *c)

@@ -263,5 +263,5 @@ enum quire_status quire_heap_verify(void)
         }
     }
     qi_rwsem_read_unlock(&qi_caches_lock);
-    return status;
+    return status == QUIRE_OK && !qi_runs_verify() ? QUIRE_CORRUPT : status;
 }
