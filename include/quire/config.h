@@ -144,6 +144,14 @@
 #error "QUIRE_TRACK_DEPOT_KB must be 64..1048576"
 #endif
 
+/* What every quire_kmalloc() is aligned to; 8 or 16.  With 16 there is no class of 8 and none of 24 bytes. */
+#ifndef QUIRE_KMALLOC_ALIGN
+#define QUIRE_KMALLOC_ALIGN 8
+#endif
+#if QUIRE_KMALLOC_ALIGN != 8 && QUIRE_KMALLOC_ALIGN != 16
+#error "QUIRE_KMALLOC_ALIGN must be 8 or 16"
+#endif
+
 /* Debug checks: 0 = misuse by the caller only, 1 = also O(1) checks of our own invariants. */
 #ifndef QUIRE_DEBUG
 #define QUIRE_DEBUG 0

@@ -46,9 +46,12 @@ size_t quire_heap_shrink(void);
 /* The same with the sheaves of all CPUs, which must be quiet; shrink alone asks the others to
  * give theirs back when next they enter a slow path. */
 size_t quire_heap_drain(void);
+/* What this CPU's sheaves hold goes back to the slabs, of all caches: before the CPU goes away, say.  Task
+ * context that stays on its CPU. */
+void quire_heap_drain_local(void);
 
-/* Physically contiguous memory.  size 0 gives a unique non-NULL pointer.  Aligned to 8, powers of
- * two to their size up to 4096.  GFP_DMA and DMA32 round up to a power of two.  Above 16 KiB whole pages.
+/* Physically contiguous memory.  size 0 gives a unique non-NULL pointer.  Aligned to
+ * QUIRE_KMALLOC_ALIGN, powers of two to their size up to 4096.  GFP_DMA and DMA32 round up to a power of two.  Above 16 KiB whole pages.
  * NULL: out of memory or size above the largest block. */
 void *quire_kmalloc(size_t size, quire_gfp gfp);
 void *quire_kzalloc(size_t size, quire_gfp gfp);

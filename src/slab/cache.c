@@ -306,6 +306,17 @@ static size_t drain_and_shrink(struct quire_cache *c)
     return frames;
 }
 
+static size_t drain_here(struct quire_cache *c)
+{
+    unsigned long irq = qport_irq_save();
+
+    qi_drain_cpu(c, c->cpu[qport_cpu()]);
+    qport_irq_restore(irq);
+    return 0;
+}
+
+void quire_heap_drain_local(void) { each_cache(drain_here); }
+
 size_t quire_heap_shrink(void)
 {
     qi_quarantine_flush(NULL);

@@ -51,7 +51,7 @@ void qi_kmalloc_slow_changed(void)
 
 static void init_class(struct quire_cache *c, const char *name, uint32_t size, unsigned flags)
 {
-    qi_cache_setup(c, name, size, qi_is_pow2(size) ? QI_MIN(size, 4096u) : 8,
+    qi_cache_setup(c, name, size, qi_is_pow2(size) ? QI_MIN(size, 4096u) : QUIRE_KMALLOC_ALIGN,
                    flags | QI_CACHE_SIZED, NULL);
     c->fixed = true;
     qi_cache_register(c);
@@ -81,7 +81,7 @@ void qi_kmalloc_init(void)
         init_class(&caches[i], classes[i].name, classes[i].size, 0);
     init_zone_classes();
     for (unsigned s = 0; s < QI_COUNT(small); s++) {
-        while (classes[k].size < s * SMALL_STEP)
+        while (classes[k].size < s * SMALL_STEP || classes[k].size % QUIRE_KMALLOC_ALIGN)
             k++;
         small[s] = &caches[k];
     }
@@ -112,7 +112,7 @@ static struct quire_cache *zone_cache_for(size_t size, quire_gfp gfp)
 
 /* ---- the public calls ---- */
 
-static void *alloc_unusual(size_t size, quire_gfp gfp, unsigned node, uintptr_t caller)
+static QI_NOINLINE void *alloc_unusual(size_t size, quire_gfp gfp, unsigned node, uintptr_t caller)
 {
     struct quire_cache *c =
         gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32) ? zone_cache_for(size, gfp) : cache_for(size);
