@@ -114,7 +114,7 @@ sys.exit(bad)
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["check", "all", "unit", "property", "asan", "tsan", "model", "fuzz", "tool", "sim", "boot"])
+    parser.add_argument("what", choices=["check", "all", "unit", "property", "asan", "tsan", "model", "fuzz", "tool", "sim", "malloc", "boot"])
     parser.add_argument("--build", default="build")
     args = parser.parse_args()
     os.chdir(ROOT)
@@ -127,7 +127,7 @@ def main():
         run.say("building")
         if subprocess.run(["ninja", "-C", args.build, "--quiet"], check=False).returncode:
             run.record("build", {"build": "fail"})
-        for suites in (["unit", "tool"], ["property"], ["asan"], ["tsan"], ["model"], ["fuzz"], ["sim"]):
+        for suites in (["unit", "tool"], ["property"], ["asan"], ["tsan"], ["model"], ["fuzz"], ["sim"], ["malloc"]):
             run.meson(suites)
         run.boot()
     elif args.what == "boot":

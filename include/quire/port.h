@@ -50,6 +50,12 @@
  *                                   as snprintf(3) would put it into char buf[cap]; 0: not known; any
  *   QPORT_TRACK_TASK()              may be left out: uintptr_t; a number of the running task that means
  *                                   something to whoever reads reports, 0: none; any
+ *   QPORT_BOOT_ZEROED               may be left out: 1 if the memory that boot finds is zeros, as that of a
+ *                                   process is; then tables that begin as zeros are not written
+ *   QPORT_UNLOCKED(lock)            may be left out: a spin lock has just been released; a port that has to
+ *                                   know when a CPU holds none counts LOCKED events and these
+ *   QPORT_FREE_FOREIGN(p)           may be left out: quire_kfree() got a pointer that is no object and no
+ *                                   run; true: it was the port's, which has taken it back
  *   QPORT_VMEMMAP_RELEASE(from, to) may be left out: [from, to) of the vmemmap array, that
  *                                   quire_memory_add() asked for, is not used any more; parts that were
  *                                   never backed are passed over.  When it is asked for again it has to
@@ -85,6 +91,18 @@
 
 #ifndef QPORT_EVENT
 #define QPORT_EVENT(kind, ptr, n) ((void)0)
+#endif
+
+#ifndef QPORT_BOOT_ZEROED
+#define QPORT_BOOT_ZEROED 0
+#endif
+
+#ifndef QPORT_UNLOCKED
+#define QPORT_UNLOCKED(lock) ((void)0)
+#endif
+
+#ifndef QPORT_FREE_FOREIGN
+#define QPORT_FREE_FOREIGN(p) false
 #endif
 
 #ifndef QPORT_TASK_POLICY

@@ -223,8 +223,8 @@ static enum quire_status alloc_blocks(struct quire_memmap *m, struct qi_zone *z)
         return s;
     z->bits = at;
     z->blocks = (struct qi_block *)((char *)at + bits);
-    for (i = 0; i < z->nblocks; i++)
-        z->blocks[i] = (struct qi_block){.next = QI_NONE, .prev = QI_NONE};
+    for (i = 0; i < z->nblocks && !QPORT_BOOT_ZEROED; i++)
+        z->blocks[i] = (struct qi_block){.state = QI_BLOCK_ABSENT};
     return QUIRE_OK;
 }
 

@@ -518,6 +518,8 @@ void qi_free_slow(struct quire_cache *c, void *p, uintptr_t caller)
             return;
         }
     }
+    if (!c && QPORT_FREE_FOREIGN(p))
+        return;
     s = identify(c, p, &e.state);
     if (*e.state == QI_OBJ_GUARDED) {
         qi_guard_free(s->cache, p);

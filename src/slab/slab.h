@@ -152,13 +152,14 @@ extern struct qi_rwsem qi_caches_lock;
 
 #define QI_GFP_SPECIAL (QUIRE_GFP_ZERO | QUIRE_GFP_DMA | QUIRE_GFP_DMA32 | QUIRE_GFP_THISNODE)
 
-/* ---- slab.c: sheaves and barn ---- */
-void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp);
+/* ---- slab.c: sheaves and barn.  The slow ways are never inlined into the fast ones, for the sake of their
+ * registers. ---- */
+QI_NOINLINE void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp);
 /* For asked bytes, or SIZE_MAX for c->size: what lies behind them is a red zone, where there is one. */
-void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size_t asked,
-                       uintptr_t caller);
+QI_NOINLINE void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node,
+                                   size_t asked, uintptr_t caller);
 /* Free p, finding out what it is; c NULL: of any cache, and p may be NULL. */
-void qi_free_slow(struct quire_cache *c, void *p, uintptr_t caller);
+QI_NOINLINE void qi_free_slow(struct quire_cache *c, void *p, uintptr_t caller);
 /* An object whose state byte is IN, to this CPU's sheaves or where it belongs. */
 void qi_give(struct qi_slab *s, struct qi_entry e);
 /* This CPU's sheaves back to the slabs; interrupts off. */

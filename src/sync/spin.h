@@ -54,6 +54,7 @@ static inline void qi_spin_unlock_raw(struct qi_spin *l)
     QPORT_POINT(UNLOCK, l);
     QPORT_EVENT(UNLOCK, l, 0);
     __atomic_store_n(&l->word, 0, __ATOMIC_RELEASE);
+    QPORT_UNLOCKED(l);
 }
 
 static inline void qi_spin_lock(struct qi_spin *l)
