@@ -26,6 +26,12 @@
  *   void      qport_irq_restore(unsigned long)   any
  *   void      qport_preempt_disable(void)        any: nests
  *   void      qport_preempt_enable(void)         any
+ *   QPORT_CONTEXTS                  may be left out, with the next: how many contexts of one CPU may be in
+ *                                   the library at once while preemption is off; 2: a task and an interrupt
+ *                                   handler, and handlers do not interrupt each other.  Without them the
+ *                                   heap keeps interrupts off in its fast paths
+ *   unsigned long qport_context(void)            any, preemption off: qport_cpu() * QPORT_CONTEXTS + which of
+ *                                   them calls: 0 the task, then upwards, each able to interrupt those below
  *   void      qport_relax(void)                  any: one turn of a busy wait
  *   void      qport_clear_page(void *kla)        any: 4 KiB of zeros, aligned
  *   void      qport_copy_page(void *dst, const void *src)

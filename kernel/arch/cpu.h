@@ -44,12 +44,13 @@ struct cpu {
     /* entry.S and ports/bare know these offsets */
     struct task *task; /* 0: the running one */
     u32 index;         /* 8 */
-    u32 apic_id;
+    u32 context;       /* 12: 2 * index, + 1 in an interrupt handler */
     u64 kstack;   /* 16: top of the current task's stack */
     u64 user_rsp; /* 24: scratch of syscall_entry */
 
     struct tss *tss;
     struct cpu *self;
+    u32 apic_id;
     u32 online; /* atomic */
     u32 node;
     u32 call_pending; /* atomic; of smp_call_all */
@@ -63,6 +64,7 @@ struct cpu {
 
 _Static_assert(offsetof(struct cpu, task) == CPU_CURRENT &&
                    offsetof(struct cpu, index) == CPU_INDEX &&
+                   offsetof(struct cpu, context) == CPU_CONTEXT &&
                    offsetof(struct cpu, kstack) == CPU_KSTACK &&
                    offsetof(struct cpu, user_rsp) == CPU_USER_RSP,
                "entry.S");

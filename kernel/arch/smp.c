@@ -63,6 +63,7 @@ static bool prepare(struct cpu *c, unsigned i)
 
     ksnprintf(name, sizeof(name), "idle/%u", i);
     c->index = i;
+    c->context = i * QPORT_CONTEXTS;
     c->rq.idle = task_alloc(name, (void (*)(void *))sched_idle, NULL);
     if (!c->rq.idle || cpu_prepare(c))
         return false;

@@ -304,7 +304,7 @@ static void exception(unsigned vec, struct regs *r, u64 err)
         (unsigned long)err);
 }
 
-static void interrupt(unsigned vec, struct regs *r)
+static void dispatch_interrupt(unsigned vec, struct regs *r)
 {
     switch (vec) {
     case VEC_TIMER:
@@ -338,6 +338,19 @@ static void interrupt(unsigned vec, struct regs *r)
         printk("interrupt %u: nobody's", vec);
         break;
     }
+}
+
+/* A handler runs with interrupts off to its end, as another context of the CPU than the task that it
+ * interrupted: the port tells the heap (qport_context). */
+static void interrupt(unsigned vec, struct regs *r)
+{
+    struct cpu *cpu = this_cpu();
+
+    cpu->context = cpu->index * QPORT_CONTEXTS + 1;
+    quire_barrier_compiler();
+    dispatch_interrupt(vec, r);
+    quire_barrier_compiler();
+    cpu->context = cpu->index * QPORT_CONTEXTS;
 }
 
 /* From entry.S; interrupts off. */

@@ -68,6 +68,7 @@
 /* struct cpu (cpu.h), by %gs. */
 #define CPU_CURRENT  0
 #define CPU_INDEX    8
+#define CPU_CONTEXT  12
 #define CPU_KSTACK   16
 #define CPU_USER_RSP 24
 

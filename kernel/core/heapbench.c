@@ -30,7 +30,7 @@ static u64 pairs(size_t size)
     u64 t = rdtsc();
 
     for (unsigned i = 0; i < PAIRS; i++)
-        quire_kfree(must(quire_kmalloc(size, QUIRE_GFP_KERNEL)));
+        quire_kfree(quire_kmalloc(size, QUIRE_GFP_KERNEL));
     return (rdtsc() - t) * 100 / PAIRS;
 }
 static u64 row_pair8(void) { return pairs(8); }
@@ -45,7 +45,7 @@ static u64 row_pair_atomic(void)
     u64 t = rdtsc();
 
     for (unsigned i = 0; i < PAIRS; i++)
-        quire_kfree(must(quire_kmalloc(64, QUIRE_GFP_ATOMIC)));
+        quire_kfree(quire_kmalloc(64, QUIRE_GFP_ATOMIC));
     return (rdtsc() - t) * 100 / PAIRS;
 }
 
@@ -85,7 +85,7 @@ static u64 row_cache(void)
     u64 t = rdtsc();
 
     for (unsigned i = 0; i < PAIRS; i++)
-        quire_cache_free(cache, must(quire_cache_alloc(cache, QUIRE_GFP_KERNEL)));
+        quire_cache_free(cache, quire_cache_alloc(cache, QUIRE_GFP_KERNEL));
     return (rdtsc() - t) * 100 / PAIRS;
 }
 

@@ -2,7 +2,8 @@
  * Bare port, x86-64: the hooks of the hot paths.  See include/quire/port.h for the contracts.
  *
  * What an embedding kernel must provide for it: a per-CPU area that %gs points to in kernel mode,
- * with the running task's pointer at offset 0 and the CPU's number (32 bits) at offset 8; no
+ * with the running task's pointer at offset 0, the CPU's number (32 bits) at offset 8, and at offset 12
+ * twice that number (32 bits), plus 1 while an interrupt handler runs; no interrupt during a handler; no
  * involuntary preemption of kernel code, so that switching preemption off is only a matter for the
  * compiler.
  */
@@ -35,6 +36,15 @@ static inline unsigned long qport_cpu(void)
 
     __asm__ volatile("movl %%gs:8, %k0" : "=r"(cpu));
     return cpu;
+}
+
+#define QPORT_CONTEXTS 2u
+static inline unsigned long qport_context(void)
+{
+    unsigned long context;
+
+    __asm__ volatile("movl %%gs:12, %k0" : "=r"(context));
+    return context;
 }
 
 static inline unsigned long qport_irq_save(void)

@@ -43,6 +43,8 @@ extern __thread uintptr_t hosted_task;
 #define QPORT_TRACK_TASK() hosted_task
 
 static inline unsigned qport_cpu(void) { return hosted_cpu; }
+#define QPORT_CONTEXTS 1u
+static inline unsigned qport_context(void) { return hosted_cpu; }
 static inline unsigned long qport_irq_save(void) { return 0; }
 static inline void qport_irq_restore(unsigned long flags) { (void)flags; }
 static inline void qport_preempt_disable(void) {}

@@ -414,6 +414,8 @@ unsigned qport_cpu(void)
     return cur;
 }
 
+unsigned qport_context(void) { return qport_cpu() * QPORT_CONTEXTS + vcpus[cur].in_irq; }
+
 unsigned long qport_irq_save(void)
 {
     struct vcpu *c = &vcpus[cur];

@@ -61,6 +61,8 @@ void sim_event(enum sim_event_kind kind, const void *ptr, uint64_t n);
 #define QPORT_EVENT(kind, ptr, n) sim_event(SIM_EVENT_##kind, ptr, n)
 
 unsigned qport_cpu(void);
+#define QPORT_CONTEXTS 2u
+unsigned qport_context(void);
 unsigned long qport_irq_save(void);
 void qport_irq_restore(unsigned long flags);
 void qport_preempt_disable(void);

@@ -42,6 +42,21 @@
     ({ qi_point_(RMW, p);                                                      \
        __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); })
 
+/* Add to a word that one context writes and others look at: a single instruction where the compiler has one, which
+ * it does not make of atomics.  The sanitizer is told what is meant. */
+#if defined(__SANITIZE_THREAD__)
+#define QI_OWN_ADD_ 1
+#elif defined(__has_feature)
+#define QI_OWN_ADD_ __has_feature(thread_sanitizer)
+#else
+#define QI_OWN_ADD_ 0
+#endif
+#if QI_OWN_ADD_
+#define qi_own_add(p, v) qi_store_relaxed(p, __atomic_load_n(p, __ATOMIC_RELAXED) + (v))
+#else
+#define qi_own_add(p, v) ({ qi_point_(STORE, p); *(p) += (v); })
+#endif
+
 /* The thread sanitizer does not model fences.  Ours only order atomics that are read by the other
  * side atomically too, so it misses nothing by that. */
 #define qi_fence_full() ({ qi_point_(FENCE, 0); quire_barrier_store_load(); })

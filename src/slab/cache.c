@@ -86,7 +86,7 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
               (c->flags & QI_CACHE_MODES ? QI_SLOW_GUARDS : 0) |
               (qi_track_all() && !(flags & QI_CACHE_BARE) ? QI_SLOW_TRACK : 0) |
               (qi_load_relaxed(&fail_countdown) ? QI_SLOW_FAILING : 0);
-    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
+    for (unsigned i = 0; i < QI_CONTEXTS; i++)
         c->cpu[i] = &qi_no_cpu;
     for (unsigned i = 0; i < QUIRE_MAX_NODES; i++) {
         qi_spin_init(&c->node[i].lock, &node_class);
@@ -201,7 +201,7 @@ static uint64_t name_objects_out(struct quire_cache *c, unsigned max)
 /* Give all sheaves of a cache that nobody uses back. */
 static void drain_quiet(struct quire_cache *c)
 {
-    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
+    for (unsigned i = 0; i < QI_CONTEXTS; i++)
         qi_drain_cpu(c, qi_load_acquire(&c->cpu[i]));
     for (unsigned node = 0; node < quire_nodes(); node++)
         qi_drain_barn(c, node);
@@ -209,7 +209,7 @@ static void drain_quiet(struct quire_cache *c)
 
 static void free_cpus(struct quire_cache *c)
 {
-    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++) {
+    for (unsigned i = 0; i < QI_CONTEXTS; i++) {
         struct qi_cache_cpu *cc = c->cpu[i];
 
         if (cc == &qi_no_cpu)
@@ -256,19 +256,21 @@ enum quire_status quire_cache_destroy(struct quire_cache *c)
 size_t quire_cache_shrink(struct quire_cache *c)
 {
     unsigned long irq;
-    unsigned self;
+    unsigned self, next_cpu;
     size_t frames = 0;
 
     qi_quarantine_flush(c);
     irq = qport_irq_save();
-    self = qport_cpu();
-    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++) {
+    self = (unsigned)qi_context();
+    next_cpu = self - self % QI_CPU_CONTEXTS + QI_CPU_CONTEXTS;
+    for (unsigned i = 0; i < QI_CONTEXTS; i++) {
         struct qi_cache_cpu *cc = qi_load_acquire(&c->cpu[i]);
 
-        if (cc != &qi_no_cpu && i != self)
+        if (i >= self && i < next_cpu)
+            qi_drain_cpu(c, cc); /* those above are at rest as long as interrupts are off */
+        else if (cc != &qi_no_cpu)
             qi_store_relaxed(&cc->drain, 1u);
     }
-    qi_drain_cpu(c, c->cpu[self]);
     for (unsigned node = 0; node < quire_nodes(); node++) {
         qi_drain_barn(c, node);
         frames += qi_slabs_shrink(c, node, 0);
@@ -310,7 +312,8 @@ static size_t drain_here(struct quire_cache *c)
 {
     unsigned long irq = qport_irq_save();
 
-    qi_drain_cpu(c, c->cpu[qport_cpu()]);
+    for (unsigned i = 0; i < QI_CPU_CONTEXTS; i++)
+        qi_drain_cpu(c, c->cpu[qi_context() + i]);
     qport_irq_restore(irq);
     return 0;
 }

@@ -89,7 +89,6 @@ struct qi_sheaf *qi_link_open(struct qi_sheaf *const *at)
     struct qi_sheaf *sheaf = qi_link_close(at, *at);
     uintptr_t off = (uintptr_t)sheaf - QPORT_DIRECT_BASE;
     const struct quire_page *page;
-    uint64_t i;
 
     if (!sheaf)
         return NULL;
@@ -98,10 +97,7 @@ struct qi_sheaf *qi_link_open(struct qi_sheaf *const *at)
              (void *)sheaf);
     page = quire_page_of_ptr(sheaf);
     QI_CHECK(
-        (page->flags & QUIRE_PG_SLAB) && (page->owner & QI_OWNER_TAGS) == QI_OWNER_INTERNAL &&
-            qi_slab_of_page(page)->cache == &qi_sheaf_cache &&
-            qi_slab_index(qi_slab_of_page(page), sheaf, &i) &&
-            qi_slab_of_page(page)->state[i] == QI_OBJ_OUT(qi_slab_of_page(page)->node),
+        (page->flags & QUIRE_PG_SLAB) && page->owner && qi_internal_state(&qi_sheaf_cache, sheaf),
         "heap: link at %p between sheaves was overwritten: it decodes to %p, which is no sheaf",
         (const void *)at, (void *)sheaf);
     return sheaf;

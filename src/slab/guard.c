@@ -127,8 +127,7 @@ void qi_guard_shrink(void *obj, size_t asked)
 {
     const struct quire_page *page = quire_page_of_ptr(obj);
 
-    if (!(page->owner & QI_OWNER_TAGS) &&
-        (qi_slab_of_page(page)->cache->flags & QUIRE_CACHE_REDZONE))
+    if (qi_page_has_objects(page) && (qi_slab_of_page(page)->cache->flags & QUIRE_CACHE_REDZONE))
         set_red_right(qi_slab_of_page(page)->cache, obj, asked);
 }
 

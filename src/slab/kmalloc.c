@@ -154,9 +154,9 @@ void *quire_kmalloc_node(size_t size, quire_gfp gfp, unsigned node)
     return alloc_unusual(size, gfp, node, QI_CALLER());
 }
 
-void quire_kfree(void *p) { qi_free_fast(NULL, p, 0); }
+void quire_kfree(void *p) { qi_free_any(p, 0); }
 
-void qi_kfree_from(void *p, uintptr_t caller) { qi_free_fast(NULL, p, caller); }
+void qi_kfree_from(void *p, uintptr_t caller) { qi_free_any(p, caller); }
 
 size_t quire_ksize(const void *p)
 {
@@ -167,9 +167,10 @@ size_t quire_ksize(const void *p)
 
     QI_CHECK(off < qi_load_relaxed(&qi_heap_end), "heap: ksize: foreign pointer %p", p);
     page = quire_page_of_ptr(p);
-    QI_CHECK((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) && !(page->owner & QI_OWNER_INTERNAL),
+    QI_CHECK((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) &&
+                 (qi_page_is_run(page) || qi_page_has_objects(page)),
              "heap: ksize: foreign pointer %p", p);
-    if (page->owner & QI_OWNER_RUN)
+    if (qi_page_is_run(page))
         return qi_run_room(page, p);
     s = qi_slab_of_page(page);
     QI_CHECK(qi_slab_index(s, p, &i) && qi_is_out(s->state[i]),

@@ -40,12 +40,10 @@ static void free_pages(struct quire_page *page, size_t n)
     }
 }
 
-static size_t run_size(const struct quire_page *page) { return (size_t)(page->owner >> 2); }
-
 /* Bytes that the pages of a run have. */
 static size_t room(const struct quire_page *page)
 {
-    size_t size = run_size(page), pages = pages_of(size);
+    size_t size = qi_run_size(page), pages = pages_of(size);
 
     return QUIRE_PAGE_SIZE * (is_cut(size) ? pages : (size_t)1 << qi_log2_ceil(pages));
 }
@@ -69,7 +67,7 @@ void *qi_run_alloc(size_t size, quire_gfp gfp, unsigned node, uintptr_t caller)
         quire_page_split(page);
         free_pages(page + pages, ((size_t)1 << order) - pages);
     }
-    page->owner = (uint64_t)size << 2 | QI_OWNER_RUN;
+    qi_page_make_run(page, size);
     qi_fetch_or_relaxed(&page->flags, QUIRE_PG_SLAB);
     qi_heap_reaches((uintptr_t)quire_pa_of_page(page).v + (pages << QUIRE_PAGE_SHIFT));
     qi_guard_run_alloc(quire_page_ptr(page), size, room(page));
@@ -78,7 +76,7 @@ void *qi_run_alloc(size_t size, quire_gfp gfp, unsigned node, uintptr_t caller)
 
 void qi_run_free(struct quire_page *page, void *p)
 {
-    size_t size = run_size(page);
+    size_t size = qi_run_size(page);
 
     QI_CHECK(p == quire_page_ptr(page), "heap: kfree: pointer %p is not the start of its run at %p",
              p, quire_page_ptr(page));
@@ -94,7 +92,7 @@ void qi_run_free(struct quire_page *page, void *p)
 size_t qi_run_room(const struct quire_page *page, const void *p)
 {
     QI_CHECK(p == quire_page_ptr(page), "heap: ksize: pointer %p is not the start of its run", p);
-    return qi_guard_run_bytes() ? run_size(page) : room(page);
+    return qi_guard_run_bytes() ? qi_run_size(page) : room(page);
 }
 
 /* Nothing is kept of what was freed. */

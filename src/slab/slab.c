@@ -27,8 +27,8 @@
  *   H6  a slab is on the list that its nfree says; full sheaves in a barn have sheaf_cap entries
  *   H7  objects out + in slabs + in barns + in CPUs' sheaves = objects in all slabs
  *
- * The fast path (slab.h, qi_alloc_fast and qi_free_fast).  Interrupts off; the CPU's struct; pop or
- * push; state byte; interrupts on.  The conditions that are not the common case are folded into
+ * The fast path (slab.h, qi_alloc_fast and qi_free_fast).  Preemption off; the context's struct;
+ * pop or push; state byte; preemption on.  The conditions that are not the common case are folded into
  * tests that are there anyway: a CPU without sheaves has top == base == end; guards and each node
  * have their own state value; everything else is one word, quire_cache.slow.  Free finds the slab
  * by the page and the object's number by one multiplication, whose low half tells a misaligned
@@ -58,8 +58,6 @@
  */
 #include "harden.h"
 #include "track.h"
-
-#define BULK_IRQ 64u
 
 struct qi_cache_cpu qi_no_cpu = {.out = QI_OBJ_NEVER};
 
@@ -92,11 +90,11 @@ static struct qi_sheaf *new_sheaf(quire_gfp gfp)
     return sheaf;
 }
 
-/* This CPU's struct of the cache, made at its first use; NULL: no memory, or a cache without. */
+/* This context's struct of the cache, made at its first use; NULL: no memory, or a cache without. */
 static struct qi_cache_cpu *this_cpu(struct quire_cache *c, quire_gfp gfp)
 {
-    unsigned cpu = qport_cpu(), node = quire_cpu_node(cpu);
-    struct qi_cache_cpu *cc = qi_load_relaxed(&c->cpu[cpu]);
+    unsigned node = quire_cpu_node((unsigned)qport_cpu());
+    struct qi_cache_cpu **own = &c->cpu[qi_context()], *cc = qi_load_relaxed(own);
     struct qi_sheaf *main, *spare;
 
     if (QI_LIKELY(cc != &qi_no_cpu))
@@ -114,7 +112,7 @@ static struct qi_cache_cpu *this_cpu(struct quire_cache *c, quire_gfp gfp)
     }
     *cc = (struct qi_cache_cpu){.node = (uint8_t)node, .out = QI_OBJ_OUT(node), .spare = spare};
     load_main(c, cc, main);
-    qi_store_release(&c->cpu[cpu], cc);
+    qi_store_release(own, cc);
     return cc;
 }
 
@@ -484,8 +482,7 @@ static struct qi_slab *identify(struct quire_cache *c, void *p, uint8_t **state)
     QI_CHECK(off < qi_load_relaxed(&qi_heap_end),
              "heap: %s: foreign pointer %p: the heap never reached it", who, p);
     page = quire_page_of_ptr(p);
-    QI_CHECK((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) && page->owner &&
-                 !(page->owner & QI_OWNER_TAGS),
+    QI_CHECK((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) && qi_page_has_objects(page),
              "heap: %s: pointer %p freed twice or foreign: its page has flags %x and owner %lx",
              who, p, page->flags, (unsigned long)page->owner);
     s = qi_slab_of_page(page);
@@ -503,7 +500,7 @@ static struct qi_slab *identify(struct quire_cache *c, void *p, uint8_t **state)
     return s;
 }
 
-void qi_free_slow(struct quire_cache *c, void *p, uintptr_t caller)
+void qi_free_slow(void *p, struct quire_cache *c, uintptr_t caller)
 {
     struct qi_entry e = {.obj = p};
     struct qi_slab *s;
@@ -513,7 +510,7 @@ void qi_free_slow(struct quire_cache *c, void *p, uintptr_t caller)
     if (!c && (uintptr_t)p - QPORT_DIRECT_BASE < qi_load_relaxed(&qi_heap_end)) {
         struct quire_page *page = quire_page_of_ptr(p);
 
-        if ((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) && (page->owner & QI_OWNER_RUN)) {
+        if ((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) && qi_page_is_run(page)) {
             qi_run_free(page, p);
             return;
         }
@@ -554,7 +551,7 @@ void *quire_cache_alloc_node(struct quire_cache *c, quire_gfp gfp, unsigned node
     return qi_alloc_special(c, gfp, node, SIZE_MAX, QI_CALLER());
 }
 
-void quire_cache_free(struct quire_cache *c, void *obj) { qi_free_fast(c, obj, 0); }
+void quire_cache_free(struct quire_cache *c, void *obj) { qi_free_fast(c, obj); }
 
 /* Objects out of this CPU's sheaves, a sheaf at a time. */
 static size_t take_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **out)
@@ -596,35 +593,45 @@ bool quire_cache_alloc_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void
     return true;
 }
 
-/* Give objects of c to this CPU's main sheaf until one needs the slow way, or BULK_IRQ are done,
- * which bounds the time with interrupts off.  Returns how many. */
+/* Give objects of c to this CPU's main sheaf until one needs the slow way; how many.  A sheaf bounds
+ * the time with preemption off.  Neighbours are often of one slab: its
+ * books are looked up when an object lies outside the last one's only. */
 static size_t give_bulk(struct quire_cache *c, size_t n, void **objs)
 {
-    unsigned long irq = qport_irq_save();
-    struct qi_cache_cpu *cc = qi_load_relaxed(&c->cpu[qport_cpu()]);
-    struct qi_entry *top = cc->top;
-    size_t done;
+    unsigned long irq = qi_enter();
+    struct qi_cache_cpu *cc = qi_load_relaxed(&c->cpu[qi_context()]);
+    struct qi_entry *top = cc->top, *end = top + QI_MIN(n, (size_t)(cc->end - top));
+    uint64_t i, low, recip = 0, objects = 0;
+    uint8_t *state, *states = NULL, out = cc->out;
+    uintptr_t origin = 0;
+    struct qi_slab *s;
 
-    n = QI_MIN(n, QI_MIN((size_t)(cc->end - top), (size_t)BULK_IRQ));
-    for (done = 0; done < n; done++) {
-        struct qi_slab *s;
-        uint64_t i;
-
-        if (QI_UNLIKELY(!qi_slab_of_user(objs[done], &s) || s->cache != c ||
-                        !qi_slab_index(s, objs[done], &i) || s->state[i] != cc->out))
+    for (; top != end; top++, objs++) {
+        i = qi_mul_wide((uintptr_t)*objs - origin, recip, &low);
+        if (QI_UNLIKELY(low >= recip || i - 1 >= objects)) {
+            if (!qi_slab_of_user(*objs, &s) || s->cache != c || !qi_slab_index(s, *objs, &i))
+                break;
+            origin = s->origin;
+            recip = s->recip;
+            objects = s->n;
+            states = s->state;
+        }
+        state = states + i;
+        QI_OPAQUE(state);
+        if (QI_UNLIKELY(*state != out))
             break;
-        QPORT_EVENT(OBJECT_FREE, objs[done], c->slot);
-        s->state[i] = QI_OBJ_IN;
-        top->obj = objs[done];
-        top->state = &s->state[i];
-        top++;
+        QPORT_EVENT(OBJECT_FREE, *objs, c->slot);
+        *state = QI_OBJ_IN;
+        top->obj = *objs;
+        top->state = state;
     }
-    if (done) { /* not into the struct that CPUs without sheaves share */
+    n = (size_t)(top - cc->top);
+    if (n) { /* not into the struct that CPUs without sheaves share */
         qi_store_relaxed(&cc->top, top);
-        cc->frees += done;
+        cc->frees += n;
     }
-    qport_irq_restore(irq);
-    return done;
+    qi_leave(irq);
+    return n;
 }
 
 void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs)
@@ -634,6 +641,6 @@ void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs)
 
         i += done;
         if (!done)
-            qi_free_slow(c, objs[i++], QI_CALLER());
+            qi_free_slow(objs[i++], c, QI_CALLER());
     }
 }

@@ -31,11 +31,6 @@ static inline bool qi_is_out(uint8_t state)
     return state != QI_OBJ_IN && state != QI_OBJ_HELD && state != QI_OBJ_EDGE;
 }
 
-/* quire_page.owner of each page of a slab is the slab; the low bits say what else a page may be. */
-#define QI_OWNER_RUN      1u /* first page of a kmalloc of whole pages: bytes << 2 above the tag */
-#define QI_OWNER_INTERNAL 2u /* a slab of headers or sheaves: nothing a user may free */
-#define QI_OWNER_TAGS     3u
-
 /* An object in a sheaf goes with the address of its state, so that taking it needs no look-up. */
 struct qi_entry {
     void *obj;
@@ -51,8 +46,34 @@ struct qi_sheaf {
 };
 _Static_assert(sizeof(struct qi_sheaf) == 512 || sizeof(void *) < 8, "struct qi_sheaf");
 
-/* One CPU's part of a cache.  Written by that CPU with interrupts off; others only look
- * (statistics) and set drain. */
+/*
+ * Who may be in a fast path on one CPU at a time.  With QPORT_CONTEXTS each context of a CPU has
+ * sheaves of its own, so that an interrupt handler finds others than the task that it interrupted, and
+ * interrupts stay on.  Without, the contexts of a CPU share its sheaves and interrupts are off.
+ */
+#ifdef QPORT_CONTEXTS
+#define QI_CPU_CONTEXTS QPORT_CONTEXTS
+static QI_ALWAYS_INLINE unsigned long qi_enter(void)
+{
+    qport_preempt_disable();
+    return 0;
+}
+static QI_ALWAYS_INLINE void qi_leave(unsigned long irq)
+{
+    (void)irq;
+    qport_preempt_enable();
+}
+#define qi_context() qport_context()
+#else
+#define QI_CPU_CONTEXTS 1u
+#define qi_enter()      qport_irq_save()
+#define qi_leave(irq)   qport_irq_restore(irq)
+#define qi_context()    qport_cpu()
+#endif
+#define QI_CONTEXTS (QUIRE_MAX_CPUS * QI_CPU_CONTEXTS)
+
+/* One context's part of a cache: a CPU's, or one of it.  Written by that context; by a lower one of the
+ * CPU with interrupts off; others only look (statistics) and set drain. */
 struct qi_cache_cpu {
     struct qi_entry *top;  /* first empty entry of the main sheaf */
     struct qi_entry *base; /* its entry 0; top == base: nothing to take */
@@ -74,7 +95,9 @@ enum qi_slab_list { QI_SLAB_EMPTY, QI_SLAB_PARTIAL, QI_SLAB_FULL, QI_SLAB_LISTS 
 struct qi_slab {
     /* constant while the slab lives: read without a lock */
     struct quire_cache *cache;
-    uint64_t recip;   /* ceil(2^64 / slot size) */
+    uint64_t recip; /* ceil(2^64 / slot size); 0: nothing that a user may free lies here */
+    uint64_t
+        recip_again;  /* two operands in memory take fewer instructions than one in a register */
     uintptr_t origin; /* where an object number 0 would be: objects count from 1 */
     uint16_t node;
     uint16_t n; /* objects */
@@ -105,11 +128,13 @@ struct qi_cache_node {
     uint64_t randoms;     /* numbers drawn */
 };
 
-/* Why the fast path must not be taken; quire_cache.slow, atomic. */
-#define QI_SLOW_ZERO    0x1u
-#define QI_SLOW_GUARDS  0x2u /* QI_CACHE_MODES */
-#define QI_SLOW_FAILING 0x4u /* quire_heap_fail_after() is armed */
-#define QI_SLOW_TRACK   0x8u /* each allocation is recorded */
+/* Why the fast path must not be taken; quire_cache.slow, atomic.  Bits that no quire_gfp has, so that
+ * both are tested at once: QI_SLOW_ANY. */
+#define QI_SLOW_ZERO    0x10000u
+#define QI_SLOW_GUARDS  0x20000u /* QI_CACHE_MODES */
+#define QI_SLOW_FAILING 0x40000u /* quire_heap_fail_after() is armed */
+#define QI_SLOW_TRACK   0x80000u /* each allocation is recorded */
+#define QI_SLOW_ANY     0xffff0000u
 
 /* quire_cache.flags beyond the public ones. */
 #define QI_CACHE_SIZED  0x100u /* kmalloc's: with red zones, each object knows the size asked for */
@@ -122,13 +147,13 @@ struct qi_cache_node {
     (QUIRE_CACHE_REDZONE | QUIRE_CACHE_POISON | QI_CACHE_CLOSED | QI_CACHE_CLEAR | QI_CACHE_HOLD)
 
 struct quire_cache {
-    struct qi_cache_cpu *cpu[QUIRE_MAX_CPUS]; /* atomic; qi_no_cpu until a CPU's first use */
-    uint32_t slow;                            /* atomic; QI_SLOW_* */
-    uint32_t flags;                           /* QUIRE_CACHE_*, QI_CACHE_* */
-    uint32_t held;                            /* atomic; objects in quarantine */
-    uint32_t slot;                            /* bytes from object to object */
-    uint32_t size;                            /* bytes asked */
-    uint32_t left;                            /* red zone in front, a multiple of the alignment */
+    struct qi_cache_cpu *cpu[QI_CONTEXTS]; /* atomic; qi_no_cpu until a context's first use */
+    uint32_t slow;                         /* atomic; QI_SLOW_* */
+    uint32_t flags;                        /* QUIRE_CACHE_*, QI_CACHE_* */
+    uint32_t held;                         /* atomic; objects in quarantine */
+    uint32_t slot;                         /* bytes from object to object */
+    uint32_t size;                         /* bytes asked */
+    uint32_t left;                         /* red zone in front, a multiple of the alignment */
     uint32_t align;
     uint64_t recip;
     uint8_t order, min_order;
@@ -150,6 +175,10 @@ extern uintptr_t qi_heap_end;
 extern struct qi_list qi_caches;
 extern struct qi_rwsem qi_caches_lock;
 
+/* To the compiler p is a new value from here on: an address is computed once, or a word in memory is
+ * changed there, where it would take a register otherwise. */
+#define QI_OPAQUE(p) __asm__("" : "+r"(p))
+
 #define QI_GFP_SPECIAL (QUIRE_GFP_ZERO | QUIRE_GFP_DMA | QUIRE_GFP_DMA32 | QUIRE_GFP_THISNODE)
 
 /* ---- slab.c: sheaves and barn.  The slow ways are never inlined into the fast ones, for the sake of their
@@ -159,7 +188,7 @@ QI_NOINLINE void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp);
 QI_NOINLINE void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node,
                                    size_t asked, uintptr_t caller);
 /* Free p, finding out what it is; c NULL: of any cache, and p may be NULL. */
-QI_NOINLINE void qi_free_slow(struct quire_cache *c, void *p, uintptr_t caller);
+QI_NOINLINE void qi_free_slow(void *p, struct quire_cache *c, uintptr_t caller);
 /* An object whose state byte is IN, to this CPU's sheaves or where it belongs. */
 void qi_give(struct qi_slab *s, struct qi_entry e);
 /* This CPU's sheaves back to the slabs; interrupts off. */
@@ -182,6 +211,8 @@ size_t qi_slabs_shrink(struct quire_cache *c, unsigned node, uint32_t keep);
 /* One object of an internal cache, and back. */
 void *qi_internal_alloc(struct quire_cache *c, quire_gfp gfp);
 void qi_internal_free(struct quire_cache *c, void *obj);
+/* The state of obj, which lies in a slab; NULL: it is not an object of c that is out. */
+uint8_t *qi_internal_state(const struct quire_cache *c, const void *obj);
 /* Objects that fit in 2^order pages. */
 unsigned qi_slab_objects(const struct quire_cache *c, unsigned order);
 size_t qi_slab_header_bytes(unsigned objects);
@@ -247,9 +278,32 @@ static inline bool qi_cache_is_low(const struct quire_cache *c, quire_gfp gfp)
 {
     return c->flags & (gfp & QUIRE_GFP_DMA ? QUIRE_CACHE_DMA : QUIRE_CACHE_DMA | QUIRE_CACHE_DMA32);
 }
+/* quire_page.owner of each page of a slab is the slab; of the first page of a run, which is a kmalloc of
+ * whole pages, qi_run_slab, and its links are the size. */
+extern struct qi_slab qi_run_slab;
+
 static inline struct qi_slab *qi_slab_of_page(const struct quire_page *page)
 {
-    return (struct qi_slab *)(uintptr_t)(page->owner & ~(uint64_t)QI_OWNER_TAGS);
+    return (struct qi_slab *)(uintptr_t)page->owner;
+}
+static inline bool qi_page_is_run(const struct quire_page *page)
+{
+    return qi_slab_of_page(page) == &qi_run_slab;
+}
+static inline void qi_page_make_run(struct quire_page *page, uint64_t bytes)
+{
+    page->owner = (uintptr_t)&qi_run_slab;
+    page->next = (uint32_t)bytes;
+    page->prev = (uint32_t)(bytes >> 32);
+}
+static inline uint64_t qi_run_size(const struct quire_page *page)
+{
+    return (uint64_t)page->prev << 32 | page->next;
+}
+/* Of a page with QUIRE_PG_SLAB. */
+static inline bool qi_page_has_objects(const struct quire_page *page)
+{
+    return page->owner && qi_slab_of_page(page)->recip;
 }
 static inline void *qi_slab_object(const struct qi_slab *s, unsigned i)
 {
@@ -274,19 +328,19 @@ static QI_ALWAYS_INLINE void *qi_alloc_plain(struct quire_cache *c, quire_gfp gf
     unsigned long irq;
     void *obj;
 
-    irq = qport_irq_save();
-    cc = qi_load_relaxed(&c->cpu[qport_cpu()]);
+    irq = qi_enter();
+    cc = qi_load_relaxed(&c->cpu[qi_context()]);
     top = cc->top;
     if (QI_UNLIKELY(top == cc->base)) {
-        qport_irq_restore(irq);
+        qi_leave(irq);
         return qi_alloc_slow(c, gfp);
     }
-    top--;
-    qi_store_relaxed(&cc->top, top);
-    *top->state = cc->out;
-    obj = top->obj;
+    QI_OPAQUE(cc);
+    qi_own_add(&cc->top, -1);
+    *top[-1].state = cc->out;
+    obj = top[-1].obj;
     QPORT_EVENT(OBJECT_ALLOC, obj, c->slot);
-    qport_irq_restore(irq);
+    qi_leave(irq);
     return obj;
 }
 
@@ -294,7 +348,7 @@ static QI_ALWAYS_INLINE void *qi_alloc_plain(struct quire_cache *c, quire_gfp gf
 static QI_ALWAYS_INLINE void *qi_alloc_fast(struct quire_cache *c, quire_gfp gfp, size_t asked,
                                             uintptr_t caller)
 {
-    if (QI_UNLIKELY((gfp & QI_GFP_SPECIAL) | qi_load_relaxed(&c->slow)))
+    if (QI_UNLIKELY((gfp | qi_load_relaxed(&c->slow)) & (QI_GFP_SPECIAL | QI_SLOW_ANY)))
         return qi_alloc_special(c, gfp, QUIRE_NODE_ANY, asked, caller ? caller : QI_CALLER());
     return qi_alloc_plain(c, gfp);
 }
@@ -308,11 +362,11 @@ static QI_ALWAYS_INLINE bool qi_slab_index(const struct qi_slab *s, const void *
     uint64_t low;
 
     *index = qi_mul_wide((uintptr_t)p - s->origin, s->recip, &low);
-    return low < s->recip;
+    return low < s->recip_again;
 }
 
-/* Set *s to the slab that p lies in; false: p is no pointer to an object of a user.  (Not the
- * slab or NULL: that would be tested once more.) */
+/* Set *s to the slab that p lies in; false: in none.  (Not the slab or NULL: that would be tested once
+ * more.)  qi_slab_index() says whether it is an object of a user. */
 static QI_ALWAYS_INLINE bool qi_slab_of_user(const void *p, struct qi_slab **s)
 {
     uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;
@@ -322,42 +376,66 @@ static QI_ALWAYS_INLINE bool qi_slab_of_user(const void *p, struct qi_slab **s)
         return false;
     page = quire_page_of_pfn(Q_PFN(off >> QUIRE_PAGE_SHIFT));
     /* nobody but the heap changes the flags of its pages: a plain read */
-    if (QI_UNLIKELY(!(page->flags & QUIRE_PG_SLAB) || (page->owner & QI_OWNER_TAGS)))
+    if (QI_UNLIKELY(!(page->flags & QUIRE_PG_SLAB)))
         return false;
-    *s = (struct qi_slab *)(uintptr_t)page->owner;
+    *s = qi_slab_of_page(page);
     return true;
 }
 
-/* Give p, of cache c or (NULL) any, to this CPU's main sheaf; anything unusual goes the slow way:
- * NULL, which looks like a pointer far beyond the heap; an object of another node, whose state is
- * not this CPU's out. */
-static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p, uintptr_t caller)
+/* Give p, an object of c, to this CPU's main sheaf; false if anything is unusual: an object of another
+ * node, or one that is in, whose state is not this CPU's out; a full sheaf. */
+static QI_ALWAYS_INLINE bool qi_free_plain(struct quire_cache *c, void *p, uint8_t *state)
 {
     struct qi_cache_cpu *cc;
     struct qi_entry *top;
-    struct qi_slab *s;
     unsigned long irq;
+
+    irq = qi_enter();
+    cc = qi_load_relaxed(&c->cpu[qi_context()]);
+    top = cc->top;
+    if (QI_UNLIKELY(*state != cc->out || top == cc->end)) {
+        qi_leave(irq);
+        return false;
+    }
+    QPORT_EVENT(OBJECT_FREE, p, c->slot);
+    *state = QI_OBJ_IN;
+    top->obj = p;
+    top->state = state;
+    qi_own_add(&cc->top, 1);
+    cc->frees++;
+    qi_leave(irq);
+    return true;
+}
+
+/* Of any cache.  NULL looks like a pointer far beyond the heap.  caller as of qi_alloc_fast(). */
+static QI_ALWAYS_INLINE void qi_free_any(void *p, uintptr_t caller)
+{
+    struct qi_slab *s;
+    uint8_t *state;
     uint64_t i;
 
-    if (QI_UNLIKELY(!qi_slab_of_user(p, &s) || !qi_slab_index(s, p, &i) || (c && s->cache != c)))
-        goto slow;
-    irq = qport_irq_save();
-    cc = qi_load_relaxed(&s->cache->cpu[qport_cpu()]);
-    top = cc->top;
-    if (QI_UNLIKELY(s->state[i] != cc->out || top == cc->end)) {
-        qport_irq_restore(irq);
-        goto slow;
+    if (QI_LIKELY(qi_slab_of_user(p, &s) && qi_slab_index(s, p, &i))) {
+        state = &s->state[i];
+        QI_OPAQUE(state);
+        if (QI_LIKELY(qi_free_plain(s->cache, p, state)))
+            return;
     }
-    QPORT_EVENT(OBJECT_FREE, p, s->cache->slot);
-    s->state[i] = QI_OBJ_IN;
-    top->obj = p;
-    top->state = &s->state[i];
-    qi_store_relaxed(&cc->top, top + 1);
-    cc->frees++;
-    qport_irq_restore(irq);
-    return;
-slow:
-    qi_free_slow(c, p, caller ? caller : QI_CALLER());
+    qi_free_slow(p, NULL, caller ? caller : QI_CALLER());
+}
+
+static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p)
+{
+    struct qi_slab *s;
+    uint8_t *state;
+    uint64_t i;
+
+    if (QI_LIKELY(qi_slab_of_user(p, &s) && s->cache == c && qi_slab_index(s, p, &i))) {
+        state = &s->state[i];
+        QI_OPAQUE(state);
+        if (QI_LIKELY(qi_free_plain(c, p, state)))
+            return;
+    }
+    qi_free_slow(p, c, QI_CALLER());
 }
 
 #endif

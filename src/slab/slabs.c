@@ -5,6 +5,7 @@
 #include "track.h"
 
 uintptr_t qi_heap_end;
+struct qi_slab qi_run_slab;
 
 size_t qi_slab_header_bytes(unsigned objects)
 {
@@ -33,10 +34,8 @@ void qi_heap_reaches(uintptr_t end)
  * The pages are ours alone: others may read their flags, nobody else writes them. */
 static void mark_pages(struct qi_slab *s)
 {
-    uint64_t owner = (uint64_t)(uintptr_t)s | (s->cache->internal ? QI_OWNER_INTERNAL : 0);
-
     for (unsigned i = 0; i < 1u << s->order; i++) {
-        s->page[i].owner = owner;
+        s->page[i].owner = (uintptr_t)s;
         qi_store_relaxed(&s->page[i].flags, s->page[i].flags | QUIRE_PG_SLAB);
     }
     qi_heap_reaches((uintptr_t)quire_pa_of_page(s->page).v + (QUIRE_PAGE_SIZE << s->order));
@@ -74,7 +73,7 @@ static void fill_header(struct qi_slab *s, struct quire_cache *c, struct quire_p
     if (c->internal)
         first += (QUIRE_PAGE_SIZE << order) - (size_t)n * c->slot;
     s->cache = c;
-    s->recip = c->recip;
+    s->recip = s->recip_again = c->internal ? 0 : c->recip;
     s->origin = first - c->slot;
     s->node = (uint16_t)quire_page_node(page);
     s->n = (uint16_t)n;
@@ -334,16 +333,24 @@ void *qi_internal_alloc(struct quire_cache *c, quire_gfp gfp)
     }
 }
 
-void qi_internal_free(struct quire_cache *c, void *obj)
+uint8_t *qi_internal_state(const struct quire_cache *c, const void *obj)
 {
     struct qi_slab *s = qi_slab_of_page(quire_page_of_ptr(obj));
-    struct qi_entry e = {.obj = obj};
-    uint64_t i;
+    uint64_t i, low;
 
-    QI_CHECK(qi_slab_index(s, obj, &i) && s->cache == c && s->state[i] == QI_OBJ_OUT(s->node),
-             "heap: %s: internal object %p is damaged", c->name, obj);
+    /* as qi_slab_index(), with the cache's reciprocal: the slab's is 0 */
+    i = qi_mul_wide((uintptr_t)obj - s->origin, c->recip, &low);
+    return low < c->recip && s->cache == c && i <= s->n && s->state[i] == QI_OBJ_OUT(s->node)
+               ? &s->state[i]
+               : NULL;
+}
+
+void qi_internal_free(struct quire_cache *c, void *obj)
+{
+    struct qi_entry e = {.obj = obj, .state = qi_internal_state(c, obj)};
+
+    QI_CHECK(e.state, "heap: %s: internal object %p is damaged", c->name, obj);
     QPORT_EVENT(OBJECT_FREE, obj, c->slot);
-    e.state = &s->state[i];
     *e.state = QI_OBJ_IN;
     qi_slabs_give(c, &e, 1);
 }

@@ -170,7 +170,7 @@ void qi_track_resize(const void *obj, size_t asked)
 {
     struct qi_track *t = NULL;
 
-    if (!(quire_page_of_ptr(obj)->owner & QI_OWNER_TAGS))
+    if (qi_page_has_objects(quire_page_of_ptr(obj)))
         t = record_of(obj);
     if (t && qi_load_relaxed(&t->phase) == QI_TRACK_LIVE) {
         qi_site_resize(t->site, t->asked, asked);

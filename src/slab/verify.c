@@ -31,7 +31,7 @@ static uint64_t count_cpu_cached(struct quire_cache *c, uint64_t *frees)
 {
     uint64_t n = 0, main;
 
-    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++) {
+    for (unsigned i = 0; i < QI_CONTEXTS; i++) {
         struct qi_cache_cpu *cc = qi_load_acquire(&c->cpu[i]);
 
         if (cc == &qi_no_cpu)
@@ -112,10 +112,8 @@ size_t quire_slabinfo(char *buf, size_t cap)
 
 static bool verify_pages(const struct quire_cache *c, const struct qi_slab *s)
 {
-    uint64_t owner = (uint64_t)(uintptr_t)s | (c->internal ? QI_OWNER_INTERNAL : 0);
-
     for (unsigned i = 0; i < 1u << s->order; i++)
-        EXPECT((s->page[i].flags & QUIRE_PG_SLAB) && s->page[i].owner == owner,
+        EXPECT((s->page[i].flags & QUIRE_PG_SLAB) && qi_slab_of_page(&s->page[i]) == s,
                "H1: %s: page %u of slab %p has flags %x", c->name, i, s, s->page[i].flags);
     return true;
 }
@@ -176,7 +174,8 @@ static bool verify_sheaf(const struct quire_cache *c, const struct qi_entry *e, 
         if (c->flags & QI_CACHE_CLOSED)
             EXPECT(qi_entry_good(c, &e[i], &is),
                    "H4: %s: the entry at %p of a sheaf was overwritten", c->name, &e[i]);
-        EXPECT(qi_slab_of_user(is.obj, &s), "H4: %s: %p in a sheaf is no object", c->name, is.obj);
+        EXPECT(qi_slab_of_user(is.obj, &s) && s->recip, "H4: %s: %p in a sheaf is no object",
+               c->name, is.obj);
         k = (uint64_t)(is.state - s->state);
         EXPECT(s->cache == c && k >= 1 && k <= s->n && qi_slab_object(s, k) == is.obj &&
                    s->state[k] == QI_OBJ_IN && !(s->free[(k - 1) / 64] >> (k - 1) % 64 & 1),
@@ -241,7 +240,7 @@ static bool verify_cache(struct quire_cache *c)
         if (!good)
             return false;
     }
-    for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
+    for (unsigned i = 0; i < QI_CONTEXTS; i++)
         if (!verify_cpu(c, qi_load_acquire(&c->cpu[i]), &cached))
             return false;
     EXPECT(out + free + cached == total,
