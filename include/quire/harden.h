@@ -32,12 +32,22 @@
 struct quire_heap_options {
     uint32_t flags;           /* QUIRE_HARDEN_*, QUIRE_HEAP_* */
     uint32_t sample_interval; /* SAMPLE: one allocation of so many; 0: 1000 */
-    uint32_t sample_objects;  /* SAMPLE: how many such objects there may be at a time; 0: 255 */
-    size_t quarantine_bytes;  /* QUARANTINE: at most so much waits; 0: 1 MiB */
+    uint32_t sample_ms; /* SAMPLE: instead, one in so many milliseconds, see quire_heap_sample() */
+    uint32_t sample_objects; /* SAMPLE: how many such objects there may be at a time; 0: 255 */
+    size_t quarantine_bytes; /* QUARANTINE: at most so much waits; 0: 1 MiB */
+    /* SAMPLE: 2 * sample_objects + 1 pages of the direct map, which QPORT_GUARD_PAGE can close one by one; NULL:
+     * it can close any, and they are taken from the frame allocator. */
+    void *sample_pool;
     /* Random bits from a good source: what is encoded and shuffled is as secret as they are.  0: of the
      * clock, which an attacker may guess. */
     uint64_t seed;
 };
+
+/* What config.h says. */
+#define QUIRE_HEAP_DEFAULTS                                   \
+    {                                                         \
+        .flags = QUIRE_MM_HARDENING ? QUIRE_HARDEN_BUNDLE : 0 \
+    }
 
 /* What quire_heap_init() is to do, the next time and any later one; NULL: what config.h says.  INVALID:
  * a flag that does not exist; nothing changes.  Boot. */
@@ -45,8 +55,8 @@ enum quire_status quire_heap_configure(const struct quire_heap_options *options)
 
 /*
  * Names separated by commas, as on a command line, into what they mean: encode, random, redzone, poison,
- * zero (or zero_alloc, zero_free alone), quarantine or quarantine=BYTES, sample or sample=INTERVAL, track,
- * leakscan; hardening: redzone and poison; full: all but track and leakscan; none.  A number may end in K, M or
+ * zero (or zero_alloc, zero_free alone), quarantine or quarantine=BYTES, sample or sample=INTERVAL or
+ * sample=MILLISECONDSms, track, leakscan; hardening: redzone and poison; full: all but track and leakscan; none.  A number may end in K, M or
  * G.  INVALID: a word that is none of these; *out is then as before, and *wrong, unless NULL, points to the
  * word in text.  Any context.
  */
@@ -55,5 +65,16 @@ enum quire_status quire_heap_options_parse(const char *text, struct quire_heap_o
 
 /* What was chosen for this heap, with the numbers that 0 stood for.  The seed is not shown.  Any. */
 struct quire_heap_options quire_heap_options(void);
+
+/* With sample_ms: the next allocation is a sampled one, if that many milliseconds have passed since the last
+ * was asked for.  From a timer of the embedder's; without it nothing is sampled.  Task. */
+void quire_heap_sample(void);
+
+/*
+ * The port's page-fault handler asks about an address outside any mapping, in the kernel's half: true if it
+ * belongs to sampled objects; then the log has said which object, who allocated and who freed it, and the
+ * caller stops whoever ran, for the access cannot be let through.  Any context.
+ */
+bool quire_heap_fault(const void *addr, bool write);
 
 #endif

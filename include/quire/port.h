@@ -62,6 +62,10 @@
  *                                   know when a CPU holds none counts LOCKED events and these
  *   QPORT_FREE_FOREIGN(p)           may be left out: quire_kfree() got a pointer that is no object and no
  *                                   run; true: it was the port's, which has taken it back
+ *   QPORT_GUARD_PAGE(page, closed)  may be left out: without it there are no sampled objects (quire/harden.h).  Every
+ *                                   access of this CPU to this 4 KiB page of the direct map faults from now
+ *                                   on, or none does; of other CPUs soon.  The fault handler asks
+ *                                   quire_heap_fault().  Interrupts off; cannot fail
  *   QPORT_VMEMMAP_RELEASE(from, to) may be left out: [from, to) of the vmemmap array, that
  *                                   quire_memory_add() asked for, is not used any more; parts that were
  *                                   never backed are passed over.  When it is asked for again it has to

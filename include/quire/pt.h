@@ -52,6 +52,13 @@ enum quire_status quire_pt_kernel_map(uint64_t va, q_pa pa, uint64_t len, unsign
                                       unsigned max_leaf_shift);
 void quire_pt_kernel_unmap(uint64_t va, uint64_t len);
 
+/*
+ * Close the 4 KiB leaf of the kernel's at va, in the table at root, to every access, or open it for reading and
+ * writing: at once for this CPU; others that have translated it keep their rights until they flush.  It must be
+ * a 4 KiB leaf, and no one else may map or unmap there meanwhile.  Any context.
+ */
+void quire_pt_guard(q_pa root, uint64_t va, bool closed);
+
 /* What a translation of va through root gives, for tests, dumps and checks. */
 struct quire_translation {
     q_pa pa;             /* of va itself, when present */

@@ -122,9 +122,8 @@ bool bare_boot_table(void *ctx, q_pa *out)
     return true;
 }
 
-static void map(u64 va, u64 pa, u64 len, unsigned prot)
+static void map_leaves(u64 va, u64 pa, u64 len, unsigned prot, unsigned shift)
 {
-    unsigned shift = cpu_features & CPU_GBPAGES ? 30 : 21;
     enum quire_status s = quire_pt_boot_map(kernel_root, va, Q_PA(pa), len, prot | QUIRE_GLOBAL,
                                             QUIRE_CACHED, shift, bare_boot_table, NULL);
 
@@ -133,10 +132,25 @@ static void map(u64 va, u64 pa, u64 len, unsigned prot)
                quire_status_text(s));
 }
 
+static void map(u64 va, u64 pa, u64 len, unsigned prot)
+{
+    if (len)
+        map_leaves(va, pa, len, prot, cpu_features & CPU_GBPAGES ? 30 : 21);
+}
+
+/* The heap's pool, if there is one, in single pages. */
 static void map_direct(u64 from, u64 to, unsigned prot)
 {
-    if (from < to)
-        map(QPORT_DIRECT_BASE + from, from, to - from, prot);
+    u64 pool = heap_pool();
+
+    if (from >= to)
+        return;
+    if (pool && from <= pool && pool + QUIRE_HUGE_SIZE <= to) {
+        map(QPORT_DIRECT_BASE + from, from, pool - from, prot);
+        map_leaves(QPORT_DIRECT_BASE + pool, pool, QUIRE_HUGE_SIZE, prot, 12);
+        from = pool + QUIRE_HUGE_SIZE;
+    }
+    map(QPORT_DIRECT_BASE + from, from, to - from, prot);
 }
 
 /* All RAM, whoever holds it; the kernel's code and constants cannot be written this way either. */
@@ -215,6 +229,7 @@ void bootmap_tables(void)
 {
     set_nodes();
     add_hotplug();
+    heap_modes_parse();
     if (!bare_boot_table(NULL, &kernel_root))
         kpanic("no memory for the kernel's tables");
     map_ram();

@@ -198,6 +198,12 @@ void syscall_init(void);
 void report_print(void);
 /* mm/move.c: what quire.move asks for. */
 void move_init(void);
+/* heapmodes.c, in this order: before the kernel's tables; before the heap; with tasks. */
+void heap_modes_parse(void);
+enum quire_status heap_modes_choose(void);
+void heap_modes_start(void);
+/* Physical address of 2 MiB whose pages can be closed one by one; 0: none are needed. */
+u64 heap_pool(void);
 void blocks_start(void); /* quire.blocks: pageblocks on the log now and then */
 void blocks_print(void);
 void selftest_boot(void);

@@ -5,6 +5,7 @@
 #include "bare.h"
 #include "measure.h"
 #include "signal.h"
+#include <quire/heap.h>
 #include <quire/kva.h>
 #include <quire/space.h>
 
@@ -123,6 +124,9 @@ void page_fault_kernel(struct regs *r, u64 err)
     }
     if (addr < 4096)
         die(r, "null pointer %s at %#lx", err & PF_WRITE ? "write" : "read", (unsigned long)addr);
+    if (quire_heap_fault((void *)addr, err & PF_WRITE))
+        die(r, "%s of the heap's sampled objects at %#lx", err & PF_WRITE ? "write" : "read",
+            (unsigned long)addr);
     if (quire_stack_guard_hit(Q_KVA(addr)))
         die(r, "kernel stack overflow at %#lx", (unsigned long)addr);
     die(r, "page fault in the kernel: %s of %#lx, error %#lx",

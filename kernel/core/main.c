@@ -59,6 +59,7 @@ static void memory_init(void)
 
     reach(&boot);
     must(quire_frame_init(&boot), "frame allocator");
+    must(heap_modes_choose(), "heap modes");
     must(quire_heap_init(), "heap");
     must(quire_pt_init(kernel_root), "page tables");
     /* fork and exit make and drop about 16 tables */
@@ -150,6 +151,7 @@ static void init_main(void *arg)
     if (cmdline_get("quire.crash", how, sizeof(how)))
         selftest_crash(how);
     move_init();
+    heap_modes_start();
     run_first_program();
 }
 

@@ -13,6 +13,9 @@ extern struct quire_memmap boot_memmap;
 extern q_pa kernel_root;
 bool bare_boot_table(void *ctx, q_pa *out);
 
+/* From the kernel: QPORT_GUARD_PAGE, for the pages that it gave as quire_heap_options.sample_pool. */
+void bare_guard_page(void *page, bool closed);
+
 /* The kernel asks, at a fault of its own: was that the first touch of a reserved part of the
  * struct page array?  Then it is mapped now, zeroed.  Any context. */
 bool bare_vmemmap_fault(uint64_t va);

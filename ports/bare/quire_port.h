@@ -19,6 +19,8 @@
 #define QPORT_VMEMMAP_BASE              0xffffea0000000000ul
 #define QPORT_VMEMMAP_RELEASE(from, to) bare_vmemmap_release(from, to)
 void bare_vmemmap_release(uintptr_t from, uintptr_t to);
+void bare_guard_page(void *page, bool closed);
+#define QPORT_GUARD_PAGE(page, closed) bare_guard_page(page, closed)
 /* Every switch of spaces flushes: the machines this port is run on so far have no PCID. */
 #define QPORT_ASIDS 1
 

@@ -27,6 +27,10 @@ enum quire_status hosted_vmemmap_unshare(uintptr_t at);
 
 #define QPORT_POINT(kind, ptr) ((void)0)
 
+/* By mprotect(2); from the first call on a SIGSEGV asks quire_heap_fault() and ends in qport_panic(). */
+void hosted_guard_page(void *page, bool closed);
+#define QPORT_GUARD_PAGE(page, closed) hosted_guard_page(page, closed)
+
 /* Caches of a device that does not see the CPU's, if a test makes some; NULL: none. */
 extern void (*hosted_dma_clean)(void *ptr, uint64_t bytes);
 extern void (*hosted_dma_invalidate)(void *ptr, uint64_t bytes);

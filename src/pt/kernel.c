@@ -443,3 +443,20 @@ void quire_pt_kernel_unmap(uint64_t va, uint64_t len)
     qi_kpt_unmap(Q_KVA(va), len);
     qi_kpt_flush(Q_KVA(va), len);
 }
+
+void quire_pt_guard(q_pa root, uint64_t va, bool closed)
+{
+    unsigned level;
+    qi_pte *p = qi_pt_lookup(root, va, &level);
+    qi_pte e;
+
+    QI_CHECK(p && !level && kernel_range_ok(va, QUIRE_PAGE_SIZE),
+             "pt: guard at %#llx: no small leaf of the kernel's is there", (unsigned long long)va);
+    e = qi_pte_load(p);
+    QI_CHECK(qi_pte_present(e), "pt: guard at %#llx: nothing is mapped: entry %#llx",
+             (unsigned long long)va, (unsigned long long)e.v);
+    qi_pte_set(
+        p, qi_pte_modify(e, qi_pte_template(closed ? 0 : QUIRE_READ | QUIRE_WRITE | QUIRE_GLOBAL,
+                                            QUIRE_CACHED)));
+    qport_tlb_flush_page(va, 0);
+}

@@ -86,6 +86,8 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
               (c->flags & QI_CACHE_MODES ? QI_SLOW_GUARDS : 0) |
               (qi_track_all() && !(flags & QI_CACHE_BARE) ? QI_SLOW_TRACK : 0) |
               (qi_load_relaxed(&fail_countdown) ? QI_SLOW_FAILING : 0);
+    if (qi_heap_mode(QUIRE_HARDEN_SAMPLE) && !qi_heap_options.sample_ms && qi_sample_suits(c))
+        c->slow |= QI_SLOW_SAMPLE;
     for (unsigned i = 0; i < QI_CONTEXTS; i++)
         c->cpu[i] = &qi_no_cpu;
     for (unsigned i = 0; i < QUIRE_MAX_NODES; i++) {
@@ -134,6 +136,8 @@ enum quire_status quire_heap_init(void)
     cache_cache.fixed = true;
     qi_cache_register(&cache_cache);
     status = qi_quarantine_init();
+    if (status == QUIRE_OK)
+        status = qi_sample_init();
     return status == QUIRE_OK && qi_heap_mode(QUIRE_HEAP_TRACK) ? quire_track_start() : status;
 }
 
@@ -232,7 +236,7 @@ enum quire_status quire_cache_destroy(struct quire_cache *c)
     qi_quarantine_flush(c);
     /* whoever shrinks all caches must not move slabs about while they are counted */
     qi_rwsem_write_lock(&qi_caches_lock);
-    out = name_objects_out(c, 8);
+    out = name_objects_out(c, 8) + qi_sample_out(c, 8);
     if (!out)
         qi_list_del(&c->link);
     qi_rwsem_write_unlock(&qi_caches_lock);

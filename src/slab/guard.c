@@ -127,7 +127,9 @@ void qi_guard_shrink(void *obj, size_t asked)
 {
     const struct quire_page *page = quire_page_of_ptr(obj);
 
-    if (qi_page_has_objects(page) && (qi_slab_of_page(page)->cache->flags & QUIRE_CACHE_REDZONE))
+    if (qi_sample_owns(obj))
+        qi_sample_shrink(obj, asked);
+    else if (qi_page_has_objects(page) && (qi_slab_of_page(page)->cache->flags & QUIRE_CACHE_REDZONE))
         set_red_right(qi_slab_of_page(page)->cache, obj, asked);
 }
 

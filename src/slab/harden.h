@@ -52,6 +52,26 @@ void qi_slab_check(const struct quire_cache *c, const struct qi_slab *s);
 unsigned qi_slab_take_random(struct qi_cache_node *cn, struct qi_slab *s, struct qi_entry *out,
                              unsigned want);
 
+/* ---- sample.c ---- */
+extern uintptr_t qi_sample_base,
+    qi_sample_span; /* constant after the start; span 0: the mode is off */
+/* UNSUPPORTED: the port cannot close pages; NO_MEMORY.  Boot. */
+enum quire_status qi_sample_init(void);
+/* An object of c between guards, if it is time for one, and there is room; else NULL.  Any context. */
+void *qi_sample_alloc(struct quire_cache *c, size_t asked, uintptr_t caller);
+/* For p that qi_sample_owns(); a panic if it is no object that is out, of c if that is not NULL. */
+void qi_sample_free(struct quire_cache *c, void *p, uintptr_t caller);
+size_t qi_sample_size(const void *p);
+void qi_sample_shrink(void *p, size_t asked);
+/* How many of c are out; names the first max on the log. */
+uint64_t qi_sample_out(const struct quire_cache *c, unsigned max);
+static inline bool qi_sample_owns(const void *p)
+{
+    return (uintptr_t)p - qi_sample_base < qi_sample_span;
+}
+/* Whether objects of c may be sampled. */
+bool qi_sample_suits(const struct quire_cache *c);
+
 /* ---- quarantine.c ---- */
 /* NO_MEMORY: none for its ring.  Boot. */
 enum quire_status qi_quarantine_init(void);

@@ -40,6 +40,13 @@ static struct quire_cache zone_caches[2][ZONE_CLASSES];
 /* Sizes below need no look at quire_cache.slow; 0 while that says anything.  Atomic. */
 static size_t small_limit;
 
+void qi_kmalloc_clear_slow(uint32_t bit)
+{
+    for (unsigned i = 0; i < QI_COUNT(caches); i++)
+        qi_fetch_and_relaxed(&caches[i].slow, ~bit);
+    qi_kmalloc_slow_changed();
+}
+
 void qi_kmalloc_slow_changed(void)
 {
     uint32_t why = 0;
@@ -165,6 +172,8 @@ size_t quire_ksize(const void *p)
     struct qi_slab *s;
     uint64_t i;
 
+    if (qi_sample_owns(p))
+        return qi_sample_size(p);
     QI_CHECK(off < qi_load_relaxed(&qi_heap_end), "heap: ksize: foreign pointer %p", p);
     page = quire_page_of_ptr(p);
     QI_CHECK((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) &&

@@ -8,14 +8,9 @@
 #define SAMPLE_OBJECTS   255u
 #define QUARANTINE_BYTES (1u << 20)
 
-#define DEFAULTS                                              \
-    {                                                         \
-        .flags = QUIRE_MM_HARDENING ? QUIRE_HARDEN_BUNDLE : 0 \
-    }
-
-static const struct quire_heap_options defaults = DEFAULTS;
-static struct quire_heap_options asked = DEFAULTS; /* for the next heap */
-struct quire_heap_options qi_heap_options;         /* of this one */
+static const struct quire_heap_options defaults = QUIRE_HEAP_DEFAULTS;
+static struct quire_heap_options asked = QUIRE_HEAP_DEFAULTS; /* for the next heap */
+struct quire_heap_options qi_heap_options;                    /* of this one */
 uint64_t qi_heap_secret;
 
 enum quire_status quire_heap_configure(const struct quire_heap_options *options)
@@ -110,8 +105,8 @@ static bool is_word(const char **text, const char *name)
 
 #define NUMBER_MAX ((uint64_t)1 << 40)
 
-/* "=123K" up to a comma or the end, 1..NUMBER_MAX; 0: it is not. */
-static uint64_t parse_number(const char **text)
+/* "=123K" or "=100ms" up to a comma or the end, 1..NUMBER_MAX; 0: it is not. */
+static uint64_t parse_number(const char **text, bool *ms)
 {
     const char *t = *text + 1;
     unsigned shift = 0;
@@ -123,6 +118,9 @@ static uint64_t parse_number(const char **text)
         shift = *t == 'K' ? 10 : *t == 'M' ? 20 : 30;
         t++;
     }
+    *ms = !shift && t[0] == 'm' && t[1] == 's';
+    if (*ms)
+        t += 2;
     *text = t;
     return v <= NUMBER_MAX >> shift && (!*t || *t == ',') ? v << shift : 0;
 }
@@ -131,6 +129,7 @@ static bool parse_word(const char **text, struct quire_heap_options *o)
 {
     uint64_t number;
     unsigned i = 0;
+    bool ms;
 
     while (i < QI_COUNT(names) && !is_word(text, names[i].name))
         i++;
@@ -139,13 +138,13 @@ static bool parse_word(const char **text, struct quire_heap_options *o)
     o->flags |= names[i].flags;
     if (**text != '=')
         return true;
-    number = parse_number(text);
+    number = parse_number(text, &ms);
     if (!number)
         return false;
-    if (names[i].flags == QUIRE_HARDEN_QUARANTINE && number <= SIZE_MAX)
+    if (names[i].flags == QUIRE_HARDEN_QUARANTINE && !ms && number <= SIZE_MAX)
         o->quarantine_bytes = (size_t)number;
     else if (names[i].flags == QUIRE_HARDEN_SAMPLE && number <= UINT32_MAX)
-        o->sample_interval = (uint32_t)number;
+        *(ms ? &o->sample_ms : &o->sample_interval) = (uint32_t)number;
     else
         return false;
     return true;

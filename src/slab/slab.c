@@ -364,6 +364,15 @@ void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size
     if (QI_UNLIKELY(gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32)) && !qi_cache_is_low(c, gfp))
         return NULL;
     asked = QI_MIN(asked, (size_t)c->size);
+    if (QI_UNLIKELY(slow & QI_SLOW_SAMPLE) && node == QUIRE_NODE_ANY &&
+        !(gfp & QUIRE_GFP_THISNODE)) {
+        obj = qi_sample_alloc(c, asked, caller);
+        if (obj) {
+            if ((gfp & QUIRE_GFP_ZERO) || (slow & QI_SLOW_ZERO))
+                __builtin_memset(obj, 0, asked);
+            return obj;
+        }
+    }
     irq = qport_irq_save();
     if (node == QUIRE_NODE_ANY || node == quire_cpu_node(qport_cpu()))
         obj = take(c, gfp);
@@ -507,6 +516,10 @@ void qi_free_slow(void *p, struct quire_cache *c, uintptr_t caller)
 
     if (!p && !c)
         return;
+    if (QI_UNLIKELY(qi_sample_owns(p))) {
+        qi_sample_free(c, p, caller);
+        return;
+    }
     if (!c && (uintptr_t)p - QPORT_DIRECT_BASE < qi_load_relaxed(&qi_heap_end)) {
         struct quire_page *page = quire_page_of_ptr(p);
 

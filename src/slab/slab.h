@@ -134,6 +134,7 @@ struct qi_cache_node {
 #define QI_SLOW_GUARDS  0x20000u /* QI_CACHE_MODES */
 #define QI_SLOW_FAILING 0x40000u /* quire_heap_fail_after() is armed */
 #define QI_SLOW_TRACK   0x80000u /* each allocation is recorded */
+#define QI_SLOW_SAMPLE  0x100000u /* an allocation may become a sampled object (sample.c) */
 #define QI_SLOW_ANY     0xffff0000u
 
 /* quire_cache.flags beyond the public ones. */
@@ -254,6 +255,8 @@ void qi_kmalloc_init(void);
 /* The public calls, made by one that is asked by caller (QI_CALLER()). */
 void *qi_kmalloc_from(size_t size, quire_gfp gfp, uintptr_t caller);
 void qi_kfree_from(void *p, uintptr_t caller);
+/* A bit less in quire_cache.slow of all of kmalloc's caches. */
+void qi_kmalloc_clear_slow(uint32_t bit);
 /* To be called after quire_cache.slow of kmalloc's caches has changed. */
 void qi_kmalloc_slow_changed(void);
 

@@ -31,7 +31,12 @@ static void names_mean_modes(void **state)
                      QUIRE_OK);
     assert_int_equal(o.flags, QUIRE_HARDEN_SAMPLE | QUIRE_HARDEN_QUARANTINE | QUIRE_HARDEN_RANDOM);
     assert_int_equal(o.sample_interval, 64);
+    assert_int_equal(o.sample_ms, 0);
     assert_int_equal(o.quarantine_bytes, 3 << 20);
+    assert_int_equal(quire_heap_options_parse("sample=100ms", &o, NULL), QUIRE_OK);
+    assert_int_equal(o.sample_ms, 100);
+    assert_int_equal(quire_heap_options_parse("quarantine=100ms", &o, NULL), QUIRE_INVALID);
+    assert_int_equal(quire_heap_options_parse("sample=1Kms", &o, NULL), QUIRE_INVALID);
 }
 
 /* What is not a mode changes nothing, and is pointed at. */

@@ -42,6 +42,8 @@ shrinks what fails to a file that repeats it; quire sim --help lists its options
   --timeout S           give up after S seconds, with status 124
   --report              at the end print what the memory manager saw, on standard error
   --log                 show the kernel's log on standard error while it runs
+  --heap MODES          modes of the kernel's heap, with commas between: hardening, redzone, poison, encode, random, zero,
+                        quarantine, sample, full (all of these), track, leakscan; a wrong use of memory is then a panic
   --append WORDS        add to the kernel's command line
   --icount              count instructions: one processor, time is the number of instructions
   --balloon             give the machine a memory balloon (QEMU's virtio-balloon-pci, named "balloon")
@@ -160,6 +162,8 @@ def parse(words):
                 o.timeout = 0
             if not 0 < o.timeout < 1e9:
                 raise QuireError("--timeout: %r is not a number of seconds" % text, 2)
+        elif option == "--heap":
+            o.append.append("heap=" + value(option))
         elif option == "--append":
             o.append += value(option).split()
         elif option == "--qemu":
