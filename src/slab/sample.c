@@ -269,7 +269,7 @@ static struct record *holder(const struct quire_cache *c, const void *p, const c
 {
     uint32_t i = index_of((uintptr_t)p);
     struct record *r = &records[i < nrecords ? i : 0];
-    const uint8_t *page = (const uint8_t *)qi_align_down((uintptr_t)p, QUIRE_PAGE_SIZE);
+    const uint8_t *page = (const uint8_t *)((uintptr_t)p & ~(uintptr_t)(QUIRE_PAGE_SIZE - 1));
 
     if (i < nrecords && page == page_of(i) && r->state == OUT && p == r->obj &&
         (!c || c == r->cache))

@@ -24,6 +24,7 @@
  * Rejected: records in the slot behind the object (SLUB's user tracking): makes slots larger, can be
  * switched only before the cache is used, and an overrun destroys the evidence.
  */
+#include "harden.h"
 #include "track.h"
 
 #include "depot.h"
@@ -170,7 +171,7 @@ void qi_track_resize(const void *obj, size_t asked)
 {
     struct qi_track *t = NULL;
 
-    if (qi_page_has_objects(quire_page_of_ptr(obj)))
+    if (!qi_sample_owns(obj) && qi_page_has_objects(quire_page_of_ptr(obj)))
         t = record_of(obj);
     if (t && qi_load_relaxed(&t->phase) == QI_TRACK_LIVE) {
         qi_site_resize(t->site, t->asked, asked);
