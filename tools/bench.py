@@ -106,7 +106,7 @@ def main():
             print("== %s (ns; reproduce with %s)" % (name, program), flush=True)
             if subprocess.run([os.path.join(ROOT, program)], check=False).returncode:
                 sys.exit("%s failed" % program)
-    for part in ("frames", "heap"):
+    for part in ("frames", "heap", "areas"):
         print("== instructions of %s in the kernel, beside Linux 6.1 (reproduce with make bench-icount)" % part, flush=True)
         icount_calls(build, part)
     print("== instructions of memory operations, beside Linux 6.1", flush=True)

@@ -46,6 +46,7 @@ void bench_run(const char *what)
     } all[] = {
         {"frames", frame_bench},
         {"heap", heap_bench},
+        {"areas", kva_bench},
     };
 
     for (unsigned i = 0; i < K_COUNT(all); i++)

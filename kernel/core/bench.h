@@ -15,5 +15,6 @@ void bench_print(const struct bench_row *rows, unsigned n);
 
 void frame_bench(void);
 void heap_bench(void);
+void kva_bench(void);
 
 #endif

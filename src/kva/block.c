@@ -95,12 +95,17 @@ static void block_retire(struct qi_block *b)
     qi_area_retire(a);
 }
 
-void qi_block_free(struct qi_block *b)
+uint64_t qi_block_free(struct qi_block *b)
 {
+    uint64_t held = 0;
+
     for (unsigned i = 0; i < b->top; i++)
-        if (b->frames[i] != QI_NO_PAGE)
+        if (b->frames[i] != QI_NO_PAGE) {
             quire_page_put(quire_page_of_pfn(Q_PFN(b->frames[i])));
+            held++;
+        }
     quire_kfree(b);
+    return held;
 }
 
 /* It is not current any more; retire it, if it is empty. */

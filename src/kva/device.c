@@ -110,9 +110,6 @@ enum quire_status quire_ioremap_for(q_pa pa, uint64_t len, enum quire_io_intent 
 
 void quire_iounmap(q_kva at)
 {
-    struct qi_area *a =
-        qi_area_get(QI_DEVICES, at.v & QUIRE_PAGE_MASK, QI_KVA_DEVICE, "iounmap", QI_CALLER);
-
-    qi_area_claim(QI_DEVICES, a, "iounmap", QI_CALLER);
-    qi_area_destroy(a);
+    qi_area_destroy(
+        qi_area_take(QI_DEVICES, at.v & QUIRE_PAGE_MASK, QI_KVA_DEVICE, "iounmap", QI_CALLER));
 }

@@ -52,7 +52,7 @@
 
 /* Descriptors that may wait, however small their areas are: it bounds the memory in them, and the
  * time of a purge. */
-#define LAZY_AREAS_MAX 2048u
+#define LAZY_AREAS_MAX 1024u
 #define LAZY_PAGES_MIN 64u
 /* Of all memory, what may wait at most. */
 #define LAZY_SHARE 32u
@@ -80,6 +80,7 @@ enum quire_status quire_kva_init(const struct quire_kva_layout *l)
     lazy_pages_max =
         QI_MAX(QI_MIN(QUIRE_KVA_LAZY_BYTES >> QUIRE_PAGE_SHIFT, quire_managed_pages() / LAZY_SHARE),
                (uint64_t)LAZY_PAGES_MIN);
+    qi_kept_init(lazy_pages_max);
     lazy = 0;
     lazy_since = 0;
     ticked = 0;
@@ -105,23 +106,26 @@ static void flush_span(const struct qi_area *list)
 
 uint64_t qi_areas_flush(void)
 {
-    struct qi_area *list = qi_lazy_take();
-    uint64_t taken = 0;
+    struct qi_area *list = qi_lazy_take(), *warm = NULL, *cold = NULL;
+    uint64_t taken = 0, frames;
 
     if (!list)
         return 0;
     flush_span(list);
-    qi_areas_free_pages(list);
     while (list) {
-        struct qi_area *a = list;
+        struct qi_area *a = list, **to = qi_area_keep_pages(a) ? &warm : &cold;
 
         list = a->next;
+        a->next = *to;
+        *to = a;
         taken += LAZY_ONE(qi_area_pages(a));
-        qi_range_give(a);
     }
+    frames = qi_areas_free_pages(cold);
+    frames += qi_ranges_give(cold);
+    frames += qi_ranges_give(warm); /* on top: they serve first */
     qi_fetch_sub_relaxed(&lazy, taken);
     qi_fetch_add_relaxed(&purges, 1);
-    return LAZY_PAGES(taken);
+    return frames;
 }
 
 uint64_t quire_kva_purge(void)
@@ -131,20 +135,22 @@ uint64_t quire_kva_purge(void)
     qi_stacks_release();
     qi_blocks_release();
     frames = qi_areas_flush();
-    qi_ranges_release();
-    return frames;
+    return frames + qi_ranges_release();
 }
 
 static bool waited_long(void) { return qport_now_ns() - qi_load_relaxed(&lazy_since) >= LAZY_NS; }
 
 uint64_t quire_kva_tick(void)
 {
-    uint64_t now = qport_now_ns(), before = qi_load_relaxed(&ticked);
+    uint64_t now = qport_now_ns(), before = qi_load_relaxed(&ticked), frames;
 
     if (now - before < LAZY_NS || !qi_cas_relaxed(&ticked, &before, now))
         return 0;
+    frames = qi_ranges_age();
     qi_blocks_release(); /* what it adds is flushed by the next one */
-    return LAZY_AREAS(qi_load_relaxed(&lazy)) && waited_long() ? qi_areas_flush() : 0;
+    if (LAZY_AREAS(qi_load_relaxed(&lazy)) && waited_long())
+        frames += qi_areas_flush();
+    return frames;
 }
 
 /* a has no entries any more: it waits for the next flush, which may be now. */
@@ -179,16 +185,6 @@ void qi_area_publish(struct qi_window *w, struct qi_area *a)
     qi_store_release(&a->state, (uint32_t)QI_KVA_LIVE);
 }
 
-void qi_area_claim(struct qi_window *w, struct qi_area *a, const char *who, uintptr_t caller)
-{
-    uint32_t was = QI_KVA_LIVE;
-
-    if (QI_UNLIKELY(!qi_cas_acqrel(&a->state, &was, (uint32_t)QI_KVA_BUSY)))
-        qi_area_misused(w, a->start, who, caller);
-    qi_fetch_sub_relaxed(&w->areas, 1);
-    qi_fetch_sub_relaxed(&w->bytes, a->bytes);
-}
-
 void qi_area_retire(struct qi_area *a)
 {
     qi_area_unmap(a);
@@ -202,7 +198,8 @@ void qi_area_destroy(struct qi_area *a)
     qport_preempt_disable();
     a->cpu = (uint16_t)qport_cpu();
     qport_preempt_enable();
-    qi_range_give(a);
+    a->next = NULL;
+    qi_ranges_give(a);
 }
 
 /* ---- which area is it ---- */
@@ -223,17 +220,45 @@ struct qi_area *qi_area_owning(uint64_t va)
                                                         : NULL;
 }
 
-struct qi_area *qi_area_get(struct qi_window *w, uint64_t start, enum qi_kva_kind kind,
-                            const char *who, uintptr_t caller)
+static inline struct qi_area *find(struct qi_window *w, uint64_t start, enum qi_kva_kind kind)
 {
     struct qi_area *a = NULL;
 
     if (QI_LIKELY(qi_window_has(w, start)))
-        a = kind == QI_KVA_MEMORY || kind == QI_KVA_STACK ? qi_area_owning(start)
-                                                          : qi_area_at(w, start);
-    if (QI_UNLIKELY(!a || a->start != start || a->kind != kind ||
-                    qi_load_acquire(&a->state) != QI_KVA_LIVE))
+        a = kind == QI_KVA_MEMORY ? qi_area_owning(start) : qi_area_at(w, start);
+    return a && a->start == start && a->kind == kind ? a : NULL;
+}
+
+struct qi_area *qi_area_get(struct qi_window *w, uint64_t start, enum qi_kva_kind kind,
+                            const char *who, uintptr_t caller)
+{
+    struct qi_area *a = find(w, start, kind);
+
+    if (!a || qi_load_acquire(&a->state) != QI_KVA_LIVE)
         qi_area_misused(w, start, who, caller);
+    return a;
+}
+
+/* ---- taking it from its user ---- */
+
+void qi_area_claim(struct qi_window *w, struct qi_area *a, const char *who, uintptr_t caller)
+{
+    uint32_t was = QI_KVA_LIVE;
+
+    if (QI_UNLIKELY(!qi_cas_acqrel(&a->state, &was, (uint32_t)QI_KVA_BUSY)))
+        qi_area_misused(w, a->start, who, caller);
+    qi_fetch_sub_relaxed(&w->areas, 1);
+    qi_fetch_sub_relaxed(&w->bytes, a->bytes);
+}
+
+struct qi_area *qi_area_take(struct qi_window *w, uint64_t start, enum qi_kva_kind kind,
+                             const char *who, uintptr_t caller)
+{
+    struct qi_area *a = find(w, start, kind);
+
+    if (QI_UNLIKELY(!a))
+        qi_area_misused(w, start, who, caller);
+    qi_area_claim(w, a, who, caller);
     return a;
 }
 

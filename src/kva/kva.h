@@ -43,16 +43,24 @@ struct qi_area {
     };
 };
 
-#define QI_READY_PAGES 64u   /* largest area that is kept ready */
-#define QI_READY_MAX   2048u /* areas that a part keeps ready */
-#define QI_READY_CPU   256u  /* and a CPU, in front of that */
+#define QI_READY_PAGES     64u   /* largest area that is kept ready */
+#define QI_READY_MAX       2048u /* areas that a part keeps ready */
+#define QI_READY_CPU       256u  /* and a CPU, in front of that: so many pages of each size, */
+#define QI_READY_CPU_LEAST 16u   /* but so many areas at least */
+
+/* Ready areas of one size. */
+struct qi_ready {
+    struct qi_area *first;
+    uint32_t n;   /* atomic, for a look without the lock */
+    uint32_t low; /* the least since they were aged: so many were of no use */
+};
 
 /* The addresses of one node: a window is cut into as many as there are nodes, if it is large. */
 struct qi_part {
     struct qi_spin lock;
     uint32_t nready;                           /* lock */
     struct qi_gaps gaps;                       /* lock */
-    struct qi_area *ready[QI_READY_PAGES + 1]; /* lock; by pages */
+    struct qi_ready ready[QI_READY_PAGES + 1]; /* lock; by pages */
     uint64_t start, end;
 } QI_CACHE_ALIGNED;
 
@@ -107,11 +115,13 @@ enum quire_status qi_windows_init(const struct quire_kva_layout *layout);
 /* Addresses for what is wanted and a guard page: behind, or in front for stacks.  BUSY, nothing
  * mapped; NULL: no memory or no room. */
 struct qi_area *qi_range_take(struct qi_window *w, const struct qi_want *want);
-/* Nothing is mapped in a, and it has been flushed: keep it for the next of its size, or give the
- * addresses back. */
-void qi_range_give(struct qi_area *a);
-/* Addresses that are kept ready go back.  Task context. */
-void qi_ranges_release(void);
+/* Nothing is mapped in the areas of the list, and they have been flushed: keep them, with the frames that
+ * they may still have, for the next of their size, or give both back.  Returns the frames that came free. */
+uint64_t qi_ranges_give(struct qi_area *list);
+/* Addresses that are kept ready go back, with their frames; how many.  Task context. */
+uint64_t qi_ranges_release(void);
+/* So do half of those that nobody wanted since the last call. */
+uint64_t qi_ranges_age(void);
 /* The area in whose range, guard included, at lies; or NULL. */
 struct qi_area *qi_area_at(const struct qi_window *w, uint64_t at);
 /* The CPU's list of what it freed.  The area is retired and has no entries any more. */
@@ -126,8 +136,14 @@ bool qi_area_populate(struct qi_area *a, quire_gfp gfp, unsigned node);
 enum quire_status qi_area_map(struct qi_area *a, struct quire_page *const *pages, unsigned prot);
 /* Clear the entries of an area. */
 void qi_area_unmap(struct qi_area *a);
-/* The own pages of the areas of a list, chained by next, go to the frame allocator. */
-void qi_areas_free_pages(struct qi_area *list);
+/* The own pages of the areas of a list, chained by next, go to the frame allocator; how many. */
+uint64_t qi_areas_free_pages(struct qi_area *list);
+/* May the frames of a, which has been flushed, stay with it for its next user?  Counts them. */
+bool qi_area_keep_pages(struct qi_area *a);
+/* They go to the frame allocator after all; how many, 0: it has none. */
+uint64_t qi_area_drop_pages(struct qi_area *a);
+void qi_kept_init(uint64_t most); /* frames in all ready areas */
+uint64_t qi_kept_pages(void);
 
 /* ---- kva.c: the life of an area ---- */
 
@@ -143,7 +159,10 @@ void qi_area_destroy(struct qi_area *a);
 /* The live area of kind whose first byte is at start; panics with what is there instead. */
 struct qi_area *qi_area_get(struct qi_window *w, uint64_t start, enum qi_kva_kind kind,
                             const char *who, uintptr_t caller);
-/* It becomes busy; panics if it is not live (any more). */
+/* The same, and it becomes busy: it is taken from its user. */
+struct qi_area *qi_area_take(struct qi_window *w, uint64_t start, enum qi_kva_kind kind,
+                             const char *who, uintptr_t caller);
+/* a becomes busy; panics if it is not live (any more). */
 void qi_area_claim(struct qi_window *w, struct qi_area *a, const char *who, uintptr_t caller);
 /* Says what is wrong with an address given to who by caller, and panics. */
 _Noreturn void qi_area_misused(const struct qi_window *w, uint64_t at, const char *who,
@@ -174,7 +193,7 @@ void qi_blocks_init(void);
 /* Blocks in which nothing is mapped any more are retired. */
 void qi_blocks_release(void);
 /* The flush after the end of a block has been: its pages are let go. */
-void qi_block_free(struct qi_block *b);
+uint64_t qi_block_free(struct qi_block *b);
 /* The block's books are right (K6). */
 bool qi_block_verify(const struct qi_area *a);
 

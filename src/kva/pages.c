@@ -9,7 +9,7 @@
 
 #include "../base/check.h"
 
-#define BATCH 64u
+#define BATCH 128u
 
 #define OWN_PROT (QUIRE_READ | QUIRE_WRITE)
 
@@ -124,12 +124,80 @@ static bool populate_large(struct qi_area *a, quire_gfp gfp, unsigned node)
     return true;
 }
 
+/* ---- frames that stay with a ready area ---- */
+
+/* What any frame may serve; the node is that of the range. */
+#define ANY_FRAME                                                                    \
+    (QUIRE_GFP_ATOMIC | QUIRE_GFP_MOVABLE | QUIRE_GFP_RECLAIMABLE | QUIRE_GFP_ZERO | \
+     QUIRE_GFP_HIGHMEM | QUIRE_GFP_NORETRY | QUIRE_GFP_MEMALLOC | QUIRE_GFP_COLD)
+
+static uint64_t kept, kept_most; /* atomic; set once */
+
+void qi_kept_init(uint64_t most)
+{
+    kept = 0;
+    kept_most = most;
+}
+
+uint64_t qi_kept_pages(void) { return qi_load_relaxed(&kept); }
+
+bool qi_area_keep_pages(struct qi_area *a)
+{
+    size_t n = qi_area_pages(a);
+
+    if (!a->slots || a->kind != QI_KVA_MEMORY || qi_load_relaxed(&kept) + n > kept_most)
+        return false;
+    qi_fetch_add_relaxed(&kept, n);
+    return true;
+}
+
+uint64_t qi_area_drop_pages(struct qi_area *a)
+{
+    if (a->pages == QI_NO_PAGE)
+        return 0;
+    qi_fetch_sub_relaxed(&kept, qi_area_pages(a));
+    a->next = NULL;
+    return qi_areas_free_pages(a);
+}
+
+/* Map the frames that a has; false: one of them went bad, or there are none. */
+static bool map_kept(struct qi_area *a, quire_gfp gfp)
+{
+    const qi_pte template = qi_pte_template(OWN_PROT | QUIRE_GLOBAL, QUIRE_CACHED);
+    uint32_t bad = 0, pfn;
+    qi_pte *slot = a->slots;
+
+    for (pfn = a->pages; pfn != QI_NO_PAGE; slot++) {
+        struct quire_page *page = quire_page_of_pfn(Q_PFN(pfn));
+
+        bad |= qi_load_relaxed(&page->flags);
+        if (gfp & QUIRE_GFP_ZERO)
+            quire_page_clear(page);
+        qi_pte_set(slot, qi_pte_leaf(template, Q_PFN(pfn), 0));
+        pfn = page->next;
+    }
+    if (QI_LIKELY(!(bad & QUIRE_PG_POISON))) {
+        qi_fetch_sub_relaxed(&kept, qi_area_pages(a));
+        return true;
+    }
+    qi_area_unmap(a); /* nobody has seen it */
+    qi_kpt_flush(Q_KVA(a->start), a->bytes);
+    qi_area_drop_pages(a);
+    return false;
+}
+
 bool qi_area_populate(struct qi_area *a, quire_gfp gfp, unsigned node)
 {
     struct quire_page *pages[QI_READY_PAGES];
     size_t n = qi_area_pages(a), got = 0;
-    qi_pte *slots = slots_of(a);
+    qi_pte *slots;
 
+    if (a->pages != QI_NO_PAGE) {
+        if (QI_LIKELY(!(gfp & ~ANY_FRAME)) && map_kept(a, gfp))
+            return true;
+        qi_area_drop_pages(a);
+    }
+    slots = slots_of(a);
     gfp &= ~(quire_gfp)(QUIRE_GFP_MOVABLE | QUIRE_GFP_RECLAIMABLE);
     if (!slots)
         return populate_large(a, gfp, node);
@@ -151,8 +219,10 @@ struct batch {
     struct quire_page *pages[BATCH];
 };
 
-static void free_chain(struct qi_area *a, struct batch *b)
+static uint64_t free_chain(struct qi_area *a, struct batch *b)
 {
+    uint64_t frames = 0;
+
     while (a->pages != QI_NO_PAGE) {
         struct quire_page *head = quire_page_of_pfn(Q_PFN(a->pages));
         uint32_t flags = head->flags;
@@ -161,28 +231,33 @@ static void free_chain(struct qi_area *a, struct batch *b)
         head->owner = 0;
         qi_store_relaxed(&head->flags, flags & ~QUIRE_PG_KVA);
         if (QI_UNLIKELY(flags & QUIRE_PG_HEAD)) {
+            frames += 1ull << quire_page_order(head);
             quire_page_free(head, quire_page_order(head));
             continue;
         }
+        frames++;
         b->pages[b->n++] = head;
         if (b->n == BATCH) {
             quire_page_free_bulk(b->n, b->pages);
             b->n = 0;
         }
     }
+    return frames;
 }
 
-void qi_areas_free_pages(struct qi_area *list)
+uint64_t qi_areas_free_pages(struct qi_area *list)
 {
+    uint64_t frames = 0;
     struct batch b;
 
     b.n = 0;
     for (; list; list = list->next) {
         if (QI_UNLIKELY(list->kind == QI_KVA_BLOCK))
-            qi_block_free(list->block);
+            frames += qi_block_free(list->block);
         else
-            free_chain(list, &b);
+            frames += free_chain(list, &b);
     }
     if (b.n)
         quire_page_free_bulk(b.n, b.pages);
+    return frames;
 }

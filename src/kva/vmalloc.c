@@ -73,10 +73,7 @@ void *qi_vmalloc(size_t size, quire_gfp gfp, uintptr_t caller)
 
 void qi_vfree(void *p, const char *who, uintptr_t caller)
 {
-    struct qi_area *a = qi_area_get(QI_AREAS, (uintptr_t)p, QI_KVA_MEMORY, who, caller);
-
-    qi_area_claim(QI_AREAS, a, who, caller);
-    qi_area_retire(a);
+    qi_area_retire(qi_area_take(QI_AREAS, (uintptr_t)p, QI_KVA_MEMORY, who, caller));
 }
 
 void quire_vfree(void *p)
@@ -113,8 +110,5 @@ enum quire_status quire_vmap(struct quire_page *const *pages, size_t n, unsigned
 
 void quire_vunmap(q_kva at)
 {
-    struct qi_area *a = qi_area_get(QI_AREAS, at.v, QI_KVA_MAPPED, "vunmap", QI_CALLER);
-
-    qi_area_claim(QI_AREAS, a, "vunmap", QI_CALLER);
-    qi_area_destroy(a);
+    qi_area_destroy(qi_area_take(QI_AREAS, at.v, QI_KVA_MAPPED, "vunmap", QI_CALLER));
 }

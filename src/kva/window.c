@@ -5,17 +5,21 @@
  * and an address tells where it came from; only a request that its part cannot serve goes to the
  * next one.  A window too small for that (PART_MIN for each node) is one part.
  *
- * A range that has been flushed need not go back to the tree: 64 pages or less stay, unmapped and
- * named in the tree, in a list by size: each CPU has its own (256 ranges), behind it each part
- * (2,048).  A CPU's list holds ranges of its own node only, and is filled by eight from the
- * part's.  So the common vmalloc() searches nothing and takes no lock that others want.
+ * A range that has been flushed need not go back to the tree: 64 pages or less stay, unmapped but
+ * named in the tree, in a list by size, with their frames if these are not too many (pages.c).  Each CPU has such
+ * lists (256 single pages, 16 of the larger sizes), behind it each part (2,048 in all; when it is full, sizes of which there are
+ * many make room for others).  A CPU's lists hold ranges of its own node only, and are filled by sixteen
+ * from the part's.  So the common vmalloc() searches nothing, takes no frames and no lock that others
+ * want.  What was of no use for a while, by the least length of a list since the last look, goes back by halves
+ * (Bonwick and Adams' working sets of magazines).
  */
 #include "kva.h"
 
 #include "../base/check.h"
 
 #define PART_MIN (1ull << 30) /* a part below this is not worth the limit that it sets */
-#define REFILL   8u
+#define REFILL   16u
+#define EVICT    16u
 
 struct qi_window qi_windows[3];
 struct quire_cache *qi_area_cache;
@@ -23,9 +27,8 @@ struct quire_cache *qi_area_cache;
 /* Ranges of one CPU; others come to purge. */
 struct cpu_ranges {
     struct qi_spin lock;
-    uint32_t nready;                           /* lock; atomic, for a look without it */
     struct qi_area *lazy;                      /* lock; atomic, for a look without it */
-    struct qi_area *ready[QI_READY_PAGES + 1]; /* lock; by pages */
+    struct qi_ready ready[QI_READY_PAGES + 1]; /* lock; by pages */
 } QI_CACHE_ALIGNED;
 
 static struct cpu_ranges ranges[QUIRE_MAX_CPUS];
@@ -125,41 +128,43 @@ struct qi_area *qi_area_at(const struct qi_window *w, uint64_t at)
 
 /* ---- ready ranges ---- */
 
-static struct qi_area *pop(struct qi_area **list, uint32_t *n)
+static struct qi_area *pop(struct qi_ready *r)
 {
-    struct qi_area *a = *list;
+    struct qi_area *a = r->first;
 
-    if (a) {
-        *list = a->next;
-        qi_store_relaxed(n, *n - 1);
-    }
+    if (!a)
+        return NULL;
+    r->first = a->next;
+    qi_store_relaxed(&r->n, r->n - 1);
+    r->low = QI_MIN(r->low, r->n);
     return a;
 }
 
-static void push(struct qi_area **list, uint32_t *n, struct qi_area *a)
+static void push(struct qi_ready *r, struct qi_area *a)
 {
-    a->next = *list;
-    *list = a;
-    qi_store_relaxed(n, *n + 1);
+    a->next = r->first;
+    r->first = a;
+    qi_store_relaxed(&r->n, r->n + 1);
 }
 
 /* One for the caller, and some for this CPU's list if they are of its node. */
 static struct qi_area *take_from_part(struct qi_part *p, size_t pages, struct cpu_ranges *c)
 {
-    struct qi_area *a, *more = NULL, *b;
-    uint32_t n = 0;
+    struct qi_ready *from = &p->ready[pages], more = {0};
+    struct qi_area *a, *b;
 
-    if (!qi_load_relaxed(&p->nready))
+    if (!qi_load_relaxed(&from->n))
         return NULL;
     qi_spin_lock(&p->lock);
-    a = pop(&p->ready[pages], &p->nready);
-    while (c && n < REFILL - 1 && (b = pop(&p->ready[pages], &p->nready)))
-        push(&more, &n, b);
+    a = pop(from);
+    while (c && more.n < REFILL - 1 && (b = pop(from)))
+        push(&more, b);
+    p->nready -= (a != NULL) + more.n;
     qi_spin_unlock(&p->lock);
-    if (more) {
+    if (more.n) {
         qi_spin_lock(&c->lock);
-        while ((b = pop(&more, &n)))
-            push(&c->ready[pages], &c->nready, b);
+        while ((b = pop(&more)))
+            push(&c->ready[pages], b);
         qi_spin_unlock(&c->lock);
     }
     return a;
@@ -168,24 +173,21 @@ static struct qi_area *take_from_part(struct qi_part *p, size_t pages, struct cp
 static struct qi_area *take_ready(struct qi_window *w, const struct qi_want *want)
 {
     size_t pages = (size_t)(want->bytes >> QUIRE_PAGE_SHIFT);
-    struct cpu_ranges *c;
+    struct cpu_ranges *c = NULL;
     struct qi_area *a = NULL;
     unsigned part, cpu;
 
     qport_preempt_disable();
     cpu = qport_cpu();
     part = part_of_cpu(w, cpu);
-    c = &ranges[cpu];
-    if (want->node != QUIRE_NODE_ANY && part_of_node(w, want->node) != part) {
+    if (QI_UNLIKELY(want->node != QUIRE_NODE_ANY && part_of_node(w, want->node) != part))
         part = part_of_node(w, want->node);
-        c = NULL;
-    }
-    if (w != QI_AREAS)
-        c = NULL;
+    else if (w == QI_AREAS)
+        c = &ranges[cpu];
     if (c) {
-        qi_spin_lock(&c->lock);
-        a = pop(&c->ready[pages], &c->nready);
-        qi_spin_unlock(&c->lock);
+        qi_spin_lock_raw(&c->lock);
+        a = pop(&c->ready[pages]);
+        qi_spin_unlock_raw(&c->lock);
     }
     if (!a)
         a = take_from_part(&w->parts[part], pages, c);
@@ -193,83 +195,215 @@ static struct qi_area *take_ready(struct qi_window *w, const struct qi_want *wan
     return a;
 }
 
-/* The CPU that freed it keeps it, if it is of its node. */
-static bool give_to_cpu(struct qi_area *a)
-{
-    struct cpu_ranges *c = &ranges[a->cpu];
-    bool room;
+/* Where an area is kept; areas that are alike in that are given back together. */
+struct kind_of_place {
+    const struct qi_window *window;
+    uint64_t bytes;
+    uint32_t cpu, part;
+};
 
-    if (qi_window_of(a) != QI_AREAS || a->part != part_of_cpu(QI_AREAS, a->cpu))
-        return false;
-    qi_spin_lock(&c->lock);
-    room = c->nready < QI_READY_CPU;
-    if (room)
-        push(&c->ready[qi_area_pages(a)], &c->nready, a);
-    qi_spin_unlock(&c->lock);
-    return room;
+static struct kind_of_place place_of(const struct qi_area *a)
+{
+    return (struct kind_of_place){qi_window_of(a), a->bytes, a->cpu, a->part};
 }
 
-static void give_to_part(struct qi_area *a, uint32_t limit)
+static bool goes_to(const struct qi_area *a, const struct kind_of_place *k)
 {
-    struct qi_part *p = &qi_window_of(a)->parts[a->part];
-    bool room;
+    return a && a->bytes == k->bytes && a->cpu == k->cpu && a->part == k->part &&
+           qi_window_of(a) == k->window;
+}
+
+/* More small ranges than large ones. */
+static uint32_t room_of_cpu(size_t pages)
+{
+    return pages > QI_READY_PAGES
+               ? 0
+               : QI_MAX(QI_READY_CPU / (uint32_t)pages, (uint32_t)QI_READY_CPU_LEAST);
+}
+
+/* The CPU that freed the first of the list, and those like it, keeps what it has room for.  Returns
+ * what is left of the list. */
+static struct qi_area *give_to_cpu(struct qi_area *list, const struct kind_of_place *k)
+{
+    struct cpu_ranges *c = &ranges[k->cpu];
+    uint32_t room = room_of_cpu(qi_area_pages(list));
+    struct qi_ready *r;
+
+    if (!room || k->window != QI_AREAS || k->part != part_of_cpu(QI_AREAS, k->cpu))
+        return list;
+    r = &c->ready[qi_area_pages(list)];
+    qi_spin_lock(&c->lock);
+    do {
+        struct qi_area *a = list;
+
+        if (r->n >= room)
+            break;
+        list = a->next;
+        push(r, a);
+    } while (goes_to(list, k));
+    qi_spin_unlock(&c->lock);
+    return list;
+}
+
+/* Areas that are in no tree and on no list any more.  Returns the frames that came free. */
+static uint64_t forget(struct qi_area *list)
+{
+    uint64_t frames = 0;
+
+    while (list) {
+        struct qi_area *a = list;
+
+        list = a->next;
+        frames += qi_area_drop_pages(a);
+        quire_cache_free(qi_area_cache, a);
+    }
+    return frames;
+}
+
+/* n of a size leave the part, which is locked: they are chained in front of list. */
+static struct qi_area *evict(struct qi_part *p, struct qi_ready *r, uint32_t n,
+                             struct qi_area *list)
+{
+    struct qi_area *a;
+
+    for (; n && (a = pop(r)); n--) {
+        p->nready--;
+        qi_gaps_remove(&p->gaps, &a->node);
+        a->next = list;
+        list = a;
+    }
+    return list;
+}
+
+/* The size of which there are most. */
+static struct qi_ready *most_of(struct qi_part *p)
+{
+    struct qi_ready *most = &p->ready[1];
+
+    for (unsigned pages = 2; pages <= QI_READY_PAGES; pages++)
+        if (p->ready[pages].n > most->n)
+            most = &p->ready[pages];
+    return most;
+}
+
+/* Keep it, instead of some of a size of which there are many if it must be; or not.  The part is locked; what
+ * leaves it is chained in front of gone. */
+static struct qi_area *keep_in_part(struct qi_part *p, struct qi_area *a, struct qi_area *gone)
+{
+    struct qi_ready *r = &p->ready[QI_MIN(qi_area_pages(a), (size_t)QI_READY_PAGES)];
+
+    if (QI_UNLIKELY(p->nready >= QI_READY_MAX)) {
+        struct qi_ready *most = most_of(p);
+
+        if (most->n > r->n + EVICT)
+            gone = evict(p, most, EVICT, gone);
+    }
+    if (qi_area_pages(a) <= QI_READY_PAGES && p->nready < QI_READY_MAX) {
+        push(r, a);
+        p->nready++;
+        return gone;
+    }
+    qi_gaps_remove(&p->gaps, &a->node);
+    a->next = gone;
+    return a;
+}
+
+/* The first of the list, and those like it, are the part's.  Returns the rest; *frames: came free. */
+static struct qi_area *give_to_part(struct qi_area *list, const struct kind_of_place *k,
+                                    uint64_t *frames)
+{
+    struct qi_part *p = &qi_window_of(list)->parts[k->part];
+    struct qi_area *gone = NULL;
 
     qi_spin_lock(&p->lock);
-    room = p->nready < limit && qi_area_pages(a) <= QI_READY_PAGES;
-    if (room)
-        push(&p->ready[qi_area_pages(a)], &p->nready, a);
-    else
-        qi_gaps_remove(&p->gaps, &a->node);
+    do {
+        struct qi_area *a = list;
+
+        list = a->next;
+        gone = keep_in_part(p, a, gone);
+    } while (goes_to(list, k));
     qi_spin_unlock(&p->lock);
-    if (!room)
-        quire_cache_free(qi_area_cache, a);
+    *frames += forget(gone);
+    return list;
 }
 
-void qi_range_give(struct qi_area *a)
+uint64_t qi_ranges_give(struct qi_area *list)
 {
-    qi_store_relaxed(&a->state, (uint32_t)QI_KVA_READY);
-    if (qi_area_pages(a) > QI_READY_PAGES || !give_to_cpu(a))
-        give_to_part(a, QI_READY_MAX);
+    uint64_t frames = 0;
+
+    for (struct qi_area *a = list; a; a = a->next)
+        qi_store_relaxed(&a->state, (uint32_t)QI_KVA_READY);
+    while (list) {
+        struct kind_of_place k = place_of(list);
+
+        list = give_to_cpu(list, &k);
+        if (goes_to(list, &k)) /* it has no room for more */
+            list = give_to_part(list, &k, &frames);
+    }
+    return frames;
 }
 
-static void release_part(struct qi_part *p)
-{
-    struct qi_area *a;
+enum share { ALL, HALF_OF_UNUSED };
 
-    for (unsigned pages = 1; pages <= QI_READY_PAGES && qi_load_relaxed(&p->nready); pages++)
-        do {
-            qi_spin_lock(&p->lock);
-            a = pop(&p->ready[pages], &p->nready);
-            if (a)
-                qi_gaps_remove(&p->gaps, &a->node);
-            qi_spin_unlock(&p->lock);
-            if (a)
-                quire_cache_free(qi_area_cache, a);
-        } while (a);
+static uint32_t share_of(const struct qi_ready *r, enum share what)
+{
+    return what == ALL ? r->n : (r->low + 1) / 2;
 }
 
-static void release_cpu(struct cpu_ranges *c)
+static uint64_t release_part(struct qi_part *p, enum share what)
 {
-    struct qi_area *a;
+    struct qi_area *gone = NULL;
 
-    for (unsigned pages = 1; pages <= QI_READY_PAGES && qi_load_relaxed(&c->nready); pages++)
-        do {
-            qi_spin_lock(&c->lock);
-            a = pop(&c->ready[pages], &c->nready);
-            qi_spin_unlock(&c->lock);
-            if (a)
-                give_to_part(a, 0);
-        } while (a);
+    qi_spin_lock(&p->lock);
+    for (unsigned pages = 1; pages <= QI_READY_PAGES && p->nready; pages++) {
+        struct qi_ready *r = &p->ready[pages];
+
+        gone = evict(p, r, share_of(r, what), gone);
+        r->low = r->n;
+    }
+    qi_spin_unlock(&p->lock);
+    return forget(gone);
 }
 
-void qi_ranges_release(void)
+static uint64_t release_cpu(struct cpu_ranges *c, enum share what)
 {
+    uint64_t frames = 0;
+
+    for (unsigned pages = 1; pages <= QI_READY_PAGES; pages++) {
+        struct qi_ready *r = &c->ready[pages], gone = {0};
+        struct qi_area *a;
+        uint32_t n;
+
+        if (!qi_load_relaxed(&r->n))
+            continue;
+        qi_spin_lock(&c->lock);
+        for (n = share_of(r, what); n && (a = pop(r)); n--)
+            push(&gone, a);
+        r->low = r->n;
+        qi_spin_unlock(&c->lock);
+        while (gone.first) {
+            struct kind_of_place k = place_of(gone.first);
+
+            gone.first = give_to_part(gone.first, &k, &frames);
+        }
+    }
+    return frames;
+}
+
+static uint64_t release(enum share what)
+{
+    uint64_t frames = 0;
+
     for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
-        release_cpu(&ranges[i]);
+        frames += release_cpu(&ranges[i], what);
     for (unsigned i = 0; i < QI_COUNT(qi_windows); i++)
         for (unsigned k = 0; k < qi_windows[i].nparts; k++)
-            release_part(&qi_windows[i].parts[k]);
+            frames += release_part(&qi_windows[i].parts[k], what);
+    return frames;
 }
+
+uint64_t qi_ranges_release(void) { return release(ALL); }
+uint64_t qi_ranges_age(void) { return release(HALF_OF_UNUSED); }
 
 /* ---- new ranges ---- */
 
@@ -336,6 +470,8 @@ struct qi_area *qi_range_take(struct qi_window *w, const struct qi_want *want)
         return NULL;
     }
     qi_store_relaxed(&a->state, (uint32_t)QI_KVA_BUSY);
+    if (want->kind != QI_KVA_MEMORY)
+        qi_area_drop_pages(a);
     a->kind = (uint8_t)want->kind;
     a->caller = want->caller;
     return a;
