@@ -8,6 +8,7 @@
  */
 #include "../base/bits.h"
 #include "../base/check.h"
+#include "../base/selftest.h"
 
 #define PAGE 4096u
 
@@ -49,41 +50,6 @@ static bool copy_page_works(void)
             return false;
     return filled(area[0], PAGE, 0xa5) && filled(area[0] + 2 * PAGE, PAGE, 0xa5) &&
            filled(area[1], PAGE, 0x5a);
-}
-
-/* The number of this CPU is in range and does not change while the task cannot move. */
-static bool cpu_works(void)
-{
-    unsigned long outer = qport_irq_save(), inner = qport_irq_save();
-    unsigned cpu = qport_cpu();
-    bool good = cpu < QUIRE_MAX_CPUS;
-
-    qport_irq_restore(inner);
-    good = good && qport_cpu() == cpu;
-    qport_irq_restore(outer);
-    qport_preempt_disable();
-    qport_preempt_disable();
-    cpu = qport_cpu();
-    for (int i = 0; i < 100; i++)
-        qport_relax();
-    qport_preempt_enable();
-    good = good && qport_cpu() == cpu && cpu < QUIRE_MAX_CPUS;
-    qport_preempt_enable();
-    return good;
-}
-
-static bool clock_works(void)
-{
-    uint64_t last = qport_now_ns();
-
-    for (int i = 0; i < 1000; i++) {
-        uint64_t now = qport_now_ns();
-
-        if (now < last)
-            return false;
-        last = now;
-    }
-    return true;
 }
 
 /* No bit stands still in 64 draws: chance of a false alarm 2^-57. */
@@ -153,10 +119,10 @@ enum quire_status quire_port_selftest(const char **culprit)
         bool (*works)(void);
     } hooks[] = {
         {"QPORT_DIRECT_BASE, QPORT_VMEMMAP_BASE", bases_work},
-        {"qport_cpu, qport_irq_save, qport_preempt_disable", cpu_works},
+        {"qport_cpu, qport_irq_save, qport_preempt_disable", qi_cpu_works},
         {"qport_clear_page", clear_page_works},
         {"qport_copy_page", copy_page_works},
-        {"qport_now_ns", clock_works},
+        {"qport_now_ns", qi_clock_works},
         {"qport_random", random_works},
         {"qport_task_id", ids_work},
         {"qport_wait, qport_wake", wait_works},
