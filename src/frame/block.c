@@ -222,7 +222,7 @@ static void under_bitmap(struct qi_zone *z, uint32_t i)
 
     if (b->pages != QI_PAGES_LOOSE) {
         qi_pages_loose_free(z, quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i))), QI_BLOCK_ORDER);
-        qi_store_relaxed(&b->pages, (uint8_t)QI_PAGES_LOOSE);
+        qi_store_release(&b->pages, (uint8_t)QI_PAGES_LOOSE);
     }
     for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
         z->bits[i][w] = UINT64_MAX;

@@ -53,7 +53,7 @@ bool qi_pages_form(struct qi_zone *z, struct quire_page *head, unsigned order)
         return true;
     qi_pages_compound(z, head, order);
     for (k = 0; k < n; k++)
-        qi_store_relaxed(&b[k].pages, (uint8_t)order);
+        qi_store_release(&b[k].pages, (uint8_t)order);
     return false;
 }
 

@@ -232,8 +232,11 @@ static uint32_t flags_of(q_pfn pfn)
         return qi_device_has(pfn.v) ? qi_load_relaxed(&quire_page_of_pfn(pfn)->flags)
                                     : QUIRE_PG_RESERVED;
     p = quire_page_of_pfn(pfn);
-    flags = qi_load_relaxed(&p->flags);
-    form = qi_load_relaxed(&b->pages);
+    /* of one moment: zeros of a block that was just untouched are no flags of one that is not */
+    do {
+        form = qi_load_acquire(&b->pages);
+        flags = qi_load_acquire(&p->flags);
+    } while (qi_load_relaxed(&b->pages) != form);
     if (qi_load_relaxed(&b->managed) == QI_BLOCK_FRAMES && form == QI_PAGES_UNTOUCHED)
         return qi_flags_at(p, z->place | QUIRE_PG_FREE);
     if (!(flags & (QUIRE_PG_HEAD | QUIRE_PG_TAIL)))
