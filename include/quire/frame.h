@@ -386,9 +386,23 @@ void quire_memory_set_use(enum quire_memory_use use);
  * or quire_page_free_bulk(), the driver is called in the context of that call; the page is his again,
  * and he may take it anew at once.
  *
+ * Its struct pages are in ordinary memory, 0.8 % of the device's, or (map INSIDE) in the first
+ * quire_device_map_bytes() of the device's own, as Linux's altmap: these frames are RESERVED, held for good, and
+ * not for the driver; the direct map has to reach them, but in the model VMEMMAP.
+ *
  * add:     OK; BUSY: memory is being added or removed elsewhere; EXISTS: something of it is known already,
- *          or announced; NO_MEMORY: for the struct pages; TOO_MANY: 16 ranges there are; UNSUPPORTED: by the memory
- *          model (FLAT, NODES); INVALID.
+ *          or announced for quire_memory_add(); NO_MEMORY: for the struct pages; TOO_MANY: 16 ranges there are;
+ *          INVALID; UNSUPPORTED, with the reason on the log: the memory model has no struct pages there.
+ *          Where it depends on what boot knew, QUIRE_MEM_DEVICE in the boot map announces a range:
+ *
+ *              model    in ordinary memory                           inside
+ *              VMEMMAP  anywhere                                     if the port can (QPORT_VMEMMAP_PLACE)
+ *              FLAT     between the first and last frame of boot     never
+ *              NODES    between the first and last frame of a node   where no node has pages, below the last
+ *                                                                    frame of boot
+ *              SPARSE*  anywhere; in a section with memory of boot,  in sections where nothing else is, or
+ *                       beside it only if announced                  may come
+ *
  * remove:  OK: the frames are no more; BUSY: the same, or a page is held, or a call of released() is under
  *          way; NOT_FOUND: no range that was added so.
  * Task context.
@@ -400,12 +414,18 @@ struct quire_device_memory {
     unsigned node;
     quire_device_released released; /* or NULL */
     void *context;
+    enum quire_device_map { QUIRE_DEVICE_MAP_MEMORY, QUIRE_DEVICE_MAP_INSIDE } map;
 };
+/* Of a device's memory, what its struct pages take. */
+static inline uint64_t quire_device_map_bytes(uint64_t len)
+{
+    return len / QUIRE_PAGE_SIZE * sizeof(struct quire_page);
+}
 enum quire_status quire_device_memory_add(const struct quire_device_memory *d);
 enum quire_status quire_device_memory_remove(q_pa base, uint64_t len);
 /* The first reference of a page that is with its driver; NULL: it is held, or no device's.  Any context. */
 struct quire_page *quire_device_page_take(q_pfn pfn);
-/* Frames of devices on the node, or on all (QUIRE_NODE_ANY). */
+/* Frames of devices on the node, or on all (QUIRE_NODE_ANY); those with struct pages count. */
 uint64_t quire_device_pages(unsigned node);
 
 struct quire_zone_stats {

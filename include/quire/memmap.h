@@ -17,6 +17,7 @@
 
 /* In rising order of precedence. */
 enum quire_mem_kind {
+    QUIRE_MEM_DEVICE,  /* a device's, which may bring it (quire_device_memory_add) */
     QUIRE_MEM_HOTPLUG, /* nothing there yet; memory may come (quire_memory_add), and go again */
     QUIRE_MEM_USABLE,
     QUIRE_MEM_ACPI_RECLAIM, /* tables: usable once read, if the caller says so */
@@ -32,7 +33,7 @@ struct quire_mem_range {
     q_pa base;
     uint64_t len;      /* bytes, not 0 */
     uint16_t kind;     /* enum quire_mem_kind */
-    uint16_t node;     /* of usable and hot-pluggable ranges */
+    uint16_t node;     /* of usable, hot-pluggable and device ranges */
     const char *owner; /* of a reservation, else NULL; not copied */
 };
 
@@ -48,14 +49,14 @@ struct quire_memmap {
 void quire_memmap_init(struct quire_memmap *m, struct quire_mem_range *ranges, uint32_t cap,
                        struct quire_mem_range *reserved, uint32_t reserved_cap);
 
-/* Add what firmware says of [base, base + len).  Usable and hot-pluggable ranges shrink to whole
- * pages, others grow.
+/* Add what firmware says of [base, base + len).  Usable, hot-pluggable and device ranges shrink
+ * to whole pages, others grow.
  * len 0 is ignored.  OVERFLOW: base + len passes 2^64 (2^64 itself is allowed); INVALID: kind;
  * TOO_MANY: the array is full; then nothing has changed. */
 enum quire_status quire_memmap_add(struct quire_memmap *m, q_pa base, uint64_t len,
                                    enum quire_mem_kind kind);
 
-/* The usable and hot-pluggable parts of [base, base + len) that are known so far belong to node
+/* The usable, hot-pluggable and device parts of [base, base + len) that are known so far belong to node
  * (SRAT); splits ranges.  QUIRE_NODE_ANY: only hot-pluggable parts, whose memory may come to any. */
 enum quire_status quire_memmap_set_node(struct quire_memmap *m, q_pa base, uint64_t len,
                                         unsigned node);

@@ -75,6 +75,12 @@
  *                                   there is the port's again.  Cannot fail; task
  *   QPORT_VMEMMAP_UNSHARE(at)       an enum quire_status: memory of their own, writable, which says what
  *                                   they have shown so far; at no time do they say anything else; task
+ *   QPORT_VMEMMAP_PLACE(from, to, pa)  may be left out, with the next: an enum quire_status; [from, to) of the
+ *                                   vmemmap array, pages of 4 KiB, show the memory from pa on, writable, on
+ *                                   every CPU.  EXISTS: some of it is backed already; NO_MEMORY: for
+ *                                   tables; then nothing has changed.  Task, may sleep
+ *   QPORT_VMEMMAP_DISPLACE(from, to)  they show nothing any more, on every CPU, and the memory is not the
+ *                                   port's; cannot fail; task
  *   QPORT_DMA_CLEAN(ptr, n)         may be left out where no device is QUIRE_DMA_NONCOHERENT: write the
  *                                   lines of the caches with bytes [ptr, ptr + n) of the direct map
  *                                   to memory, done before the device is told to begin; any

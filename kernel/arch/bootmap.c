@@ -239,8 +239,8 @@ void bootmap_tables(void)
 
 void bootmap_report(void)
 {
-    static const char *const kinds[] = {"hot-pluggable", "usable",   "ACPI tables",
-                                        "ACPI NVS",      "reserved", "bad"};
+    static const char *const kinds[] = {"a device's", "hot-pluggable", "usable", "ACPI tables",
+                                        "ACPI NVS",   "reserved",      "bad"};
 
     for (u32 i = 0; i < boot_memmap.n; i++) {
         const struct quire_mem_range *r = &boot_memmap.ranges[i];

@@ -221,9 +221,47 @@ enum quire_status hosted_vmemmap_unshare(uintptr_t at)
                : QUIRE_OK;
 }
 
-/* Whoever touches it from now on crashes. */
+/* The same memory in the arena and in the array: a file, for the arena has none. */
+enum quire_status hosted_vmemmap_place(uintptr_t from, uintptr_t to, q_pa pa)
+{
+    uint64_t len = to - from;
+    bool placed;
+    int fd;
+
+    for (uintptr_t at = from - hosted_vmemmap_base; at < to - hosted_vmemmap_base;
+         at += QUIRE_PAGE_SIZE)
+        if (populated[at / QUIRE_PAGE_SIZE])
+            return QUIRE_EXISTS;
+    if (hosted_fail_populate == 0) {
+        hosted_fail_populate = -1;
+        return QUIRE_NO_MEMORY;
+    }
+    fd = memfd_create("quire-device", 0);
+    if (fd < 0)
+        return QUIRE_NO_MEMORY;
+    placed = !ftruncate(fd, (off_t)len) &&
+             mmap((void *)from, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) !=
+                 MAP_FAILED &&
+             mmap((void *)(hosted_direct_base + pa.v), len, PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+    close(fd);
+    return placed ? QUIRE_OK : QUIRE_NO_MEMORY;
+}
+
+void hosted_vmemmap_displace(uintptr_t from, uintptr_t to)
+{
+    if (mmap((void *)from, to - from, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
+        perror("hosted: struct pages of a device");
+        abort();
+    }
+}
+
+/* Whoever touches it from now on crashes; memory of its own backs it next. */
 void hosted_vmemmap_release(uintptr_t from, uintptr_t to)
 {
+    memset(populated + (from - hosted_vmemmap_base) / QUIRE_PAGE_SIZE, 0,
+           (to - from) / QUIRE_PAGE_SIZE);
     if (madvise((void *)from, to - from, MADV_DONTNEED) ||
         mprotect((void *)from, to - from, PROT_NONE)) {
         perror("hosted: release of struct pages");

@@ -22,6 +22,10 @@ void hosted_vmemmap_release(uintptr_t from, uintptr_t to);
 #define QPORT_VMEMMAP_UNSHARE(at)   hosted_vmemmap_unshare(at)
 void hosted_vmemmap_share(uintptr_t at, q_pa pa);
 enum quire_status hosted_vmemmap_unshare(uintptr_t at);
+#define QPORT_VMEMMAP_PLACE(from, to, pa) hosted_vmemmap_place(from, to, pa)
+#define QPORT_VMEMMAP_DISPLACE(from, to)  hosted_vmemmap_displace(from, to)
+enum quire_status hosted_vmemmap_place(uintptr_t from, uintptr_t to, q_pa pa);
+void hosted_vmemmap_displace(uintptr_t from, uintptr_t to);
 #endif
 #define QPORT_ASIDS 1
 

@@ -57,6 +57,15 @@ void sim_vmemmap_release(uintptr_t from, uintptr_t to)
     }
 }
 
+/* The device's memory is nowhere in this machine but in the array. */
+enum quire_status sim_vmemmap_place(uintptr_t from, uintptr_t to, q_pa pa)
+{
+    (void)pa;
+    return qport_vmemmap_populate(from, to, 0);
+}
+
+void sim_vmemmap_displace(uintptr_t from, uintptr_t to) { sim_vmemmap_release(from, to); }
+
 void qport_clear_page(void *kla)
 {
     monitor_writes(kla, QUIRE_PAGE_SIZE);

@@ -13,6 +13,10 @@
 #define QPORT_DIRECT_BASE               ((uintptr_t)0x100000000000) /* SIM_DIRECT_BASE */
 #define QPORT_VMEMMAP_RELEASE(from, to) sim_vmemmap_release(from, to)
 void sim_vmemmap_release(uintptr_t from, uintptr_t to);
+#define QPORT_VMEMMAP_PLACE(from, to, pa) sim_vmemmap_place(from, to, pa)
+#define QPORT_VMEMMAP_DISPLACE(from, to)  sim_vmemmap_displace(from, to)
+enum quire_status sim_vmemmap_place(uintptr_t from, uintptr_t to, q_pa pa);
+void sim_vmemmap_displace(uintptr_t from, uintptr_t to);
 #define QPORT_VMEMMAP_BASE ((uintptr_t)0x200000000000) /* SIM_VMEMMAP_BASE */
 #define QPORT_ASIDS        1
 

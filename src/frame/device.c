@@ -15,17 +15,24 @@
  * seen by the walk over the pages: a full fence on either side.  Its struct pages go when no CPU looks
  * any more (hotplug.c).
  *
- * Where struct pages are one array that boot made (FLAT, NODES) there is no such memory, as Linux wants
- * vmemmap for it.
+ * Where its struct pages are is the memory model's business (map.h), or the device's own memory: then
+ * its first frames hold them, the pages of these frames among them, with one reference for good, so that nobody takes
+ * them; whoever drops that reference is found out.
  *
- * Sources.  Linux, mm/memremap.c: memremap_pages(), free_zone_device_page().
+ *      | struct pages of all of it | frames for the driver                     |
+ *      start                       own                                         end
+ *
+ * That costs no ordinary memory, whatever the size; the price is that every reference is counted in the device's
+ * memory, which may be slow, and that the range must lie apart from others in most models.
+ *
+ * Sources.  Linux, mm/memremap.c: memremap_pages(), free_zone_device_page(); include/linux/memremap.h: struct
+ * vmem_altmap.
  */
 #include "map.h"
 
-#define QI_DEVICES 16u
-
 struct range {
     uint64_t start, end; /* frames; end atomic, 0: not in use */
+    uint64_t own;        /* those below hold the struct pages of all */
     unsigned node;
     quire_device_released released;
     void *context;
@@ -76,7 +83,7 @@ void qi_device_page_freed(struct quire_page *p, unsigned refs)
 {
     struct range *r = range_of(quire_pfn_of_page(p).v);
 
-    if (!r || qi_load_relaxed(&p->counts) != refs)
+    if (!r || qi_load_relaxed(&p->counts) != refs || quire_pfn_of_page(p).v < r->own)
         qi_page_bad(p, 0, "bad free");
     qi_fetch_add_relaxed(&r->calls, 1u);
     p->owner = 0;
@@ -142,24 +149,40 @@ static enum quire_status claim(uint64_t start, uint64_t end, unsigned node)
     return s;
 }
 
+/* The struct pages of the range are not needed any more. */
+static void forget(uint64_t start, uint64_t own, uint64_t end)
+{
+    if (own > start)
+        qi_map_displace(start, end);
+    else
+        qi_map_forget(start, end);
+}
+
 static enum quire_status add(const struct quire_device_memory *d, struct range *r)
 {
     uint64_t start = d->base.v / QUIRE_PAGE_SIZE, end = start + d->len / QUIRE_PAGE_SIZE;
+    uint64_t own = start;
     enum quire_status s;
 
-    if (QUIRE_MEMORY_MODEL == QUIRE_MODEL_FLAT || QUIRE_MEMORY_MODEL == QUIRE_MODEL_NODES)
-        return QUIRE_UNSUPPORTED; /* their arrays are as large as the boot map */
     if (known(start, end))
         return QUIRE_EXISTS;
-    s = qi_map_add(start, end, d->node);
+    if (d->map == QUIRE_DEVICE_MAP_INSIDE) {
+        own += QI_MAP_INSIDE(end - start);
+        s = qi_map_place(start, end);
+    } else {
+        s = qi_map_add(start, end, d->node);
+    }
     if (s)
         return s;
     s = claim(start, end, d->node);
     if (s) {
-        qi_map_forget(start, end);
+        forget(start, own, end);
         return s;
     }
+    for (uint64_t pfn = start; pfn < own; pfn++)
+        qi_store_relaxed(&quire_page_of_pfn(Q_PFN(pfn))->counts, (uint64_t)1);
     r->start = start;
+    r->own = own;
     r->node = d->node;
     r->released = d->released;
     r->context = d->context;
@@ -174,6 +197,7 @@ enum quire_status quire_device_memory_add(const struct quire_device_memory *d)
     uint64_t last;
 
     if (!d->len || (d->base.v | d->len) % QUIRE_HUGE_SIZE || d->node >= qi_nnodes ||
+        (unsigned)d->map > QUIRE_DEVICE_MAP_INSIDE ||
         qi_add_overflows(d->base.v, d->len - 1, &last) || last >> 52)
         return QUIRE_INVALID;
     if (!qi_blocks_begin())
@@ -187,11 +211,11 @@ enum quire_status quire_device_memory_add(const struct quire_device_memory *d)
     return s;
 }
 
-/* All pages are with the driver, and nobody is about to tell him of one. */
+/* All pages are with the driver, or hold struct pages, and nobody is about to tell him of one. */
 static bool quiet(struct range *r)
 {
     for (uint64_t pfn = r->start; pfn < r->end; pfn++)
-        if (qi_load_acquire(&quire_page_of_pfn(Q_PFN(pfn))->counts))
+        if (qi_load_acquire(&quire_page_of_pfn(Q_PFN(pfn))->counts) != (pfn < r->own))
             return false;
     return !qi_load_acquire(&r->calls);
 }
@@ -208,7 +232,7 @@ static enum quire_status go(struct range *r)
     }
     qi_store_release(&r->end, (uint64_t)0);
     qi_wait_for_lookers();
-    qi_map_forget(r->start, end);
+    forget(r->start, r->own, end);
     return QUIRE_OK;
 }
 

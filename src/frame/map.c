@@ -24,11 +24,12 @@ static bool next(const struct quire_memmap *m, uint32_t *i, enum quire_mem_kind 
 
 bool qi_map_next(const struct quire_memmap *m, uint32_t *i, struct qi_map_range *out)
 {
-    _Static_assert(QUIRE_MEM_HOTPLUG < QUIRE_MEM_USABLE, "the kinds with pages come first");
+    _Static_assert(QUIRE_MEM_HOTPLUG < QUIRE_MEM_USABLE && !QUIRE_MEM_DEVICE,
+                   "the kinds with pages come first");
     return next(m, i, QUIRE_MEM_USABLE, out);
 }
 
 bool qi_map_next_any(const struct quire_memmap *m, uint32_t *i, struct qi_map_range *out)
 {
-    return next(m, i, QUIRE_MEM_HOTPLUG, out);
+    return next(m, i, QUIRE_MEM_DEVICE, out);
 }

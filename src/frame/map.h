@@ -6,6 +6,7 @@
  *     qi_map_make     the pages of a range are backed, and zeros
  *     qi_map_claim    ... and know what zone they are of, where the model wants that
  *     qi_map_add      the same as qi_map_make for memory that comes later
+ *     qi_map_place    the same for a device's memory, whose first frames are to hold them
  *
  * model_vmemmap.c, model_flat.c, model_nodes.c and model_sparse.c are one model each; one of them is
  * not empty.  place.c serves the last two.
@@ -43,10 +44,24 @@ enum quire_status qi_deferred_init(struct quire_memmap *m, uint64_t first_bytes)
 /* Boot: the first range from frame *to on that is not deferred; false: there is none. */
 bool qi_deferred_next(uint64_t *from, uint64_t *to);
 
-/* Task context, one call at a time: pages of zeros for whole pageblocks that the boot map announced and that
- * are absent; such pages are not needed any more. */
+/* Task context, one call at a time: pages of zeros for whole pageblocks that are absent; such pages are not
+ * needed any more.  UNSUPPORTED, with the reason on the log: the model cannot have pages there; never so
+ * where the boot map announced memory. */
 enum quire_status qi_map_add(uint64_t from, uint64_t to, unsigned node);
 void qi_map_forget(uint64_t from, uint64_t to);
+
+/* Likewise, in the memory at from itself, of which they take QI_MAP_INSIDE(to - from) frames; and no more. */
+enum quire_status qi_map_place(uint64_t from, uint64_t to);
+void qi_map_displace(uint64_t from, uint64_t to);
+#define QI_MAP_INSIDE(frames) ((frames) / QI_BLOCK_FRAMES * (QI_MAP_BLOCK / QUIRE_PAGE_SIZE))
+
+/* Why there are no pages for what would come. */
+static inline enum quire_status qi_map_refuse(uint64_t from, uint64_t to, const char *why)
+{
+    qi_log(QUIRE_LOG_WARN, "frames: no struct pages for [%#lx, %#lx): %s",
+           (unsigned long)(from * QUIRE_PAGE_SIZE), (unsigned long)(to * QUIRE_PAGE_SIZE), why);
+    return QUIRE_UNSUPPORTED;
+}
 
 #if QUIRE_MODEL_PLACES
 /* The zone's own entry, before any page has one of its: z->place names the zone in both. */

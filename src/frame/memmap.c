@@ -81,7 +81,7 @@ static void emit(struct sink *s, uint64_t base, uint64_t last, unsigned kind, un
 
 static bool has_node(unsigned kind, unsigned node)
 {
-    return kind == QUIRE_MEM_HOTPLUG || (kind == QUIRE_MEM_USABLE && node != QUIRE_NODE_ANY);
+    return kind == QUIRE_MEM_HOTPLUG || (kind <= QUIRE_MEM_USABLE && node != QUIRE_NODE_ANY);
 }
 
 /* Write to s what the ranges r[0..n), all of which meet the change, become. */

@@ -39,4 +39,36 @@ void qi_map_forget(uint64_t from, uint64_t to)
 #endif
 }
 
+#ifdef QPORT_VMEMMAP_PLACE
+
+enum quire_status qi_map_place(uint64_t from, uint64_t to)
+{
+    enum quire_status s =
+        QPORT_VMEMMAP_PLACE((uintptr_t)quire_page_of_pfn(Q_PFN(from)),
+                            (uintptr_t)quire_page_of_pfn(Q_PFN(to)), quire_pa_of_pfn(Q_PFN(from)));
+
+    if (s == QUIRE_EXISTS)
+        return qi_map_refuse(from, to, "part of the array is backed already");
+    if (!s)
+        qi_map_clear(from, to);
+    return s;
+}
+
+void qi_map_displace(uint64_t from, uint64_t to)
+{
+    QPORT_VMEMMAP_DISPLACE((uintptr_t)quire_page_of_pfn(Q_PFN(from)),
+                           (uintptr_t)quire_page_of_pfn(Q_PFN(to)));
+}
+
+#else
+
+enum quire_status qi_map_place(uint64_t from, uint64_t to)
+{
+    return qi_map_refuse(from, to, "the port has no QPORT_VMEMMAP_PLACE");
+}
+
+void qi_map_displace(uint64_t from, uint64_t to) { (void)from, (void)to; }
+
+#endif
+
 #endif

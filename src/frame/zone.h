@@ -474,6 +474,8 @@ void qi_wait_for_lookers(void);
 
 /* ---- device.c ---- */
 
+#define QI_DEVICES 16u /* ranges of devices' memory, at most */
+
 void qi_device_init(void);
 /* The frame is a device's.  The caller looks, or holds it. */
 bool qi_device_has(uint64_t pfn);

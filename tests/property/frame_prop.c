@@ -91,7 +91,7 @@ static void op_add(void)
 {
     unsigned first, last;
     uint64_t base, len;
-    int kind = (int)test_random_below(12);
+    int kind = (int)test_random_below(6 + QUIRE_MEM_KINDS);
 
     kind = kind < 6 ? QUIRE_MEM_USABLE : kind - 6;
     random_range(&first, &last, &base, &len);
@@ -115,7 +115,7 @@ static void op_node(void)
     assert_int_equal(quire_memmap_set_node(&map, Q_PA(base), len, node), QUIRE_OK);
     for (unsigned p = first; p <= last; p++)
         if (kind_of[p] == QUIRE_MEM_HOTPLUG ||
-            (kind_of[p] == QUIRE_MEM_USABLE && node != QUIRE_NODE_ANY))
+            (kind_of[p] >= 0 && kind_of[p] <= QUIRE_MEM_USABLE && node != QUIRE_NODE_ANY))
             node_of[p] = node;
 }
 

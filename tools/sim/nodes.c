@@ -11,7 +11,7 @@
 
 #include "world.h"
 
-enum { DEVICE_PAGES = 8 };
+enum { DEVICE_PAGES = 8, MAP_FRAMES = 4 }; /* behind those that may hold struct pages */
 
 static struct {
     unsigned users[DEVICE_PAGES]; /* tasks that took the page and have not begun to put it */
@@ -130,7 +130,7 @@ static void on_release(struct quire_page *page, void *context)
 void device_page(unsigned at)
 {
     unsigned i = at % DEVICE_PAGES;
-    q_pfn pfn = Q_PFN(quire_pfn_of_pa(device_base()).v + i);
+    q_pfn pfn = Q_PFN(quire_pfn_of_pa(device_base()).v + MAP_FRAMES + i);
     struct quire_page *p = quire_device_page_take(pfn);
 
     if (!p)
@@ -158,19 +158,37 @@ static unsigned users(void)
     return n;
 }
 
+/* The frames that hold struct pages are nobody's to take, as long as they do. */
+static void check_map_inside(uint64_t epoch)
+{
+    for (unsigned i = 0; i < MAP_FRAMES; i++) {
+        q_pfn pfn = Q_PFN(quire_pfn_of_pa(device_base()).v + i);
+        struct quire_page *p = quire_device_page_take(pfn);
+
+        if (p && world.moves == 1 && world.move_epoch == epoch)
+            sim_fail("content", "frame %u of the device, which holds struct pages, was taken", i);
+        if (p)
+            device.puts++, quire_page_put(p);
+    }
+}
+
 void device_plug(unsigned kind)
 {
     const struct quire_device_memory d = {.base = device_base(),
                                           .len = QUIRE_HUGE_SIZE,
                                           .node = kind % quire_nodes(),
                                           .released = on_release,
-                                          .context = &device};
+                                          .context = &device,
+                                          .map = kind & 2 ? QUIRE_DEVICE_MAP_INSIDE
+                                                          : QUIRE_DEVICE_MAP_MEMORY};
     enum quire_status st;
 
     world.moves++; /* for one at a time comes or goes */
     world.move_epoch++;
     if (kind & 4) {
         st = quire_device_memory_add(&d);
+        if (st == QUIRE_OK && d.map == QUIRE_DEVICE_MAP_INSIDE)
+            check_map_inside(world.move_epoch);
         if (st != QUIRE_OK && st != QUIRE_EXISTS && st != QUIRE_BUSY)
             sim_fail("status", "device memory comes: %s", quire_status_name(st));
     } else {
