@@ -31,6 +31,7 @@ test  musl-tools       musl-gcc
 test  numactl          numactl
 test  redis-server     redis-server
 test  redis-tools      redis-benchmark
+test  python-tests     python-tests
 bench libjemalloc2     /usr/lib/x86_64-linux-gnu/libjemalloc.so.2
 bench libmimalloc2.0   /usr/lib/x86_64-linux-gnu/libmimalloc.so.2.0
 bench libtcmalloc-minimal4 /usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4
@@ -56,8 +57,14 @@ have_clang_runtime() {
     return 1
 }
 
+# Python's own tests: a package whose name has the version
+have_python_tests() {
+    /usr/bin/python3 -c 'import test.test_json, test.test_re, test.test_threading' >/dev/null 2>&1
+}
+
 have() {
     case $1 in
+    python-tests) have_python_tests ;;
     clang-runtime) have_clang_runtime ;;
     /*) [ -e "$1" ] ;;
     *) command -v "$1" >/dev/null 2>&1 ;;
@@ -100,6 +107,12 @@ case " $missing " in
         runtime=libclang-common-$version-dev
     fi
     missing=$(echo "$missing" | sed "s/clang-runtime/$runtime/")
+    ;;
+esac
+case " $missing " in
+*' python-tests '*)
+    version=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    missing=$(echo "$missing" | sed "s/python-tests/libpython$version-testsuite/")
     ;;
 esac
 # redis-server would start a daemon: forbid it for the time of the installation
