@@ -8,7 +8,7 @@ PY = /usr/bin/python3
 NINJA = ninja -C $(BUILD)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check canary bench bench-frames bench-icount features sizes coverage install format clean all sim quire-sim setup-build setup-run setup-test setup-bench
+.PHONY: help run test check canary bench bench-frames bench-heap bench-malloc bench-icount features sizes coverage install format clean all sim quire-sim setup-build setup-run setup-test setup-bench
 
 help:
 	@echo 'make run           a tour: real Linux programs in a machine whose memory Quire manages'
@@ -17,6 +17,8 @@ help:
 	@echo 'make canary        planted bugs: the simulator must find each (ends with "found F of C")'
 	@echo 'make bench         all tables of measurements'
 	@echo 'make bench-frames  the frame allocator beside a textbook buddy and page pools (QUICK=1: a minute)'
+	@echo 'make bench-heap    the kernel heap as a malloc beside glibc, mimalloc, jemalloc and tcmalloc'
+	@echo 'make bench-malloc  python, sqlite3, redis, gcc and git under libquire-malloc.so, beside glibc'
 	@echo 'make bench-icount  instructions of each memory operation, beside those of Linux 6.1'
 	@echo 'make features      which features are proved by which tests (AREA=run: those of one area)'
 	@echo 'make sizes         bytes of machine code by layer'
@@ -54,11 +56,17 @@ check: setup-test $(BUILD)/build.ninja
 canary: setup-test
 	@$(PY) tools/canary.py
 
-bench: setup-run setup-bench all
+bench: setup-test setup-bench all
 	@$(PY) tools/bench.py all --build $(BUILD)
 
 bench-frames: setup-build setup-bench $(BUILD)/build.ninja
 	@$(PY) tools/bench.py frames --build $(BUILD) $(if $(QUICK),--quick)
+
+bench-heap: setup-build setup-bench $(BUILD)/build.ninja
+	@$(PY) tools/bench.py heap --build $(BUILD) $(if $(QUICK),--quick)
+
+bench-malloc: setup-test $(BUILD)/build.ninja
+	@$(PY) tools/bench.py malloc --build $(BUILD) $(if $(QUICK),--quick)
 
 bench-icount: setup-run all
 	@$(PY) tools/bench.py icount --build $(BUILD)

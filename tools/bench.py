@@ -1,14 +1,14 @@
 #!/usr/bin/python3
-"""Measurements: bench.py frames|icount|all [--build DIR] [--quick].
+"""Measurements: bench.py frames|heap|malloc|icount|all [--build DIR] [--quick].
 
 icount counts the instructions of each memory operation on the reference kernel and sets them beside Linux's
 (bench/linux-6.1-frames.tsv and bench/linux-6.1-heap.tsv for calls in the kernel itself, bench/linux-6.1-icount.tsv for what
 programs see): tab-separated row, ours, Linux, ratio; last line "geomean G over N rows".
-frames is the table of frame allocators in nanoseconds (tools/bench_frames.py).  all is both and the benchmarks
-bench/*_bench.c that are left, each under its name.  --quick: fewer repetitions.
+frames is the table of frame allocators in nanoseconds (tools/bench_frames.py), heap that of heaps (tools/bench_heap.py), malloc
+the programs of the world under libquire-malloc.so (tools/bench_malloc.py).  all is all of them.  --quick: fewer
+repetitions.
 """
 import argparse
-import glob
 import math
 import os
 import re
@@ -79,33 +79,28 @@ def icount_calls(build, part):
         print("%s\t%s\t-\t-\t-" % (name, mine))
 
 
-def frames(build, quick):
-    command = [sys.executable, os.path.join(ROOT, "tools", "bench_frames.py"), "--build", build]
+TABLES = {"frames": "frame allocators (ns)", "heap": "heaps (ns)", "malloc": "programs, with glibc's malloc and with ours (s)"}
+
+
+def table(name, build, quick):
+    print("== " + TABLES[name], flush=True)
+    command = [sys.executable, os.path.join(ROOT, "tools", "bench_%s.py" % name), "--build", build]
     if subprocess.run(command + ["--quick"] * quick, check=False).returncode:
-        sys.exit("the frame table failed")
+        sys.exit("the table failed: " + name)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["frames", "icount", "all"])
+    parser.add_argument("what", choices=list(TABLES) + ["icount", "all"])
     parser.add_argument("--build", default="build")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     build = os.path.join(ROOT, args.build)
-    if args.what in ("frames", "all"):
-        print("== frame allocators (ns)", flush=True)
-        frames(args.build, args.quick)
-    if args.what == "frames":
+    for name in TABLES:
+        if args.what in (name, "all"):
+            table(name, args.build, args.quick)
+    if args.what in TABLES:
         return 0
-    if args.what == "all":
-        names = sorted(os.path.splitext(os.path.basename(f))[0] for f in glob.glob(os.path.join(ROOT, "bench", "*_bench.c"))
-                       if not f.endswith("frame_bench.c"))
-        subprocess.run(["ninja", "-C", build, "--quiet"] + ["bench/" + n for n in names], check=True)
-        for name in names:
-            program = os.path.join(args.build, "bench", name)
-            print("== %s (ns; reproduce with %s)" % (name, program), flush=True)
-            if subprocess.run([os.path.join(ROOT, program)], check=False).returncode:
-                sys.exit("%s failed" % program)
     for part in ("frames", "heap", "areas"):
         print("== instructions of %s in the kernel, beside Linux 6.1 (reproduce with make bench-icount)" % part, flush=True)
         icount_calls(build, part)

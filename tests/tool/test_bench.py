@@ -10,6 +10,7 @@ import xml.dom.minidom
 from support import Case
 
 import bench_frames
+import bench_heap
 import plot
 
 
@@ -49,6 +50,35 @@ class Tables(Case):
         finally:
             bench_frames.POOLS = was
         self.assertEqual((sorted(found), missing), (["buddy", "glibc", "quire"], ["nowhere"]))
+
+
+class Heaps(Case):
+    def rows(self):
+        with open(os.path.join(bench_frames.ROOT, "bench", "heap_rows.h"), encoding="utf-8") as f:
+            return re.findall(r'^    \{"(\w+)", ', f.read(), re.M)
+
+    def medians(self, **other):
+        figures = {"quire": 6.0, "direct": 4.0, "glibc": 12.0, "mimalloc": 8.0, "tcmalloc": 5.0}
+        return {name: {row: other.get(name, ns) for row in self.rows()} for name, ns in figures.items()}
+
+    def test_every_row_has_a_line(self):
+        self.assertEqual(list(bench_heap.ROWS), self.rows())
+        lines = printed(bench_heap.show, self.medians(), self.rows(), "build").splitlines()
+        self.assertEqual(lines[0].split("\t")[:5], ["row", "ours", "glibc", "mimalloc", "tcmalloc"])
+        pair = next(line for line in lines if line.endswith("heap_malloc pair_64")).split("\t")
+        self.assertEqual(pair[1:9], ["6.00", "12.00", "8.00", "5.00", "tcmalloc", "1.20", "4.00", "6.0"])
+
+    def test_memory_is_not_time(self):
+        medians = self.medians()
+        medians["quire"]["rss"] = 100.0
+        self.assertIn("mimalloc's: 0.750 over %d rows" % (len(self.rows()) - 1), printed(bench_heap.closing, medians, self.rows()))
+        self.assertIn("20.00, memory over live", printed(bench_heap.closing, medians, self.rows()))
+
+    def test_the_picture_has_every_bar(self):
+        svg = xml.dom.minidom.parseString(bench_heap.picture(self.medians(), self.rows()))
+        bars = [r for r in svg.getElementsByTagName("rect") if r.getAttribute("height") == "9"]
+        self.assertEqual(len(bars), 4 * (len(self.rows()) - 1))
+        self.assertAlmostEqual(float(bars[0].getAttribute("width")) / float(bars[1].getAttribute("width")), 0.5, places=3)
 
 
 class Pictures(Case):
