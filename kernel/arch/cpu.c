@@ -85,7 +85,7 @@ static void tables_fill(struct cpu_tables *t)
         t->tss.ist[i] = (u64)(t->stacks[i] + EMERGENCY_STACK);
 }
 
-static void tables_load(struct cpu *c, struct cpu_tables *t)
+K_NO_CANARY static void tables_load(struct cpu *c, struct cpu_tables *t)
 {
     struct {
         u16 limit;
@@ -183,7 +183,7 @@ static void fpu_init(void)
     *(u64 *)&fpu_fresh[512] = 3; /* XSTATE_BV: the legacy part counts */
 }
 
-void cpu_early_init(void)
+K_NO_CANARY void cpu_early_init(void)
 {
     idt_build();
     tables_fill(&boot_tables);
@@ -205,7 +205,7 @@ int cpu_prepare(struct cpu *c)
     return 0;
 }
 
-void cpu_init(struct cpu *c)
+K_NO_CANARY void cpu_init(struct cpu *c)
 {
     tables_load(c, K_CONTAINER(c->tss, struct cpu_tables, tss));
     cpu_load_idt();

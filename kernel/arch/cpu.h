@@ -47,6 +47,7 @@ struct cpu {
     u32 context;       /* 12: 2 * index, + 1 in an interrupt handler */
     u64 kstack;   /* 16: top of the current task's stack */
     u64 user_rsp; /* 24: scratch of syscall_entry */
+    u64 canary;   /* 32: the running task's, that functions with arrays keep on the stack */
 
     struct tss *tss;
     struct cpu *self;
@@ -66,7 +67,8 @@ _Static_assert(offsetof(struct cpu, task) == CPU_CURRENT &&
                    offsetof(struct cpu, index) == CPU_INDEX &&
                    offsetof(struct cpu, context) == CPU_CONTEXT &&
                    offsetof(struct cpu, kstack) == CPU_KSTACK &&
-                   offsetof(struct cpu, user_rsp) == CPU_USER_RSP,
+                   offsetof(struct cpu, user_rsp) == CPU_USER_RSP &&
+                   offsetof(struct cpu, canary) == CPU_CANARY,
                "entry.S");
 
 extern struct cpu cpus[K_MAX_CPUS];

@@ -11,7 +11,7 @@ extern char trampoline_start[], trampoline_end[];
 u64 ap_root, ap_stack;
 struct cpu *ap_cpu;
 
-void ap_main(struct cpu *c)
+K_NO_CANARY void ap_main(struct cpu *c)
 {
     cpu_init(c);
     apic_init_cpu();

@@ -401,3 +401,11 @@ void user_return_work(struct regs *r)
         clean_regs(r);
     }
 }
+
+/* What the compiler calls when a function finds the canary between its arrays and its return address
+ * overwritten.  Whoever called it is named by the backtrace. */
+_Noreturn void __stack_chk_fail(void);
+_Noreturn void __stack_chk_fail(void)
+{
+    kpanic("kernel stack smashed: a local array of the function that follows overflowed");
+}

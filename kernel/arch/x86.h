@@ -71,6 +71,7 @@
 #define CPU_CONTEXT  12
 #define CPU_KSTACK   16
 #define CPU_USER_RSP 24
+#define CPU_CANARY   32 /* meson.build tells it the compiler */
 
 /* struct task. */
 #define TASK_KSTACK_TOP 0

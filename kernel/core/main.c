@@ -157,9 +157,10 @@ static void init_main(void *arg)
 
 /* ---- begin and end ---- */
 
-static void boot_cpu_init(void)
+K_NO_CANARY static void boot_cpu_init(void)
 {
     cpu_early_init();
+    boot_task.canary = qport_random();
     boot_task.kstack_top = (u64)boot_stack_top;
     cpus[0].rq.idle = &boot_task;
     sched_init_cpu(&cpus[0]);
@@ -173,7 +174,7 @@ static void say_hello(void)
 }
 
 /* From head.S: boot tables, interrupts off, the boot CPU. */
-_Noreturn void kernel_main(u32 start_info_pa)
+K_NO_CANARY _Noreturn void kernel_main(u32 start_info_pa)
 {
     struct task *init;
 

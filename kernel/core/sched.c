@@ -334,6 +334,7 @@ static void switch_to(struct cpu *c, struct task *prev, struct task *next)
     if (prev->space)
         fpu_save_current();
     c->task = next;
+    c->canary = next->canary; /* what is on next's stack */
     c->kstack = next->kstack_top;
     c->tss->rsp[0] = next->kstack_top;
     quire_space_activate(next->space);
@@ -574,9 +575,10 @@ void sched_change(struct task *t, int policy, int rt_priority, int nice)
 
 u64 sched_slice_ns(const struct task *t) { return t->policy == SCHED_FIFO ? 0 : (u64)slice_of(t); }
 
-void sched_init_cpu(struct cpu *c)
+K_NO_CANARY void sched_init_cpu(struct cpu *c)
 {
     c->task = c->rq.idle;
+    c->canary = c->rq.idle->canary;
     c->rq.running = c->rq.idle;
     c->kstack = c->rq.idle->kstack_top;
     c->rq.idle->on_cpu = true;

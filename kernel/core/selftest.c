@@ -4,8 +4,8 @@
  *
  *   quire.selftest   every hook of the port, then every structure of the manager; the latter again
  *                    at the end of pid 1
- *   quire.crash=HOW  null, stack, text, data, free, panic: what happens when the kernel itself is
- *                    wrong
+ *   quire.crash=HOW  null, stack, text, data, free, smash, panic, and overflow, underflow, twice, late of a
+ *                    heap object: what happens when the kernel itself is wrong
  */
 #include "arch/cpu.h"
 #include "task.h"
@@ -88,6 +88,41 @@ static int deeper(volatile int *above)
     return room[0] ? deeper(room) + room[0] : 0;
 }
 
+/* What every function with an array in it is compiled to notice. */
+static __attribute__((noinline)) void smash(void)
+{
+    volatile char line[16];
+    volatile unsigned long far = 64; /* beyond the array, and what lies between it and the return */
+
+    for (unsigned long i = 0; i < far; i++)
+        line[i] = 'x';
+    far = (unsigned long)line[0];
+}
+
+/* Wrong uses of the heap, for which heap= has modes. */
+static void selftest_misuse(const char *how)
+{
+    volatile u8 *p = quire_kmalloc(100, QUIRE_GFP_KERNEL);
+
+    if (!p)
+        return;
+    if (!strcmp(how, "overflow")) {
+        p[100] = 0;
+        quire_kfree((void *)p);
+    } else if (!strcmp(how, "underflow")) {
+        p[-1] = 0;
+        quire_kfree((void *)p);
+    } else if (!strcmp(how, "twice")) {
+        quire_kfree((void *)p);
+        quire_kfree((void *)p);
+    } else if (!strcmp(how, "late")) {
+        quire_kfree((void *)p);
+        p[50] = 0;
+        (void)quire_kmalloc(100, QUIRE_GFP_KERNEL);
+        quire_heap_drain();
+    }
+}
+
 void selftest_crash(const char *how)
 {
     volatile int zero = 0;
@@ -102,5 +137,9 @@ void selftest_crash(const char *how)
         ((void (*)(void))(u64)&cpus)();
     else if (!strcmp(how, "free"))
         quire_kfree((void *)&cpus);
+    else if (!strcmp(how, "smash"))
+        smash();
+    else
+        selftest_misuse(how);
     kpanic("asked to crash: %s", how);
 }

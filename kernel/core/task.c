@@ -112,6 +112,7 @@ struct task *task_alloc(const char *comm, void (*main)(void *), void *arg)
     }
     t->regs = (struct regs *)t->kstack_top - 1;
     t->state = TASK_STOPPED;
+    t->canary = qport_random();
     t->refs = 1;
     t->sample_user = !main;
     memset(t->affinity, 0xff, sizeof(t->affinity));

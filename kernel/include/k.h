@@ -55,6 +55,9 @@ u64 kstrtou64(const char *s, const char **end);
 /* One or more lines to the kernel log. Any context. */
 void printk(const char *fmt, ...) QUIRE_PRINTF(1, 2);
 /* Registers, backtrace with symbols, then QEMU ends with a non-zero status.  Any context. */
+/* Runs while the CPU's canary comes into being, and cannot have one itself. */
+#define K_NO_CANARY __attribute__((no_stack_protector))
+
 _Noreturn void kpanic(const char *fmt, ...) QUIRE_PRINTF(1, 2);
 
 /* 0, or the negative errno of a status of the library. */

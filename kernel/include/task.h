@@ -59,6 +59,7 @@ struct task {
 
     /* identity; constant */
     int tid;
+    u64 canary; /* random: what its stack is watched with */
     struct process *proc;
     struct quire_policy *mempolicy; /* kernel/mm/mempolicy.c; only its own faults read it */
     struct quire_space

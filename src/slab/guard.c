@@ -10,6 +10,7 @@
  * a slot that is copied over another fails it too.
  */
 #include "harden.h"
+#include "track.h"
 
 #define RED         0xbb
 #define POISON_FREE 0x6b
@@ -110,8 +111,11 @@ void qi_guard_check_free(const struct quire_cache *c, const void *obj)
 {
     const uint8_t *at = qi_guard_damage(c, obj, false);
 
-    QI_CHECK(!at, "heap: %s: object %p was written after its free: byte %ld is %02x", c->name, obj,
-             (long)(at - (const uint8_t *)obj), *at);
+    if (QI_LIKELY(!at))
+        return;
+    qi_track_describe(obj);
+    qi_bug("heap: %s: object %p was written after its free: byte %ld is %02x", c->name, obj,
+           (long)(at - (const uint8_t *)obj), *at);
 }
 
 void qi_guard_alloc(const struct quire_cache *c, void *obj, size_t asked)
@@ -129,19 +133,29 @@ void qi_guard_shrink(void *obj, size_t asked)
 
     if (qi_sample_owns(obj))
         qi_sample_shrink(obj, asked);
-    else if (qi_page_has_objects(page) && (qi_slab_of_page(page)->cache->flags & QUIRE_CACHE_REDZONE))
+    else if (qi_page_has_objects(page) &&
+             (qi_slab_of_page(page)->cache->flags & QUIRE_CACHE_REDZONE))
         set_red_right(qi_slab_of_page(page)->cache, obj, asked);
+}
+
+static _Noreturn void red_zone_broken(const struct quire_cache *c, const uint8_t *obj,
+                                      const uint8_t *at)
+{
+    size_t asked;
+
+    if (!read_size(c, obj, &asked))
+        asked = c->size; /* nobody knows */
+    qi_track_describe(obj);
+    qi_bug("heap: %s: red zone of object %p (%u bytes) overwritten at %p: offset %ld is %02x",
+           c->name, (const void *)obj, (unsigned)asked, (const void *)at, (long)(at - obj), *at);
 }
 
 void qi_guard_free(const struct quire_cache *c, void *obj)
 {
-    if (c->flags & QUIRE_CACHE_REDZONE) {
-        const uint8_t *at = red_damage(c, obj);
+    const uint8_t *at = qi_guard_damage(c, obj, true);
 
-        QI_CHECK(!at,
-                 "heap: %s: red zone of object %p (%u bytes) overwritten at %p: offset %ld is %02x",
-                 c->name, obj, c->size, at, (long)(at - (uint8_t *)obj), *at);
-    }
+    if (QI_UNLIKELY(at))
+        red_zone_broken(c, obj, at);
     if (c->flags & QUIRE_CACHE_POISON)
         poison(c, obj);
     else if (c->flags & QI_CACHE_CLEAR)

@@ -89,8 +89,9 @@ def test_caches_and_colours(t):
     t.check(off.stdout == "colours 1\nexact 0\nother 0\n", off)
 
 
-def dies(t, how, *wanted):
-    ours = t.quire(TRUE, options=["--append", "quire.crash=" + how], timeout=60)
+def dies(t, how, *wanted, heap=None):
+    options = ["--heap", heap] if heap else []
+    ours = t.quire(TRUE, options=options + ["--append", "quire.crash=" + how], timeout=60)
     t.check(ours.status == 125, ours)
     for text in wanted:
         t.check(re.search(text, ours.stderr), (text, ours))
@@ -112,6 +113,36 @@ def test_kernel_stack_overflow_is_named(t):
 def test_kernel_text_and_data_are_apart(t):
     dies(t, "text", r"panic: page fault in the kernel: write of 0xffffffff8")
     dies(t, "data", r"panic: page fault in the kernel: execution of 0xffffffff8")
+
+
+# An array that overflows on the kernel's stack does not get to the return address.
+# proves: AS-55
+def test_kernel_stack_smash_is_seen(t):
+    dies(t, "smash", r"panic: kernel stack smashed", r"at 0x\w+ __stack_chk_fail\+", r"by 0x\w+ smash\+")
+
+
+# Wrong uses of the heap in the kernel, under the modes that see them.
+# proves: AS-34 AS-54 AS-55 AS-61 VE-40 X-13
+def test_heap_modes_see_what_they_promise(t):
+    dies(t, "twice", r"panic: heap: .*double free of object")
+    for heap in ("hardening", "redzone", "sample=1"):
+        dies(t, "overflow", r"panic: heap: .*red zone of object .*\(100 bytes.*offset 100 is 00", heap=heap)
+        dies(t, "underflow", r"panic: heap: .*red zone of object|heap: .*out of bounds: write at .*offset -1 of", heap=heap)
+    dies(t, "late", r"panic: heap: .*written after its free: byte 50 is 00", heap="poison")
+    dies(t, "late", r"panic: heap: .*written after its free: byte 50 is 00", heap="quarantine=64K")
+    dies(t, "late", r"heap: .*use after free: write at .*offset 50 of object", r"heap: allocated\n", r"heap: freed\n",
+         r"panic: write of the heap's sampled objects", r"at 0x\w+ selftest_crash", heap="sample=1")
+
+
+# A machine with all of them on runs programs like another, and is sound at the end.
+# proves: AS-61
+def test_programs_run_under_every_mode(t):
+    for heap in ("full", "full,track", "encode,sample=1ms", "random,zero"):
+        ours = t.quire("busybox", "sh", "-c", "for i in 1 2 3 4; do ls -lR /proc/self >/dev/null; done; cat /etc/* 2>/dev/null | wc -c",
+                       options=["--heap", heap, "--log", "--append", "quire.selftest"], timeout=120)
+        t.check(ours.status == 0 and ours.stderr.count("verify heap: success") == 2, (heap, ours))
+    ours = t.quire(TRUE, options=["--heap", "poison,redzones"], timeout=60)
+    t.check(ours.status == 125 and "'redzones' is no mode of the heap" in ours.stderr, ours)
 
 
 # From QEMU's start to the first program and its end: within a second, however much memory there is.  The
