@@ -14,6 +14,12 @@
 /* The return address of the running function: the place that called it. */
 #define QI_CALLER() ((uintptr_t)__builtin_return_address(0))
 
+/* A byte that somebody may write at this moment; for reports.  Not seen by those who watch for races. */
+__attribute__((no_sanitize("thread", "address"))) static inline uint8_t qi_peek(const void *at)
+{
+    return *(const volatile uint8_t *)at;
+}
+
 /* caller, then those that called it, as far as the port can tell: 1..max addresses.  Any context. */
 unsigned qi_trace(uintptr_t caller, uintptr_t *out, unsigned max);
 /* A line for each address, with its name if the port knows it.  Any context. */

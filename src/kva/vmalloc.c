@@ -4,6 +4,7 @@
 #include "kva.h"
 
 #include "../base/check.h"
+#include "../slab/large.h"
 
 static void *vmalloc_once(const struct qi_want *want, quire_gfp gfp)
 {
@@ -43,7 +44,11 @@ static QI_ALWAYS_INLINE void *vmalloc_for(size_t size, size_t align, quire_gfp g
     want.align = want.bytes >= QUIRE_HUGE_SIZE ? QUIRE_HUGE_SIZE : QUIRE_PAGE_SIZE;
     want.align = QI_MAX(want.align, (uint64_t)align);
     p = vmalloc_once(&want, gfp);
-    return QI_LIKELY(p != NULL) ? p : vmalloc_again(&want, gfp);
+    if (QI_UNLIKELY(!p))
+        p = vmalloc_again(&want, gfp);
+    if (QI_LIKELY(p != NULL))
+        qi_track_large_alloc(p, want.bytes, caller);
+    return p;
 }
 
 void *quire_vmalloc_aligned(size_t size, size_t align, quire_gfp gfp)
@@ -73,7 +78,10 @@ void *qi_vmalloc(size_t size, quire_gfp gfp, uintptr_t caller)
 
 void qi_vfree(void *p, const char *who, uintptr_t caller)
 {
-    qi_area_retire(qi_area_take(QI_AREAS, (uintptr_t)p, QI_KVA_MEMORY, who, caller));
+    struct qi_area *a = qi_area_take(QI_AREAS, (uintptr_t)p, QI_KVA_MEMORY, who, caller);
+
+    qi_track_large_free(p);
+    qi_area_retire(a);
 }
 
 void quire_vfree(void *p)

@@ -3,7 +3,7 @@
  * start of the heap.
  */
 #include "harden.h"
-#include "track.h"
+#include "leak.h"
 
 #define SIZE_MAX_OBJECT (1u << 20)
 #define ALIGN_MAX       4096u
@@ -126,6 +126,7 @@ enum quire_status quire_heap_init(void)
     qi_heap_end = 0;
     fail_countdown = 0;
     qi_track_init();
+    qi_leak_init();
     for (unsigned i = 0; i < QI_COUNT(header_caches); i++)
         qi_cache_setup_internal(&header_caches[i], header_names[i],
                                 qi_slab_header_bytes(header_objects[i]), 8);
@@ -138,7 +139,9 @@ enum quire_status quire_heap_init(void)
     status = qi_quarantine_init();
     if (status == QUIRE_OK)
         status = qi_sample_init();
-    return status == QUIRE_OK && qi_heap_mode(QUIRE_HEAP_TRACK) ? quire_track_start() : status;
+    return status == QUIRE_OK && qi_heap_mode(QUIRE_HEAP_TRACK | QUIRE_HEAP_LEAKSCAN)
+               ? quire_track_start()
+               : status;
 }
 
 void qi_caches_set_slow(uint32_t why)

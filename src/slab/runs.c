@@ -7,7 +7,7 @@
  * src/heaponly/large.c stands in its place where there are no zones behind the heap.
  */
 #include "harden.h"
-#include "slab.h"
+#include "track.h"
 
 #define RUN_MAX   (QUIRE_PAGE_SIZE << QUIRE_MAX_ORDER)
 #define RUN_BATCH 32u
@@ -54,7 +54,6 @@ void *qi_run_alloc(size_t size, quire_gfp gfp, unsigned node, uintptr_t caller)
     struct quire_page *page;
     unsigned order;
 
-    (void)caller; /* the page says who has it, not who asked */
     if (size > RUN_MAX - qi_guard_run_bytes())
         return NULL;
     if (qi_heap_mode(QUIRE_HARDEN_ZERO_ALLOC))
@@ -71,6 +70,7 @@ void *qi_run_alloc(size_t size, quire_gfp gfp, unsigned node, uintptr_t caller)
     qi_fetch_or_relaxed(&page->flags, QUIRE_PG_SLAB);
     qi_heap_reaches((uintptr_t)quire_pa_of_page(page).v + (pages << QUIRE_PAGE_SHIFT));
     qi_guard_run_alloc(quire_page_ptr(page), size, room(page));
+    qi_track_large_alloc(quire_page_ptr(page), size, caller);
     return quire_page_ptr(page);
 }
 
@@ -81,6 +81,7 @@ void qi_run_free(struct quire_page *page, void *p)
     QI_CHECK(p == quire_page_ptr(page), "heap: kfree: pointer %p is not the start of its run at %p",
              p, quire_page_ptr(page));
     qi_guard_run_free(p, size, room(page));
+    qi_track_large_free(p);
     page->owner = 0;
     qi_fetch_and_relaxed(&page->flags, ~QUIRE_PG_SLAB);
     if (is_cut(size))

@@ -108,8 +108,8 @@ struct qi_slab {
     uint32_t hint; /* no free object in bitmap words below */
     struct qi_list link;
     struct quire_page *page;
-    uint64_t *free;             /* bit i: object i + 1 is in the slab */
-    struct qi_track_set *track; /* atomic; records of its objects (track.c), or NULL */
+    uint64_t *free;         /* bit i: object i + 1 is in the slab */
+    struct qi_track *track; /* atomic; records of its objects (track.c), or NULL */
     /* state[i] belongs to whoever holds object i */
     uint8_t state[]; /* [n + 2] */
 };
@@ -131,9 +131,9 @@ struct qi_cache_node {
 /* Why the fast path must not be taken; quire_cache.slow, atomic.  Bits that no quire_gfp has, so that
  * both are tested at once: QI_SLOW_ANY. */
 #define QI_SLOW_ZERO    0x10000u
-#define QI_SLOW_GUARDS  0x20000u /* QI_CACHE_MODES */
-#define QI_SLOW_FAILING 0x40000u /* quire_heap_fail_after() is armed */
-#define QI_SLOW_TRACK   0x80000u /* each allocation is recorded */
+#define QI_SLOW_GUARDS  0x20000u  /* QI_CACHE_MODES */
+#define QI_SLOW_FAILING 0x40000u  /* quire_heap_fail_after() is armed */
+#define QI_SLOW_TRACK   0x80000u  /* each allocation is recorded */
 #define QI_SLOW_SAMPLE  0x100000u /* an allocation may become a sampled object (sample.c) */
 #define QI_SLOW_ANY     0xffff0000u
 

@@ -36,7 +36,8 @@ static void mark_pages(struct qi_slab *s)
 {
     for (unsigned i = 0; i < 1u << s->order; i++) {
         s->page[i].owner = (uintptr_t)s;
-        qi_store_relaxed(&s->page[i].flags, s->page[i].flags | QUIRE_PG_SLAB);
+        /* a leak scan finds slabs by their pages */
+        qi_store_release(&s->page[i].flags, s->page[i].flags | QUIRE_PG_SLAB);
     }
     qi_heap_reaches((uintptr_t)quire_pa_of_page(s->page).v + (QUIRE_PAGE_SIZE << s->order));
 }

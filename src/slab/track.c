@@ -2,7 +2,7 @@
  * slab/track.c - who allocated each object, and who freed it.
  *
  * Model.  A slab of a tracked cache has a set of records beside it, one for each object: the same
- * order as the state bytes.  The set is made at the first tracked allocation in the slab and goes
+ * order as the state bytes.  They are made at the first tracked allocation in the slab and goes
  * with the slab.  A record holds numbers: of two stack traces (depot.c), of the call site (sites.c);
  * and times, CPUs, tasks.  So a record is 56 bytes however deep the stacks are, and nothing in or
  * beside the object changes: tracking can be switched on while the heap is in use.
@@ -27,7 +27,6 @@
 #include "harden.h"
 #include "track.h"
 
-#include "depot.h"
 #include "sites.h"
 
 #if QUIRE_TRACK
@@ -35,21 +34,29 @@
 #define SET_MIN_SHIFT 4u /* sets for 16 objects, 32, ... */
 #define SET_SIZES     7u
 
-struct qi_track_set {
-    struct qi_slab *slab;
-    struct qi_track rec[];
-};
+#define LARGE_BUCKETS 1024u
 
-static struct quire_cache set_caches[SET_SIZES];
-static bool all;       /* atomic: new caches are tracked */
-static uint32_t ready; /* atomic: tables and set caches are there */
-static uint64_t lost;  /* atomic */
+static struct quire_cache set_caches[SET_SIZES], large_cache;
+static bool all;          /* atomic: new caches are tracked */
+uint32_t qi_track_ready;  /* atomic: tables and set caches are there */
+static uint32_t watching; /* atomic: a leak scan follows pointers */
+static uint64_t lost;     /* atomic */
+
+static const struct qi_lock_class track_class = {"heap: tracking"}, start_class = {"heap: start"};
+struct qi_spin qi_track_lock;
+static struct qi_rwsem start_lock;
+static struct qi_track_large *larges[LARGE_BUCKETS]; /* qi_track_lock; by address */
+static struct qi_track_large *freed;                 /* qi_track_lock: while watching */
 
 void qi_track_init(void)
 {
     all = false;
-    ready = 0;
+    qi_track_ready = watching = 0;
     lost = 0;
+    __builtin_memset(larges, 0, sizeof larges);
+    freed = NULL;
+    qi_spin_init(&qi_track_lock, &track_class);
+    qi_rwsem_init(&start_lock, &start_class);
     qi_depot_init();
     qi_sites_init();
 }
@@ -63,10 +70,10 @@ static unsigned set_size(unsigned objects)
     return objects <= 1u << SET_MIN_SHIFT ? 0 : qi_log2_ceil(objects) - SET_MIN_SHIFT;
 }
 
-/* The set of s, made if there is none; NULL: no memory, or a slab of more objects than foreseen. */
-static struct qi_track_set *set_of(struct qi_slab *s)
+/* The records of s, made if there are none; NULL: no memory, or a slab of more objects than foreseen. */
+static struct qi_track *records(struct qi_slab *s)
 {
-    struct qi_track_set *set = qi_load_acquire(&s->track), *seen = NULL;
+    struct qi_track *set = qi_load_acquire(&s->track), *seen = NULL;
     unsigned size = set_size(s->n);
     unsigned long irq;
 
@@ -75,8 +82,7 @@ static struct qi_track_set *set_of(struct qi_slab *s)
     irq = qport_irq_save();
     set = qi_internal_alloc(&set_caches[size], QUIRE_GFP_ATOMIC | QUIRE_GFP_NORETRY);
     if (set) {
-        __builtin_memset(set, 0, sizeof *set + s->n * sizeof set->rec[0]);
-        set->slab = s;
+        __builtin_memset(set, 0, s->n * sizeof *set);
         if (!qi_cas_acqrel(&s->track, &seen, set)) {
             qi_internal_free(&set_caches[size], set);
             set = seen;
@@ -86,10 +92,25 @@ static struct qi_track_set *set_of(struct qi_slab *s)
     return set;
 }
 
+/* A leak scan finds slabs by their pages, under the lock.  Either it sees that the pages are no slab's
+ * any more, or we see that it is there, and wait. */
+static void wait_for_watcher(void)
+{
+    qi_fence_full();
+    if (QI_UNLIKELY(qi_load_relaxed(&watching))) {
+        qi_spin_lock_raw(&qi_track_lock);
+        qi_spin_unlock_raw(&qi_track_lock);
+    }
+}
+
 void qi_track_slab_gone(struct qi_slab *s)
 {
-    struct qi_track_set *set = qi_load_acquire(&s->track);
+    struct qi_track *set;
 
+    if (!qi_load_acquire(&qi_track_ready))
+        return;
+    wait_for_watcher();
+    set = qi_load_acquire(&s->track);
     if (set) {
         s->track = NULL;
         qi_internal_free(&set_caches[set_size(s->n)], set);
@@ -98,47 +119,56 @@ void qi_track_slab_gone(struct qi_slab *s)
 
 /* ---- the events ---- */
 
-static uint32_t now(void) { return (uint32_t)(qport_now_ns() >> QI_TRACK_TICK_SHIFT); }
+uint32_t qi_track_now(void) { return (uint32_t)(qport_now_ns() >> QI_TRACK_TICK_SHIFT); }
 
-static uint32_t trace_of(uintptr_t caller)
+static void note(struct qi_track_event *e, uintptr_t caller)
 {
     uintptr_t frames[QI_TRACE_MAX];
 
-    return qi_depot_put(frames, qi_trace(caller, frames, QI_TRACE_MAX));
+    qi_store_relaxed(&e->trace, qi_depot_put(frames, qi_trace(caller, frames, QI_TRACE_MAX)));
+    qi_store_relaxed(&e->time, qi_track_now());
+    qi_store_relaxed(&e->cpu, (uint32_t)qport_cpu());
+    qi_store_relaxed(&e->task, QPORT_TRACK_TASK());
+}
+
+static void begin(struct qi_track *t, size_t bytes, uintptr_t caller)
+{
+    uint32_t site = qi_site_of(caller);
+
+    qi_store_relaxed(&t->site, site);
+    qi_store_relaxed(&t->asked, (uint32_t)bytes);
+    qi_store_relaxed(&t->marks, 0u);
+    qi_store_relaxed(&t->reached, 0u);
+    qi_store_relaxed(&t->content, 0u);
+    qi_store_relaxed(&t->suspect, 0u);
+    note(&t->alloc, caller);
+    qi_site_add(site, bytes);
+    qi_store_release(&t->phase, (uint32_t)QI_TRACK_LIVE);
 }
 
 void qi_track_alloc(struct quire_cache *c, void *obj, size_t asked, uintptr_t caller)
 {
     struct qi_slab *s = qi_slab_of_page(quire_page_of_ptr(obj));
-    struct qi_track_set *set;
-    struct qi_track *t;
+    struct qi_track *set;
     uint64_t i;
 
     (void)c;
-    if (!qi_load_acquire(&ready))
+    if (!qi_load_acquire(&qi_track_ready))
         return;
-    set = set_of(s);
+    set = records(s);
     if (!set) {
         qi_fetch_add_relaxed(&lost, 1);
         return;
     }
     qi_slab_index(s, obj, &i);
-    t = &set->rec[i - 1];
-    qi_store_relaxed(&t->site, qi_site_of(caller));
-    qi_store_relaxed(&t->asked, (uint32_t)asked);
-    qi_store_relaxed(&t->alloc.trace, trace_of(caller));
-    qi_store_relaxed(&t->alloc.time, now());
-    qi_store_relaxed(&t->alloc.cpu, (uint32_t)qport_cpu());
-    qi_store_relaxed(&t->alloc.task, QPORT_TRACK_TASK());
-    qi_site_add(t->site, asked);
-    qi_store_release(&t->phase, QI_TRACK_LIVE);
+    begin(&set[i - 1], asked, caller);
 }
 
 struct qi_track *qi_track_record(const struct qi_slab *s, unsigned i)
 {
-    struct qi_track_set *set = qi_load_acquire(&s->track);
+    struct qi_track *set = qi_load_acquire(&s->track);
 
-    return set ? &set->rec[i - 1] : NULL;
+    return set ? &set[i - 1] : NULL;
 }
 
 /* Of an object that is known to be one. */
@@ -158,13 +188,10 @@ void qi_track_free(struct quire_cache *c, void *obj, uintptr_t caller)
     (void)c;
     if (!t || qi_load_relaxed(&t->phase) != QI_TRACK_LIVE)
         return;
-    qi_store_release(&t->phase, QI_TRACK_NONE);
+    qi_store_release(&t->phase, (uint32_t)QI_TRACK_NONE);
     qi_site_sub(t->site, t->asked);
-    qi_store_relaxed(&t->free.trace, trace_of(caller));
-    qi_store_relaxed(&t->free.time, now());
-    qi_store_relaxed(&t->free.cpu, (uint32_t)qport_cpu());
-    qi_store_relaxed(&t->free.task, QPORT_TRACK_TASK());
-    qi_store_release(&t->phase, QI_TRACK_FREED);
+    note(&t->free, caller);
+    qi_store_release(&t->phase, (uint32_t)QI_TRACK_FREED);
 }
 
 void qi_track_resize(const void *obj, size_t asked)
@@ -177,6 +204,147 @@ void qi_track_resize(const void *obj, size_t asked)
         qi_site_resize(t->site, t->asked, asked);
         qi_store_relaxed(&t->asked, (uint32_t)asked);
     }
+}
+
+/* The slab of a user's object that p lies in or beside; NULL: none.  *i is 0, or n + 1, if p is beside. */
+static struct qi_slab *slab_around(const void *p, uint64_t *i)
+{
+    uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;
+    struct qi_slab *s;
+
+    if (off >= qi_load_relaxed(&qi_heap_end) || !quire_pfn_valid(Q_PFN(off >> QUIRE_PAGE_SHIFT)) ||
+        !qi_slab_of_user(p, &s) || !s || !s->recip)
+        return NULL;
+    *i = ((uintptr_t)p + s->cache->left - s->origin) / s->cache->slot;
+    return s;
+}
+
+/* ---- large objects ---- */
+
+static struct qi_track_large **bucket_of(uintptr_t start)
+{
+    uint64_t page = start >> QUIRE_PAGE_SHIFT;
+
+    return &larges[page * 0x9e3779b97f4a7c15 >> 32 & (LARGE_BUCKETS - 1)];
+}
+
+void qi_track_note_large(const void *start, size_t bytes, uintptr_t caller)
+{
+    unsigned long irq;
+    struct qi_track_large *l;
+
+    if (!qi_load_acquire(&qi_track_ready) || !qi_track_all())
+        return;
+    irq = qport_irq_save();
+    l = qi_internal_alloc(&large_cache, QUIRE_GFP_ATOMIC | QUIRE_GFP_NORETRY);
+    if (l) {
+        *l = (struct qi_track_large){.start = (uintptr_t)start, .bytes = bytes};
+        begin(&l->t, bytes, caller);
+        qi_spin_lock_raw(&qi_track_lock);
+        l->next = *bucket_of(l->start);
+        *bucket_of(l->start) = l;
+        qi_spin_unlock_raw(&qi_track_lock);
+    } else {
+        qi_fetch_add_relaxed(&lost, 1);
+    }
+    qport_irq_restore(irq);
+}
+
+void qi_track_drop_large(const void *start)
+{
+    struct qi_track_large **at, *l;
+    unsigned long irq;
+
+    if (!qi_load_acquire(&qi_track_ready))
+        return;
+    irq = qi_spin_lock_irq(&qi_track_lock);
+    at = bucket_of((uintptr_t)start);
+    while (*at && (*at)->start != (uintptr_t)start)
+        at = &(*at)->next;
+    l = *at;
+    if (l) {
+        *at = l->next;
+        qi_store_release(&l->t.phase, (uint32_t)QI_TRACK_NONE);
+        qi_site_sub(l->t.site, l->bytes);
+        if (qi_load_relaxed(&watching)) {
+            l->next = freed;
+            freed = l;
+            l = NULL;
+        }
+    }
+    qi_spin_unlock_raw(&qi_track_lock);
+    if (l)
+        qi_internal_free(&large_cache, l);
+    qport_irq_restore(irq);
+}
+
+size_t qi_track_large_list(size_t first, struct qi_track_large **out, size_t max)
+{
+    size_t n = 0;
+
+    for (unsigned b = 0; b < LARGE_BUCKETS; b++)
+        for (struct qi_track_large *l = larges[b]; l; l = l->next, n++)
+            if (n >= first && n - first < max)
+                out[n - first] = l;
+    return n <= first ? 0 : QI_MIN(n - first, max);
+}
+
+void qi_track_watch_begin(void)
+{
+    qi_store_relaxed(&watching, 1u);
+    qi_fence_full();
+}
+
+void qi_track_watch_end(void)
+{
+    unsigned long irq = qi_spin_lock_irq(&qi_track_lock);
+    struct qi_track_large *l = freed;
+
+    freed = NULL;
+    qi_store_relaxed(&watching, 0u);
+    qi_spin_unlock_raw(&qi_track_lock);
+    while (l) {
+        struct qi_track_large *next = l->next;
+
+        qi_internal_free(&large_cache, l);
+        l = next;
+    }
+    qport_irq_restore(irq);
+}
+
+struct qi_track *qi_track_find(const void *p)
+{
+    struct qi_track *t = NULL;
+    struct qi_track_large *l;
+    struct qi_slab *s;
+    uint64_t i;
+
+    if (!qi_load_acquire(&qi_track_ready))
+        return NULL;
+    s = slab_around(p, &i);
+    if (s) {
+        if (i >= 1 && i <= s->n && qi_slab_object(s, (unsigned)i) == p)
+            t = qi_track_record(s, (unsigned)i);
+    } else {
+        for (l = *bucket_of((uintptr_t)p); l && l->start != (uintptr_t)p; l = l->next) {
+        }
+        t = l ? &l->t : NULL;
+    }
+    return t && qi_load_acquire(&t->phase) == QI_TRACK_LIVE ? t : NULL;
+}
+
+/* The large record that p lies in, or NULL; for reports. */
+static struct qi_track_large *large_around(const void *p)
+{
+    struct qi_track_large *found = NULL;
+    unsigned long irq = qi_spin_lock_irq(&qi_track_lock);
+
+    for (unsigned b = 0; b < LARGE_BUCKETS && !found; b++)
+        for (struct qi_track_large *l = larges[b]; l; l = l->next)
+            if ((uintptr_t)p - l->start < l->bytes)
+                found = l;
+    qi_spin_unlock_irq(&qi_track_lock, irq);
+    return found;
 }
 
 /* ---- reports ---- */
@@ -195,17 +363,16 @@ static void log_event(const char *what, const struct qi_track_event *e)
     qi_log_trace(QUIRE_LOG_ERROR, frames, n);
 }
 
-/* The slab of a user's object that p lies in or beside; NULL: none.  *i is 0, or n + 1, if p is beside. */
-static struct qi_slab *slab_around(const void *p, uint64_t *i)
+static bool describe_large(const void *p)
 {
-    uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;
-    struct qi_slab *s;
+    struct qi_track_large *l = qi_load_acquire(&qi_track_ready) ? large_around(p) : NULL;
 
-    if (off >= qi_load_relaxed(&qi_heap_end) || !quire_pfn_valid(Q_PFN(off >> QUIRE_PAGE_SHIFT)) ||
-        !qi_slab_of_user(p, &s))
-        return NULL;
-    *i = ((uintptr_t)p + s->cache->left - s->origin) / s->cache->slot;
-    return s;
+    if (!l)
+        return false;
+    qi_log(QUIRE_LOG_ERROR, "%p: byte %lu of %lu bytes of whole pages", p,
+           (unsigned long)((uintptr_t)p - l->start), (unsigned long)l->bytes);
+    log_event("allocated", &l->t.alloc);
+    return true;
 }
 
 bool qi_track_describe(const void *p)
@@ -213,7 +380,7 @@ bool qi_track_describe(const void *p)
     uint64_t i;
     struct qi_slab *s = slab_around(p, &i);
     struct qi_track *t = s && i >= 1 && i <= s->n ? qi_track_record(s, (unsigned)i) : NULL;
-    uint32_t phase = t ? qi_load_acquire(&t->phase) : QI_TRACK_NONE;
+    uint32_t phase = t ? qi_load_acquire(&t->phase) : (uint32_t)QI_TRACK_NONE;
 
     if (phase == QI_TRACK_NONE)
         return false;
@@ -233,7 +400,7 @@ bool quire_heap_describe(const void *p)
     const char *obj;
 
     if (!s)
-        return false;
+        return describe_large(p);
     if (i < 1 || i > s->n) {
         qi_log(QUIRE_LOG_ERROR, "%p: between the objects of a slab of %s", p, s->cache->name);
         return true;
@@ -248,21 +415,29 @@ bool quire_heap_describe(const void *p)
 
 /* ---- switching ---- */
 
-static enum quire_status get_ready(void)
+static bool make_ready(void)
 {
     static const char *const names[SET_SIZES] = {"track-16",  "track-32",  "track-64",  "track-128",
                                                  "track-256", "track-512", "track-1024"};
 
-    if (qi_load_acquire(&ready))
-        return QUIRE_OK;
     if (!qi_depot_start() || !qi_sites_start())
-        return QUIRE_NO_MEMORY;
+        return false;
     for (unsigned i = 0; i < SET_SIZES; i++)
-        qi_cache_setup_internal(
-            &set_caches[i], names[i],
-            sizeof(struct qi_track_set) + (sizeof(struct qi_track) << (SET_MIN_SHIFT + i)), 8);
-    qi_store_release(&ready, 1u);
-    return QUIRE_OK;
+        qi_cache_setup_internal(&set_caches[i], names[i],
+                                sizeof(struct qi_track) << (SET_MIN_SHIFT + i), 8);
+    qi_cache_setup_internal(&large_cache, "track-large", sizeof(struct qi_track_large), 8);
+    qi_store_release(&qi_track_ready, 1u);
+    return true;
+}
+
+static enum quire_status get_ready(void)
+{
+    bool done;
+
+    qi_rwsem_write_lock(&start_lock);
+    done = qi_load_relaxed(&qi_track_ready) || make_ready();
+    qi_rwsem_write_unlock(&start_lock);
+    return done ? QUIRE_OK : QUIRE_NO_MEMORY;
 }
 
 enum quire_status quire_track_start(void)

@@ -11,6 +11,8 @@
 #include <quire/track.h>
 
 #include "../base/trace.h"
+#include "depot.h"
+#include "large.h"
 #include "slab.h"
 
 #define QI_TRACK_TICK_SHIFT \
@@ -19,19 +21,36 @@
 enum qi_track_phase { QI_TRACK_NONE, QI_TRACK_LIVE, QI_TRACK_FREED };
 
 struct qi_track_event {
+    uintptr_t task; /* as the port numbers them */
     uint32_t trace; /* number in the depot, 0: not kept */
     uint32_t time;
-    uintptr_t task; /* as the port numbers them */
     uint32_t cpu;
 };
 
-/* Of one object; all fields are atomic, written by whoever holds the object. */
+/* What whoever holds an object says of it to the leak scan; struct qi_track.marks. */
+#define QI_MARK_NOT_LEAK 0x1u
+#define QI_MARK_IGNORE   0x2u
+#define QI_MARK_NO_SCAN  0x4u
+
+/* Of one object; all fields are atomic, written by whoever holds the object but for the last. */
 struct qi_track {
     uint32_t phase; /* enum qi_track_phase: are the others to be believed */
     uint32_t site;
-    uint32_t asked; /* bytes */
-    uint32_t unused;
+    uint32_t asked; /* bytes; not of a large object */
+    uint32_t marks; /* QI_MARK_* */
     struct qi_track_event alloc, free;
+    /* the leak scan's: the scan that last found the object referenced, twice its number and 1 if it
+     * looked inside too; what the content was when it found it not referenced, 0: never looked */
+    uint32_t reached, content;
+    uint32_t suspect; /* reported */
+};
+
+/* A run of pages, or a kernel area.  qi_track_lock guards the table of them. */
+struct qi_track_large {
+    struct qi_track t;
+    uintptr_t start;
+    size_t bytes;
+    struct qi_track_large *next;
 };
 
 /* Nothing is tracked; the start of the heap.  Tracking itself begins with quire_track_start(). */
@@ -53,8 +72,22 @@ struct qi_track *qi_track_record(const struct qi_slab *s, unsigned i);
 bool qi_track_describe(const void *p);
 /* Whether QI_SLOW_TRACK belongs into a new cache's word. */
 bool qi_track_all(void);
-/* A slab goes: interrupts off, no object of it is out. */
+/* A slab goes: interrupts off, no object of it is out, its pages are no slab's any more. */
 void qi_track_slab_gone(struct qi_slab *s);
+
+/* ---- for the leak scan ---- */
+
+/* Guards the large records; while it is held, and qi_track_watch(true) was called, no slab that was
+ * found by its pages goes, nor its header, nor memory with a large record.  Interrupts off; leaf. */
+extern struct qi_spin qi_track_lock;
+/* Large records that are freed stay in memory until it is over.  One at a time. */
+void qi_track_watch_begin(void);
+void qi_track_watch_end(void);
+/* Up to max large records from number first on, in no order; how many.  Locked. */
+size_t qi_track_large_list(size_t first, struct qi_track_large **out, size_t max);
+uint32_t qi_track_now(void);
+/* The live record of the object, of whatever kind, that starts at p, or NULL.  Locked. */
+struct qi_track *qi_track_find(const void *p);
 
 #else
 

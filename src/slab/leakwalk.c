@@ -1,0 +1,162 @@
+/*
+ * slab/leakwalk.c - going through all memory of the heap while it is in use, by the frames' struct pages.
+ *
+ * A slab is found by its pages, looked at with qi_track_lock held, which keeps it from going (track.c), a few
+ * objects at a time; then it is asked for again.  What comes or goes meanwhile may be missed.
+ */
+#include "leak.h"
+
+#include "harden.h"
+
+#if QUIRE_TRACK
+
+#define BATCH 16u /* objects under the lock */
+
+struct qi_slab *qi_leak_slab_at(uintptr_t p)
+{
+    uintptr_t off = p - QPORT_DIRECT_BASE;
+    struct quire_page *page;
+    struct qi_slab *s;
+
+    if (off >= qi_load_relaxed(&qi_heap_end) || !quire_pfn_valid(Q_PFN(off >> QUIRE_PAGE_SHIFT)))
+        return NULL;
+    page = quire_page_of_pfn(Q_PFN(off >> QUIRE_PAGE_SHIFT));
+    if (!(qi_load_acquire(&page->flags) & QUIRE_PG_SLAB))
+        return NULL;
+    s = (struct qi_slab *)(uintptr_t)qi_load_relaxed(&page->owner);
+    return s && s->recip ? s : NULL; /* NULL: it is just going */
+}
+
+struct qi_found qi_leak_object(struct qi_slab *s, unsigned i)
+{
+    return (struct qi_found){qi_track_record(s, i), (uintptr_t)qi_slab_object(s, i),
+                             s->cache->size};
+}
+
+/* Call one for each valid frame that is not free. */
+static void each_page(void (*one)(void *ctx, struct quire_page *page), void *ctx)
+{
+    struct quire_zone_stats z;
+
+    for (unsigned i = 0; quire_zone_stats(i, &z) == QUIRE_OK; i++)
+        for (uint64_t pfn = z.start.v; pfn < z.end.v; pfn++)
+            if (quire_pfn_valid(Q_PFN(pfn)))
+                one(ctx, quire_page_of_pfn(Q_PFN(pfn)));
+}
+
+/* ---- objects with records ---- */
+
+struct walk {
+    qi_leak_one one;
+    void (*pause)(void *ctx, size_t words);
+    void *ctx;
+};
+
+static void walk_page(void *arg, struct quire_page *page)
+{
+    uintptr_t start = (uintptr_t)quire_page_ptr(page);
+    struct walk *w = arg;
+    unsigned i = 1, end;
+
+    if (!(qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB)) {
+        w->pause(w->ctx, 1);
+        return;
+    }
+    do {
+        unsigned long irq = qi_spin_lock_irq(&qi_track_lock);
+        struct qi_slab *s = qi_leak_slab_at(start);
+
+        end = s && s->page == page && qi_load_acquire(&s->track) ? s->n : 0;
+        for (unsigned n = 0; n < BATCH && i <= end; n++, i++) {
+            struct qi_found f = qi_leak_object(s, i);
+
+            if (qi_load_acquire(&f.t->phase) == QI_TRACK_LIVE)
+                w->one(w->ctx, &f);
+        }
+        qi_spin_unlock_irq(&qi_track_lock, irq);
+        w->pause(w->ctx, BATCH);
+    } while (i <= end);
+}
+
+void qi_leak_walk(qi_leak_one one, void (*pause)(void *ctx, size_t words), void *ctx)
+{
+    struct walk w = {one, pause, ctx};
+
+    each_page(walk_page, &w);
+}
+
+/* ---- what is not known ---- */
+
+struct unknown {
+    void (*range)(void *ctx, uintptr_t from, uintptr_t to);
+    bool (*is_known)(void *ctx, uintptr_t start);
+    void *ctx;
+};
+
+/* The next object from number *i on that is out without a record; false: none. */
+static bool next_unknown(struct quire_page *page, unsigned *i, struct qi_found *f)
+{
+    unsigned long irq = qi_spin_lock_irq(&qi_track_lock);
+    struct qi_slab *s = qi_leak_slab_at((uintptr_t)quire_page_ptr(page));
+    bool got = false;
+
+    for (; s && s->page == page && !got && *i <= s->n; ++*i) {
+        *f = qi_leak_object(s, *i);
+        got = qi_is_out(qi_load_relaxed(&s->state[*i])) &&
+              !(f->t && qi_load_acquire(&f->t->phase) == QI_TRACK_LIVE);
+    }
+    qi_spin_unlock_irq(&qi_track_lock, irq);
+    return got;
+}
+
+static void unknown_page(void *arg, struct quire_page *page)
+{
+    uintptr_t start = (uintptr_t)quire_page_ptr(page);
+    struct unknown *u = arg;
+    struct qi_found f;
+    unsigned i = 1;
+
+    if (!(qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB))
+        return;
+    if (qi_page_is_run(page)) {
+        if (!u->is_known(u->ctx, start))
+            u->range(u->ctx, start, start + (uintptr_t)qi_run_size(page));
+        return;
+    }
+    while (next_unknown(page, &i, &f))
+        u->range(u->ctx, f.start, f.start + f.bytes);
+}
+
+void qi_leak_walk_unknown(void (*range)(void *ctx, uintptr_t from, uintptr_t to),
+                          bool (*is_known)(void *ctx, uintptr_t start), void *ctx)
+{
+    struct unknown u = {range, is_known, ctx};
+
+    each_page(unknown_page, &u);
+}
+
+/* ---- frames of others ---- */
+
+struct owners {
+    void (*one)(void *ctx, uintptr_t owner);
+    void *ctx;
+};
+
+static void owner_of_page(void *arg, struct quire_page *page)
+{
+    uintptr_t owner = (uintptr_t)qi_load_relaxed(&page->owner);
+    struct owners *o = arg;
+
+    if (owner >= QUIRE_PAGE_SIZE && qi_load_relaxed(&page->refs) &&
+        !(qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB))
+        o->one(o->ctx, owner);
+}
+
+void qi_leak_walk_owners(void (*one)(void *ctx, uintptr_t owner), void *ctx)
+{
+    struct owners o = {one, ctx};
+
+    each_page(owner_of_page, &o);
+}
+
+#endif
