@@ -5,10 +5,12 @@
  *     quire: bench ROW TICKS.HUNDREDTHS
  *
  * for one operation in ticks of the time-stamp counter, which are instructions under QEMU's -icount.  Each row
- * runs once to warm up, then RUNS times; the median counts.
+ * begins with empty lists of frames, so that it does not depend on those before it, and runs once to warm up, then
+ * RUNS times; the median counts.
  */
 #include "bench.h"
 #include "arch/cpu.h"
+#include <quire/frame.h>
 
 #define RUNS 5u
 
@@ -16,6 +18,7 @@ static u64 median(u64 (*run)(void))
 {
     u64 sorted[RUNS];
 
+    quire_frame_drain();
     run();
     for (unsigned r = 0; r < RUNS; r++) {
         u64 t = run();
