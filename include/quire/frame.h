@@ -141,13 +141,13 @@ enum quire_migrate_type {
  */
 typedef uint32_t quire_gfp;
 #define QUIRE_GFP_KERNEL      0x0000u /* may sleep and reclaim; unmovable */
-#define QUIRE_GFP_ATOMIC      0x0001u /* must not sleep; may use the atomic reserve */
-#define QUIRE_GFP_MOVABLE     0x0002u /* user memory, page cache */
-#define QUIRE_GFP_RECLAIMABLE 0x0004u
-#define QUIRE_GFP_ZERO        0x0008u
-#define QUIRE_GFP_DMA         0x0010u /* below 16 MiB or fail */
-#define QUIRE_GFP_DMA32       0x0020u /* below 4 GiB or fail */
-#define QUIRE_GFP_HIGHMEM     0x0040u /* need not be in the direct map */
+#define QUIRE_GFP_MOVABLE     0x0001u /* user memory, page cache */
+#define QUIRE_GFP_RECLAIMABLE 0x0002u
+#define QUIRE_GFP_DMA         0x0004u /* below 16 MiB or fail */
+#define QUIRE_GFP_DMA32       0x0008u /* below 4 GiB or fail */
+#define QUIRE_GFP_HIGHMEM     0x0010u /* need not be in the direct map */
+#define QUIRE_GFP_ATOMIC      0x0020u /* must not sleep; may use the atomic reserve */
+#define QUIRE_GFP_ZERO        0x0040u
 #define QUIRE_GFP_THISNODE    0x0080u /* no other node */
 #define QUIRE_GFP_NORETRY     0x0100u /* fail rather than reclaim hard */
 #define QUIRE_GFP_MEMALLOC    0x0200u /* reclaim itself asks: all reserves */

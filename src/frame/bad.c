@@ -104,14 +104,6 @@ void qi_pages_sift(struct quire_page *p, unsigned order)
         qi_page_bad(p, order, "free frame was written to");
 }
 
-QI_NOINLINE struct quire_page *qi_page_alloc_instead(struct quire_page *p, unsigned order,
-                                                     quire_gfp gfp, unsigned long irq)
-{
-    qi_pages_sift(p, order);
-    qport_irq_restore(irq);
-    return qi_page_alloc_slow(order, gfp, QUIRE_NODE_ANY);
-}
-
 QI_NOINLINE void qi_page_free_marked(struct quire_page *p, unsigned refs)
 {
     unsigned long irq;

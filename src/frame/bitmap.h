@@ -61,17 +61,21 @@ static inline unsigned qi_word_max_order(uint64_t x)
     return o;
 }
 
-/* Order of the largest run, at most QI_BITS_MAX_ORDER; some bit is set. */
-static inline unsigned qi_bits_max_order(const uint64_t b[QI_BLOCK_WORDS])
+/* Order of the largest run; some bit is set, and no run is of a larger order than most. */
+static inline unsigned qi_bits_max_order(const uint64_t b[QI_BLOCK_WORDS], unsigned most)
 {
-    uint64_t full = qi_bits_full_words(b);
     unsigned max = 0;
 
-    if (full) {
-        full = qi_fold(full, 1);
-        return !full ? 6 : qi_fold(full, 2) ? 8 : 7;
+    if (most >= QI_WORD_ORDER) {
+        uint64_t full = qi_bits_full_words(b);
+
+        if (full) {
+            full = qi_fold(full, 1);
+            return !full ? 6 : qi_fold(full, 2) ? 8 : 7;
+        }
+        most = QI_WORD_ORDER - 1;
     }
-    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
+    for (unsigned w = 0; w < QI_BLOCK_WORDS && max < most; w++)
         if (b[w])
             max = QI_MAX(max, qi_word_max_order(b[w]));
     return max;

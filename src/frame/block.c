@@ -198,7 +198,7 @@ static void part_taken(struct qi_zone *z, uint32_t i, unsigned n)
     b->free = (uint16_t)(b->free - n);
     count(z, b, -(uint64_t)n);
     if (b->free && order)
-        order = qi_bits_max_order(z->bits[i]);
+        order = qi_bits_max_order(z->bits[i], order);
     part_changed(z, i, was_free, was_list, order);
 }
 
@@ -211,7 +211,7 @@ void qi_zone_add_part(struct qi_zone *z, uint32_t i)
     qi_store_relaxed(&b->pages, (uint8_t)QI_PAGES_LOOSE);
     b->free = (uint16_t)qi_bits_count(z->bits[i]);
     count(z, b, b->free);
-    b->order = (uint8_t)qi_bits_max_order(z->bits[i]);
+    b->order = (uint8_t)qi_bits_max_order(z->bits[i], QI_BITS_MAX_ORDER);
     part_link(z, i);
 }
 
@@ -415,7 +415,7 @@ static uint32_t part_steal(struct qi_zone *z, unsigned type, unsigned order)
 {
     for (unsigned k = 0; k < 2; k++) {
         unsigned from = steal_order[type][k], l;
-        uint64_t fits = z->part_mask[from] & ~0ull << order * QI_FULLNESS;
+        uint64_t fits = z->part_mask[from] & qi_lists_from(order);
         uint32_t i;
 
         if (!fits)
@@ -438,7 +438,7 @@ static uint32_t part_steal(struct qi_zone *z, unsigned type, unsigned order)
  * whole. */
 static uint32_t part_of_type(struct qi_zone *z, unsigned type, unsigned order)
 {
-    uint64_t fits = z->part_mask[type] & ~0ull << order * QI_FULLNESS;
+    uint64_t fits = z->part_mask[type] & qi_lists_from(order);
 
     return fits ? z->part[type][qi_lowest_bit(fits)] : QI_NONE;
 }
@@ -481,105 +481,93 @@ static uint32_t run_choose(struct qi_zone *z, unsigned type, unsigned order)
     return i == QI_NONE && type == QUIRE_MOVABLE ? big_take(z, order, true) : i;
 }
 
-/* The n lowest bits of x, which has more than n; n >= 1. */
-static uint64_t lowest_bits(uint64_t x, unsigned n)
+/* The n lowest of the k bits of x; 1 <= n < k. */
+static uint64_t lowest_bits(uint64_t x, unsigned n, unsigned k)
 {
     uint64_t rest = x;
 
     if (x == UINT64_MAX)
         return UINT64_MAX >> (64 - n);
+    while (k > 32) { /* that many lie in runs */
+        unsigned first = qi_lowest_bit(rest), len = qi_lowest_bit(~(rest >> first));
+
+        if (len >= n)
+            return x & UINT64_MAX >> (64 - first - n);
+        rest &= rest + (1ull << first); /* carries through the run */
+        n -= len;
+    }
     while (n--)
         rest &= rest - 1;
     return x & ~rest;
 }
 
-/* Write the pages of the bits of a word, run by run, to out, out + step and so on.  step is a constant. */
-static QI_ALWAYS_INLINE struct quire_page **put_pages(struct quire_page *base, uint64_t bits,
-                                                      struct quire_page **out, int step)
+/* Up to k frames of a word; returns how many. */
+static QI_ALWAYS_INLINE unsigned take_from_word(uint64_t *word, struct quire_page *base, unsigned k,
+                                                unsigned has, struct qi_words *out)
 {
-    if (QI_LIKELY(bits == UINT64_MAX)) {
-        for (struct quire_page *p = base; p < base + 64; p += 4, out += 4 * step) {
-            out[0] = p;
-            out[step] = p + 1;
-            out[2 * step] = p + 2;
-            out[3 * step] = p + 3;
-        }
-        return out;
-    }
-    while (bits) {
-        unsigned at = qi_lowest_bit(bits);
-        uint64_t gap = ~(bits >> at);
-        unsigned len = gap ? qi_lowest_bit(gap) : 64;
-        struct quire_page *p = base + at, *end = p + len;
+    uint64_t x = *word, take = has > k ? lowest_bits(x, k, has) : x;
 
-        for (; p < end; p++, out += step)
-            *out = p;
-        bits &= at + len < 64 ? UINT64_MAX << (at + len) : 0;
-    }
-    return out;
+    *word = x & ~take;
+    out->word[out->n++] = (struct qi_word){base, take};
+    return QI_MIN(has, k);
 }
 
-/* Up to n frames of block i: from broken words first, whole words last. */
-static QI_ALWAYS_INLINE unsigned take_from_block(struct qi_zone *z, uint32_t i, unsigned n,
-                                                 struct quire_page **out, int step)
+/* Up to n frames of block i: whole words of whole words' worth; else from broken words first, whole words last; returns
+ * how many. */
+static unsigned take_from_block(struct qi_zone *z, uint32_t i, unsigned n, struct qi_words *out)
 {
-    uint64_t *bits = z->bits[i];
     struct quire_page *base = quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i)));
-    unsigned got = 0;
+    unsigned got = 0, whole = 0, w;
+    uint64_t *bits = z->bits[i];
 
-    for (unsigned pass = 0; pass < 2; pass++)
-        for (unsigned w = 0; w < QI_BLOCK_WORDS && got < n; w++) {
-            uint64_t x = bits[w], take = x;
-            unsigned k;
-
-            if (!x || (pass == 0 && x == UINT64_MAX))
-                continue;
-            k = x == UINT64_MAX ? 64 : qi_popcount(x);
-            if (k > n - got) {
-                k = n - got;
-                take = lowest_bits(x, k);
-            }
-            bits[w] = x & ~take;
-            out = put_pages(base + w * 64, take, out, step);
-            got += k;
-        }
+    for (w = 0; w < QI_BLOCK_WORDS; w++)
+        whole |= (unsigned)(bits[w] == UINT64_MAX) << w;
+    for (; whole && n - got >= 64 && out->n < QI_WORDS; whole &= whole - 1) {
+        w = qi_lowest_bit(whole);
+        bits[w] = 0;
+        out->word[out->n++] = (struct qi_word){base + w * 64, UINT64_MAX};
+        got += 64;
+    }
+    for (w = 0; w < QI_BLOCK_WORDS && got < n && out->n < QI_WORDS; w++)
+        if (bits[w] && !(whole >> w & 1))
+            got += take_from_word(&bits[w], base + w * 64, n - got, qi_popcount(bits[w]), out);
+    for (; whole && got < n && out->n < QI_WORDS; whole &= whole - 1) {
+        w = qi_lowest_bit(whole);
+        got += take_from_word(&bits[w], base + w * 64, n - got, 64, out);
+    }
     return got;
 }
 
-unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struct quire_page **out,
-                             int step)
+void qi_zone_take_words(struct qi_zone *z, unsigned type, unsigned n, struct qi_words *out)
 {
-    unsigned got = 0;
-
-    while (got < n) {
+    out->n = out->frames = 0;
+    while (out->frames < n && out->n < QI_WORDS) {
         uint32_t i = part_choose(z, type, 0);
         unsigned k;
 
-        if (i == QI_NONE &&
-            !got) /* for more than what was found no other type's block is broken into */
+        if (i == QI_NONE && !out->n)
+            /* for more than what was found no other type's block is broken into */
             i = part_steal(z, type, 0);
         if (i == QI_NONE)
-            break;
-        k = step > 0 ? take_from_block(z, i, n - got, out + got, 1)
-                     : take_from_block(z, i, n - got, out - got, -1);
+            return;
+        k = take_from_block(z, i, n - out->frames, out);
         part_taken(z, i, k);
-        got += k;
+        out->frames += k;
     }
-    return got;
 }
 
-unsigned qi_zone_take_rest(struct qi_zone *z, uint64_t pfn, struct quire_page **out, unsigned n)
+void qi_zone_take_rest(struct qi_zone *z, struct quire_page *base, unsigned n, struct qi_words *out)
 {
+    uint64_t pfn = quire_pfn_of_page(base).v;
     uint32_t i = qi_block_of(z, pfn);
     uint64_t *word = &z->bits[i][pfn / 64 % QI_BLOCK_WORDS], rest = *word;
     unsigned k;
 
     if (z->blocks[i].state != QI_BLOCK_PART || !rest || (k = qi_popcount(rest)) > n)
-        return 0;
+        return;
     *word = 0;
-    put_pages(quire_page_of_pfn(Q_PFN(pfn & ~63ull)), rest, out, 1);
+    *out = (struct qi_words){k, 1, {{base, rest}}};
     part_taken(z, i, k);
-    return k;
 }
 
 /* A run out of block i, which has one; its first frame within the block. */
@@ -643,8 +631,111 @@ void qi_zone_give_mask(struct qi_zone *z, uint64_t pfn, uint64_t mask)
     b->free = (uint16_t)(b->free + n);
     count(z, b, n);
     /* only this word can have a larger run than before */
-    max = *word == UINT64_MAX ? qi_bits_max_order(z->bits[i]) : qi_word_max_order(*word);
+    max = *word == UINT64_MAX ? qi_bits_max_order(z->bits[i], QI_BITS_MAX_ORDER)
+                              : qi_word_max_order(*word);
     part_changed(z, i, was_free, was_list, QI_MAX(order, max));
+}
+
+/* Runs of each order. */
+static const uint64_t runs[QI_WORD_ORDER + 1] = {
+    0x1, 0x3, 0xf, 0xff, 0xffff, 0xffffffff, UINT64_MAX,
+};
+
+/*
+ * One frame that changes neither the list of its block nor its largest run, which are nine of ten; false: it may, or
+ * all is not well.  The caller counts it.  frame: from the first of the zone's first block.
+ */
+static QI_ALWAYS_INLINE bool give_quick(struct qi_block *blocks, uint64_t (*bits)[QI_BLOCK_WORDS],
+                                        uint64_t frame)
+{
+    struct qi_block *b = &blocks[frame / QI_BLOCK_FRAMES];
+    uint64_t *word = (uint64_t *)bits + frame / 64, now;
+    unsigned at = frame % 64, order;
+
+    /* at the end of an eighth, or the first of a block that is on no list */
+    if (b->free % QI_EIGHTH == 0)
+        return false;
+    now = *word;
+    if (now >> at & 1)
+        return false;
+    now |= 1ull << at;
+    if (now >> (at ^ 1) & 1) {
+        order = b->order + 1u;
+        if (order > QI_WORD_ORDER || !(~(now >> (at >> order << order)) & runs[order]))
+            return false;
+    }
+    *word = now;
+    b->free++;
+    return true;
+}
+
+/* Frames that lie one here, one there, until one of them needs more than its bit set, or the next one is its
+ * neighbour; returns how many, less than n. */
+static QI_NOINLINE unsigned give_scattered(struct qi_zone *z, struct quire_page *const *pages,
+                                           unsigned n)
+{
+    uint64_t(*bits)[QI_BLOCK_WORDS] = z->bits, first = qi_block_pfn(z, 0);
+    struct quire_page *const *at = pages, *const *end = pages + n;
+    struct qi_block *blocks = z->blocks;
+
+    if (QI_UNLIKELY(z->cma || z->nisolated)) /* whose frames are counted apart */
+        return 0;
+    for (struct quire_page *p = *at, *next; at + 1 < end; at++, p = next) {
+        next = at[1];
+        if (next == p + 1 || !give_quick(blocks, bits, quire_pfn_of_page(p).v - first))
+            break;
+    }
+    return (unsigned)(at - pages);
+}
+
+/* Pages from p on, one after the other, of n; no more than to the end of the word. */
+static QI_ALWAYS_INLINE unsigned run_from(struct quire_page *const *pages, unsigned n,
+                                          const struct quire_page *p)
+{
+    unsigned k = 1;
+
+    for (; k + 4 <= n; k += 4)
+        if (pages[k] != p + k || pages[k + 1] != p + k + 1 || pages[k + 2] != p + k + 2 ||
+            pages[k + 3] != p + k + 3)
+            break;
+    while (k < n && pages[k] == p + k)
+        k++;
+    return k;
+}
+
+/* The first of n pages, and those after it that lie in the same word; returns how many. */
+static unsigned give_word(struct qi_zone *z, struct quire_page *const *pages, unsigned n)
+{
+    uint64_t pfn = quire_pfn_of_page(pages[0]).v, mask = 0;
+    struct quire_page *base = pages[0] - pfn % 64;
+    unsigned i = 0, at = pfn % 64;
+
+    do {
+        unsigned k = run_from(pages + i, QI_MIN(n - i, 64 - at), pages[i]);
+
+        mask |= UINT64_MAX >> (64 - k) << at;
+        i += k;
+        if (i == n)
+            break;
+        at = (unsigned)QI_MIN((uint64_t)((uintptr_t)pages[i] - (uintptr_t)base) / sizeof *base,
+                              (uint64_t)64);
+    } while (at < 64);
+    qi_zone_give_mask(z, pfn & ~63ull, mask);
+    return i;
+}
+
+void qi_zone_give_frames(struct qi_zone *z, struct quire_page *const *pages, unsigned n)
+{
+    unsigned i = 0, quick = 0;
+
+    while (i < n) {
+        unsigned k = give_scattered(z, pages + i, n - i);
+
+        quick += k;
+        i += k;
+        i += give_word(z, pages + i, n - i);
+    }
+    qi_store_relaxed(&z->free, z->free + quick);
 }
 
 void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order)
@@ -679,7 +770,7 @@ void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order)
     qi_bits_set_run(z->bits[i], at, order);
     b->free = (uint16_t)(b->free + (1u << order));
     count(z, b, 1ull << order);
-    max = qi_bits_max_order(z->bits[i]);
+    max = qi_bits_max_order(z->bits[i], QI_BITS_MAX_ORDER);
     part_changed(z, i, was_free, was_list, max);
 }
 

@@ -22,6 +22,8 @@
 
 /* Interrupts are off no longer than it takes to get or free this many. */
 #define STEP 256u
+/* From here on an array comes from blocks, if the stack does not have all of it. */
+#define WORDS_FROM 48u
 
 /* One line for each of a group. */
 #define GROUP   8u
@@ -57,28 +59,52 @@ static QI_NOINLINE struct quire_page **pop_groups(struct quire_page **top, struc
     return top;
 }
 
-/* The same for pages that are in the array already; returns how many of n, which is a multiple of eight. */
-static QI_NOINLINE size_t hand_out_groups(struct quire_page **pages, size_t n, uint32_t flags)
+/* The same for pages that lie side by side: groups of n; returns how many pages. */
+static QI_NOINLINE unsigned hand_out_run(struct quire_page *p, unsigned n, struct quire_page **out,
+                                         uint32_t flags)
 {
-    size_t i = 0;
+    struct quire_page *from = p, *end = p + n / GROUP * GROUP;
 
-    for (; i < n; i += GROUP) {
-#define X(k) struct quire_page *p##k = pages[i + k];
-        EACH(X)
-#undef X
+    for (; p < end; p += GROUP, out += GROUP) {
         uint32_t all = QUIRE_PG_FREE;
         uint64_t any = 0;
 
-#define X(k) all &= QI_FLAGS(p##k), any |= p##k->counts;
+#define X(k) all &= QI_FLAGS(p + k), any |= p[k].counts;
         EACH(X)
 #undef X
         if (QI_UNLIKELY(!all || any))
             break;
-#define X(k) qi_page_hand_out(p##k, flags);
+#define X(k) out[k] = p + k, qi_page_hand_out(p + k, flags);
         EACH(X)
 #undef X
     }
-    return i;
+    return (unsigned)(p - from);
+}
+
+/* Frames out of a bitmap, made into pages; bad ones are withheld.  Returns where the next one goes. */
+static struct quire_page **hand_out(const struct qi_word *w, struct quire_page **out,
+                                    uint32_t flags)
+{
+    uint64_t bits = w->bits;
+
+    while (bits) {
+        unsigned at = qi_lowest_bit(bits);
+        uint64_t gap = ~(bits >> at);
+        unsigned len = gap ? qi_lowest_bit(gap) : 64, k;
+        struct quire_page *p = w->base + at, *end = p + len;
+
+        bits &= bits + (1ull << at); /* carries through the run */
+        k = hand_out_run(p, len, out, flags);
+        for (p += k, out += k; p < end; p++) {
+            if (QI_UNLIKELY(qi_page_unfit(p))) {
+                qi_pages_sift(p, 0);
+                continue;
+            }
+            qi_page_hand_out(p, flags);
+            *out++ = p;
+        }
+    }
+    return out;
 }
 
 /* Up to n, until one is unfit, which is then on top. */
@@ -100,28 +126,24 @@ static QI_ALWAYS_INLINE size_t pop_many(struct qi_stack *s, size_t n, struct qui
     return i;
 }
 
-/* Straight from the blocks of a zone, made into pages. */
-static size_t take_from_blocks(struct qi_zone *z, size_t n, struct quire_page **out, quire_gfp gfp,
-                               uint64_t may)
+/* Straight from the blocks of a zone, up to n. */
+static size_t take_from_blocks(struct qi_zone *z, unsigned type, size_t n, struct quire_page **out)
 {
-    unsigned type = qi_gfp_type(gfp);
     uint32_t flags = z->place | type << QI_PG_TYPE_SHIFT;
+    struct quire_page **at = out, **end = out + n;
+    struct qi_words words;
     size_t got;
 
-    n = QI_MIN(n, may);
-    qi_zone_lock(z);
-    got = qi_zone_take_frames(z, type, (unsigned)n, out, 1);
-    z->allocs += got;
-    qi_zone_unlock(z);
+    do {
+        qi_zone_lock(z);
+        qi_zone_take_words(z, type, (unsigned)(end - at), &words);
+        z->allocs += words.frames;
+        qi_zone_unlock(z);
+        for (unsigned i = 0; i < words.n; i++)
+            at = hand_out(&words.word[i], at, flags);
+    } while (at < end && words.n == QI_WORDS);
+    got = (size_t)(at - out);
     qi_zone_taken(z);
-    for (size_t i = hand_out_groups(out, got / GROUP * GROUP, flags); i < got;) {
-        if (QI_LIKELY(!qi_page_unfit(out[i]))) {
-            qi_page_hand_out(out[i++], flags);
-            continue;
-        }
-        qi_pages_sift(out[i], 0);
-        out[i] = out[--got];
-    }
     qi_count_remote(z, got);
     return got;
 }
@@ -144,7 +166,7 @@ static size_t bulk_from_zone(struct qi_zone *z, size_t n, struct quire_page **ou
         }
         may = qi_zone_spare(z, qi_gfp_class(gfp), gfp, QI_MARK_MIN);
         if (may && n - got >= s->want / 2u)
-            return got + take_from_blocks(z, n - got, out + got, gfp, may);
+            return got + take_from_blocks(z, s->type, QI_MIN(n - got, may), out + got);
         if (!qi_stack_fill(s, may))
             return got;
         qi_zone_taken(z);
@@ -198,16 +220,29 @@ size_t qi_page_alloc_bulk_among(size_t n, struct quire_page **out, quire_gfp gfp
     return got;
 }
 
-/* What the stack of the preferred zone has; then all else. */
+/* From the preferred zone while it has plenty: all from the stack, or an array that is much for it from the blocks,
+ * where frames lie word by word. */
+static QI_ALWAYS_INLINE size_t take_preferred(size_t n, struct quire_page **out, quire_gfp gfp)
+{
+    struct qi_stack *s = qi_stack_fast(0, gfp);
+    struct qi_zone *z = s->zone;
+
+    if (n <= qi_stack_count(s) || n < WORDS_FROM || n > STEP || QI_UNLIKELY(!z))
+        return pop_many(s, n, out);
+    if (QI_UNLIKELY(qi_zone_spare(z, qi_gfp_class(gfp), gfp, QI_MARK_LOW) < n))
+        return 0;
+    return take_from_blocks(z, s->type, n, out);
+}
+
 size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node)
 {
     size_t got = 0;
 
-    if (QI_LIKELY(node == QUIRE_NODE_ANY && !(gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_ZERO)))) {
+    if (QI_LIKELY(node == QUIRE_NODE_ANY && !(gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_ZERO)) &&
+                  !quire_frame_fail_armed())) {
         unsigned long irq = qport_irq_save();
 
-        got = pop_many(qi_load_relaxed(&qi_frame_cpus[qport_cpu()].fast[gfp >> 1 & QI_GFP_INDEX]),
-                       n, out);
+        got = take_preferred(n, out, gfp);
         qport_irq_restore(irq);
     }
     if (QI_LIKELY(got == n))
@@ -217,20 +252,20 @@ size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, u
 
 /* ---- Giving back ---- */
 
-/* Groups of pages with just these flags become free, and are stored from top to stop; one with anything
- * unusual stays as it is.  Returns the new top. */
-static QI_NOINLINE struct quire_page **push_groups(struct quire_page **top,
-                                                   struct quire_page **stop,
-                                                   struct quire_page **pages, uint32_t flags)
+/* Groups of pages with just these flags become free, and are stored from top on if store is set; one with anything
+ * unusual stays as it is.  Returns how many, a multiple of eight. */
+static QI_ALWAYS_INLINE size_t free_each(struct quire_page **pages, size_t count, uint32_t flags,
+                                         struct quire_page **top, bool store)
 {
+    struct quire_page **at = pages, **end = pages + count / GROUP * GROUP;
     uint32_t freed = flags | QUIRE_PG_FREE;
     unsigned n;
 
-    do {
+    for (; at < end; at += GROUP) {
         uint64_t any = 0;
 
 #define X(k)                                    \
-    struct quire_page *p##k = pages[k];         \
+    struct quire_page *p##k = at[k];            \
     if (QI_UNLIKELY(QI_FLAGS(p##k) != flags)) { \
         n = k;                                  \
         goto undo;                              \
@@ -245,17 +280,26 @@ static QI_NOINLINE struct quire_page **push_groups(struct quire_page **top,
 #define X(k)                                      \
     QPORT_EVENT(FRAME_FREE, p##k, 0);             \
     qi_store_relaxed(&p##k->counts, (uint64_t)0); \
-    top[k] = p##k;
+    if (store)                                    \
+        top[k] = p##k;
         EACH(X)
 #undef X
-        top += GROUP;
-        pages += GROUP;
-    } while (top != stop);
-    return top;
+        top += store ? GROUP : 0;
+    }
+    return (size_t)(at - pages);
 undo:
     while (n--)
-        qi_store_relaxed(&pages[n]->flags, flags);
-    return top;
+        qi_store_relaxed(&at[n]->flags, flags);
+    return (size_t)(at - pages);
+}
+static QI_NOINLINE size_t push_groups(struct quire_page **pages, size_t n, uint32_t flags,
+                                      struct quire_page **top)
+{
+    return free_each(pages, n, flags, top, true);
+}
+static QI_NOINLINE size_t free_groups(struct quire_page **pages, size_t n, uint32_t flags)
+{
+    return free_each(pages, n, flags, NULL, false);
 }
 
 /* May be freed to where these flags say, whatever its user's flags are. */
@@ -273,7 +317,7 @@ static QI_ALWAYS_INLINE size_t push_many(struct qi_stack *s, size_t n, struct qu
 
     n = QI_MIN(n, top < end ? (size_t)(end - top) : 0);
     if (n >= GROUP)
-        i = (size_t)(push_groups(top, top + n / GROUP * GROUP, pages, flags) - top);
+        i = push_groups(pages, n, flags, top);
     for (; i < n && alike(pages[i], flags); i++) {
         QPORT_EVENT(FRAME_FREE, pages[i], 0);
         qi_store_relaxed(&pages[i]->flags, flags | QUIRE_PG_FREE);
@@ -284,27 +328,64 @@ static QI_ALWAYS_INLINE size_t push_many(struct qi_stack *s, size_t n, struct qu
     return i;
 }
 
-/* Up to n pages of one zone and type, without a detour through a stack; those of one word in one step. */
+/* Pages side by side with just these flags become free: groups of n; returns how many. */
+static QI_NOINLINE unsigned free_run(struct quire_page **pages, unsigned n, uint32_t flags)
+{
+    struct quire_page *p = pages[0], **at = pages, **end = pages + n / GROUP * GROUP;
+    uint32_t freed = flags | QUIRE_PG_FREE;
+
+    for (; at < end; at += GROUP, p += GROUP) {
+        uint64_t any = 0;
+
+#define X(k)                                                     \
+    if (QI_UNLIKELY(at[k] != p + k || QI_FLAGS(p + k) != flags)) \
+        break;                                                   \
+    any |= p[k].counts;
+        EACH(X)
+#undef X
+        if (QI_UNLIKELY(any > 1))
+            break;
+#define X(k)                              \
+    QPORT_EVENT(FRAME_FREE, p + k, 0);    \
+    qi_store_relaxed(&p[k].flags, freed); \
+    qi_store_relaxed(&p[k].counts, (uint64_t)0);
+        EACH(X)
+#undef X
+    }
+    return (unsigned)(at - pages);
+}
+
+/* The next of n pages, if they belong to this zone and type, to their blocks: those side by side in one step, or a
+ * group, or one; returns how many. */
+static size_t give_step(struct qi_zone *z, size_t n, struct quire_page **pages, uint32_t flags)
+{
+    uint64_t pfn = quire_pfn_of_page(pages[0]).v;
+    unsigned at = pfn % 64, k = free_run(pages, (unsigned)QI_MIN(n, 64ul - at), flags);
+
+    if (QI_LIKELY(k)) {
+        qi_zone_give_mask(z, pfn - at, UINT64_MAX >> (64 - k) << at);
+        return k;
+    }
+    k = (unsigned)free_groups(pages, QI_MIN(n, (size_t)GROUP), flags);
+    if (!k && alike(pages[0], flags)) {
+        QPORT_EVENT(FRAME_FREE, pages[0], 0);
+        qi_store_relaxed(&pages[0]->flags, flags | QUIRE_PG_FREE);
+        qi_store_relaxed(&pages[0]->counts, (uint64_t)0);
+        k = 1;
+    }
+    if (k)
+        qi_zone_give_frames(z, pages, k);
+    return k;
+}
+
+/* Up to n pages of one zone and type, without a detour through a stack. */
 static size_t give_to_blocks(struct qi_zone *z, size_t n, struct quire_page **pages, uint32_t flags)
 {
-    size_t i = 0;
+    size_t i = 0, k;
 
     qi_zone_lock(z);
-    while (i < n && alike(pages[i], flags)) {
-        uint64_t base = quire_pfn_of_page(pages[i]).v & ~63ull, mask = 0;
-
-        for (; i < n && alike(pages[i], flags); i++) {
-            uint64_t at = quire_pfn_of_page(pages[i]).v - base;
-
-            if (at >= 64)
-                break;
-            QPORT_EVENT(FRAME_FREE, pages[i], 0);
-            qi_store_relaxed(&pages[i]->flags, qi_flags_at(pages[i], z->place | QUIRE_PG_FREE));
-            qi_store_relaxed(&pages[i]->counts, (uint64_t)0);
-            mask |= 1ull << at;
-        }
-        qi_zone_give_mask(z, base, mask);
-    }
+    while (i < n && (k = give_step(z, n - i, pages + i, flags)))
+        i += k;
     z->frees += i;
     qi_zone_unlock(z);
     return i;
@@ -313,10 +394,16 @@ static size_t give_to_blocks(struct qi_zone *z, size_t n, struct quire_page **pa
 /* At least one, whose stack has no room for it, or that is not like the others.  Interrupts off. */
 static size_t give_some(struct qi_stack *s, size_t n, struct quire_page **pages, uint32_t flags)
 {
-    if (n >= s->want && s->top >= qi_load_relaxed(&s->end))
-        return give_to_blocks(s->zone, n, pages, flags);
+    if (n >= WORDS_FROM && s->top + n > qi_load_relaxed(&s->end))
+        return give_to_blocks(s->zone, n, pages, flags & QI_PG_KEPT);
     qi_stack_push(qi_page_mark_free(&qi_frame_cpus[qport_cpu()], pages[0], flags), pages[0]);
     return 1;
+}
+
+/* It is no long array, or the stack has room for all of it. */
+static QI_ALWAYS_INLINE bool fits(const struct qi_stack *s, size_t n)
+{
+    return n < WORDS_FROM || s->top + n <= QI_PEEK(s->end);
 }
 
 static QI_NOINLINE void give_rest(size_t n, struct quire_page **pages)
@@ -337,7 +424,7 @@ static QI_NOINLINE void give_rest(size_t n, struct quire_page **pages)
             continue;
         }
         s = qi_stack_home(&qi_frame_cpus[qport_cpu()], flags);
-        k = push_many(s, n - i, pages + i);
+        k = fits(s, n - i) ? push_many(s, n - i, pages + i) : 0;
         i += k ? k : give_some(s, n - i, pages + i, flags);
     }
     qport_irq_restore(irq);
@@ -347,10 +434,11 @@ void quire_page_free_bulk(size_t n, struct quire_page **pages)
 {
     for (size_t k; n; n -= k, pages += k) {
         unsigned long irq = qport_irq_save();
+        struct qi_stack *s =
+            qi_stack_home(&qi_frame_cpus[qport_cpu()], quire_page_flags_now(pages[0]));
 
         /* what belongs on the stack of the first, and fits */
-        k = push_many(qi_stack_home(&qi_frame_cpus[qport_cpu()], quire_page_flags_now(pages[0])), n,
-                      pages);
+        k = fits(s, n) ? push_many(s, n, pages) : 0;
         qport_irq_restore(irq);
         if (QI_LIKELY(k == n))
             return;

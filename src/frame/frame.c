@@ -14,7 +14,7 @@
  *     not ours       reserved, off line, or a hole
  *
  *     order  0 1 2 3 | 4 .. 8          | 9    | 10 .. MAX
- *            stacks    |                 | stack|          of each CPU
+ *            stacks                             |          of each CPU
  *            runs in the bitmap of a pageblock of the right type
  *                                      | buddies over the number of the pageblock
  *
@@ -25,14 +25,14 @@
  * frame's struct page is not read or written but for the flag that says FREE, and the pages of a
  * pageblock that was never used are not written at all.
  *
- * Pageblocks with something free hang on lists by (migrate type, order of the largest run, seventh of
+ * Pageblocks with something free hang on lists by (migrate type, order of the largest run, eighth of
  * fullness), with a mask of the lists that are not empty.  A request for order n looks at the first
  * list of its type at or above n: the block whose largest run is smallest, and of those a fuller one.
  * So nearly full blocks fill up, nearly empty ones become whole.  If its type has none, a whole
  * pageblock is taken and given the type; if there is none either, another type's emptiest block is
  * broken into, and changes its type if half of it is free.
  *
- * Stacks.  In front, each CPU has arrays of free blocks of orders 0..3 and 9 by zone and type: no lock,
+ * Stacks.  In front, each CPU has arrays of free blocks of orders 0..9 by zone and type: no lock,
  * no list, interrupts off for a handful of instructions.  An empty one takes a batch, a full one gives
  * back its older half, both under one taking of the zone's lock and word by word; they grow where frames
  * swing and shrink where nothing happens (stack.c).  Before an allocation fails it empties the stacks of
@@ -165,7 +165,7 @@ static struct qi_stack *stack_for(struct qi_zone *z, unsigned order, quire_gfp g
 
     if (gfp & QUIRE_GFP_COLD && !order && cold->top != cold->base)
         return cold;
-    return qi_stack_of(c, z->place, qi_stack_kind(order), qi_gfp_type(gfp));
+    return qi_stack_of(c, z->place, order, qi_gfp_type(gfp));
 }
 
 /* From this zone, if the mark lets it.  Interrupts off. */
@@ -378,14 +378,48 @@ struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned no
     return qi_page_alloc_among(order, gfp, node, ALL_NODES);
 }
 
-/* All but single frames; by itself so that the path of those saves no register. */
+/* What a stack of the preferred zone may be filled with: the request has no wish but this zone, which is above
+ * its low mark; 0: the long way. */
+static uint64_t may_refill(const struct qi_stack *s, quire_gfp gfp)
+{
+    unsigned class = qi_gfp_class(gfp), node = qi_cpu_nodes[qport_cpu()];
+    struct qi_zone *z = s->zone;
+
+    if (!z || z != qi_zone_listed(qi_zonelists[node][class]) || z->node != node ||
+        qi_load_relaxed(&fail_left))
+        return 0;
+    return qi_zone_spare(z, class, gfp, QI_MARK_LOW);
+}
+
+/* The fast path found its stack empty, or what is on top bad. */
+QI_NOINLINE struct quire_page *qi_page_alloc_instead(unsigned order, quire_gfp gfp,
+                                                     unsigned long irq)
+{
+    struct qi_stack *s = qi_stack_fast(order, gfp);
+    struct quire_page *p = NULL;
+    uint64_t may;
+
+    if (QI_UNLIKELY(s->top != s->base)) {
+        qi_pages_sift(qi_stack_pop(s), order);
+    } else if ((may = may_refill(s, gfp)) && qi_stack_fill(s, may)) {
+        qi_zone_taken(s->zone);
+        p = qi_stack_pop(s);
+        p = offer(p, order, s->flags) ? p : NULL;
+    }
+    qport_irq_restore(irq);
+    if (QI_UNLIKELY(!p))
+        return qi_page_alloc_slow(order, gfp, QUIRE_NODE_ANY);
+    if (QI_UNLIKELY(qi_load_relaxed(&qi_pressure_noted)))
+        qi_pressure_tell();
+    return p;
+}
+
+/* All but single frames. */
 static QI_NOINLINE struct quire_page *alloc_block(unsigned order, quire_gfp gfp)
 {
-    struct quire_page *p = qi_order_stacked(order) ? qi_page_try_alloc(order, gfp) : NULL;
-
-    if (!p)
+    if (QI_UNLIKELY(!qi_order_stacked(order)))
         return qi_page_alloc_slow(order, gfp, QUIRE_NODE_ANY);
-    return gfp & QUIRE_GFP_ZERO ? clear_block(p, order) : p;
+    return qi_page_pop(order, gfp);
 }
 
 /* A single frame, cleared in advance or now. */
@@ -395,8 +429,8 @@ static QI_NOINLINE struct quire_page *alloc_zeroed(quire_gfp gfp)
 
     if (qi_load_relaxed(&qi_zero_used) && (p = qi_zero_take(gfp)))
         return p;
-    p = qi_page_try_alloc(0, gfp);
-    return QI_LIKELY(p != NULL) ? clear_block(p, 0) : qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
+    p = qi_page_pop(0, gfp & ~QUIRE_GFP_ZERO);
+    return QI_LIKELY(p != NULL) ? clear_block(p, 0) : NULL;
 }
 
 /* What quire_page_alloc() has one test for. */
@@ -404,27 +438,23 @@ static QI_NOINLINE struct quire_page *alloc_zeroed(quire_gfp gfp)
 
 static QI_NOINLINE struct quire_page *alloc_special(unsigned order, quire_gfp gfp, unsigned node)
 {
+    struct quire_page *p;
+
     if (node != QUIRE_NODE_ANY || gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_COLD))
         return qi_page_alloc_slow(order, gfp, node);
-    return order ? alloc_block(order, gfp) : alloc_zeroed(gfp);
+    if (!order)
+        return alloc_zeroed(gfp);
+    p = alloc_block(order, gfp & ~QUIRE_GFP_ZERO);
+    return p ? clear_block(p, order) : NULL;
 }
 
 struct quire_page *quire_page_alloc(unsigned order, quire_gfp gfp, unsigned node)
 {
-    struct quire_page *p;
-    unsigned long irq;
-    bool unfit = false;
-
     if (QI_UNLIKELY(node != QUIRE_NODE_ANY || gfp & SPECIAL))
         return alloc_special(order, gfp, node);
     if (QI_UNLIKELY(order))
         return alloc_block(order, gfp);
-    p = qi_page_pop(0, gfp, &irq, &unfit);
-    if (QI_UNLIKELY(unfit))
-        return qi_page_alloc_instead(p, 0, gfp, irq);
-    if (QI_UNLIKELY(!p))
-        return qi_page_alloc_slow(0, gfp, QUIRE_NODE_ANY);
-    return p;
+    return qi_page_pop(0, gfp);
 }
 
 struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned order, quire_gfp gfp,
@@ -458,11 +488,10 @@ struct quire_page *quire_page_alloc_zone(enum quire_zone_type zone, unsigned ord
 
 /* ---- Freeing ---- */
 
-/* A block that was checked, and has no stack, to its zone. */
-static QI_NOINLINE void free_to_zone(struct qi_zone *z, struct quire_page *p, unsigned order)
+/* A block that was checked, and has no stack, to its zone; interrupts are restored. */
+static QI_NOINLINE void free_to_zone(struct qi_zone *z, struct quire_page *p, unsigned order,
+                                     unsigned long irq)
 {
-    if (order < QI_BLOCK_ORDER)
-        qi_pages_loose_free(z, p, order);
     qi_zone_lock(z);
     /* another CPU may have marked a frame of it since, which it then took for a cached one */
     if (QI_LIKELY(!z->marked) || !qi_zone_sift(z, p, order)) {
@@ -470,6 +499,7 @@ static QI_NOINLINE void free_to_zone(struct qi_zone *z, struct quire_page *p, un
         z->frees += 1ull << order;
     }
     qi_zone_unlock(z);
+    qport_irq_restore(irq);
 }
 
 /* A block of order 1 and up with that many references; checks, then to its stack or zone. */
@@ -477,9 +507,8 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
 {
     const uint32_t form = QI_PG_STATE | 31u << QUIRE_PG_ORDER_SHIFT;
     uint32_t flags = quire_page_flags_now(p);
-    struct qi_stack *first;
-    struct qi_zone *z;
     unsigned long irq;
+    struct qi_stack *s;
 
     if (QI_UNLIKELY((flags & form) != (QUIRE_PG_HEAD | order << QUIRE_PG_ORDER_SHIFT) ||
                     p->counts != refs))
@@ -487,10 +516,9 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
     if (QI_UNLIKELY(p[1].owner))
         qi_attached_free(p, order);
     irq = qport_irq_save();
-    first = qi_stack_of(&qi_frame_cpus[qport_cpu()], flags, 0, 0);
-    z = first->zone;
+    s = qi_stack_home(&qi_frame_cpus[qport_cpu()], quire_page_flags_now(p + 1));
     QPORT_EVENT(FRAME_FREE, p, order);
-    if (QI_UNLIKELY(qi_load_relaxed(&z->marked)) && qi_pages_marked(p, order)) {
+    if (QI_UNLIKELY(qi_load_relaxed(&s->zone->marked)) && qi_pages_marked(p, order)) {
         qi_pages_sift(p, order);
         qport_irq_restore(irq);
         return;
@@ -498,15 +526,10 @@ static void free_block(struct quire_page *p, unsigned order, unsigned refs)
     /* it keeps its form, as a free block may */
     qi_store_relaxed(&p->flags, (flags & QI_PG_KEPT) | QUIRE_PG_HEAD | QUIRE_PG_FREE);
     qi_store_relaxed(&p->counts, (uint64_t)0);
-    if (QI_LIKELY(qi_order_stacked(order))) {
-        uint32_t i = qi_block_of(z, quire_pfn_of_page(p).v);
-
-        qi_stack_push(
-            first + qi_stack_kind(order) * QI_STACK_TYPES + qi_block_stack_type(&z->blocks[i]), p);
-    } else {
-        free_to_zone(z, p, order);
-    }
-    qport_irq_restore(irq);
+    if (QI_LIKELY(qi_order_stacked(order)))
+        qi_stack_push_restore(s + order * QI_STACK_TYPES, p, irq);
+    else
+        free_to_zone(s->zone, p, order, irq);
 }
 
 void quire_page_free(struct quire_page *page, unsigned order)

@@ -63,6 +63,16 @@ static inline enum quire_status qi_map_refuse(uint64_t from, uint64_t to, const 
     return QUIRE_UNSUPPORTED;
 }
 
+/* Where the stacks of pages with this place are: those of the zone. */
+static inline void qi_place_stacks_set(uint32_t place, const struct qi_zone *z)
+{
+    uint32_t first = place << (QUIRE_PG_ZONE_SHIFT - QI_PG_TYPE_SHIFT);
+
+    for (unsigned t = 0; t < QI_STACK_TYPES; t++)
+        qi_stack_offset[first + t] =
+            (uint32_t)(z->slot * QI_ZONE_STACK_BYTES + t * sizeof(struct qi_stack));
+}
+
 #if QUIRE_MODEL_PLACES
 /* The zone's own entry, before any page has one of its: z->place names the zone in both. */
 void qi_place_init(struct qi_zone *z);
@@ -75,7 +85,7 @@ void qi_places_reset(void);
 static inline void qi_place_init(struct qi_zone *z)
 {
     z->place = (uint32_t)z->node << QUIRE_PG_NODE_SHIFT | (uint32_t)z->type << QUIRE_PG_ZONE_SHIFT;
-    qi_stack_offset[z->place >> QUIRE_PG_ZONE_SHIFT] = z->slot * (uint32_t)QI_ZONE_STACK_BYTES;
+    qi_place_stacks_set(z->place >> QUIRE_PG_ZONE_SHIFT, z);
 }
 static inline enum quire_status qi_map_claim(const struct qi_zone *z, uint64_t from, uint64_t to)
 {

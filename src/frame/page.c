@@ -26,14 +26,23 @@ void qi_page_bad(const struct quire_page *p, unsigned order, const char *what)
            order);
 }
 
+/* A tail says which stack its block goes to. */
+static uint32_t tail_flags(const struct qi_zone *z, const struct quire_page *head)
+{
+    const struct qi_block *b = &z->blocks[qi_block_of(z, quire_pfn_of_page(head).v)];
+
+    return qi_flags_at(head, z->place) | QUIRE_PG_TAIL | qi_block_stack_type(b) << QI_PG_TYPE_SHIFT;
+}
+
 void qi_pages_compound(struct qi_zone *z, struct quire_page *head, unsigned order)
 {
     uint64_t n = 1ull << order;
-    uint32_t place = qi_flags_at(head, z->place);
+    uint32_t place = qi_flags_at(head, z->place), tail = tail_flags(z, head);
 
     for (uint64_t i = 1; i < n; i++) {
-        qi_store_relaxed(&head[i].flags, place | QUIRE_PG_TAIL);
-        qi_store_relaxed(&head[i].index, (uint32_t)i); /* who looks at a former tail may read it */
+        /* who looks at what becomes a tail may read both */
+        qi_store_relaxed(&head[i].index, (uint32_t)i);
+        qi_store_relaxed(&head[i].flags, tail);
         head[i].counts = 0;
         head[i].owner = 0;
     }
@@ -49,8 +58,10 @@ bool qi_pages_form(struct qi_zone *z, struct quire_page *head, unsigned order)
 
     while (k < n && b[k].pages == order)
         k++;
-    if (n && k == n)
+    if (n && k == n) {
+        qi_store_relaxed(&head[1].flags, tail_flags(z, head)); /* the type may be another */
         return true;
+    }
     qi_pages_compound(z, head, order);
     for (k = 0; k < n; k++)
         qi_store_release(&b[k].pages, (uint8_t)order);

@@ -26,7 +26,7 @@ static unsigned place_of(const struct qi_zone *z, uintptr_t map)
     uint32_t offset = (uint32_t)(z->slot * QI_ZONE_STACK_BYTES);
 
     for (unsigned i = nplaces; i-- > 1;)
-        if (quire_places[i].map == map && qi_stack_offset[i] == offset)
+        if (quire_places[i].map == map && qi_place_stacks(i) == offset)
             return i;
     if (nplaces == QUIRE_PLACES) {
         qi_log(QUIRE_LOG_ERROR,
@@ -36,7 +36,7 @@ static unsigned place_of(const struct qi_zone *z, uintptr_t map)
         return 0;
     }
     quire_places[nplaces] = (struct quire_place){.map = map, .node = z->node, .zone = z->type};
-    qi_stack_offset[nplaces] = offset;
+    qi_place_stacks_set(nplaces, z);
     return nplaces++;
 }
 

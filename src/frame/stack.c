@@ -7,9 +7,9 @@
  * Model.  A stack belongs to its CPU, which uses it with interrupts off; the theory is in frame.c, the
  * fast paths are in frame.h.  For each zone and type there are
  *
- *     hot       orders 0..3: what was freed last goes out first, for it may still be in a cache;
- *               order 9: heads of whole pageblocks that keep their tails, so that a pair of 2 MiB
- *               touches one struct page
+ *     hot       orders 0..9: what was freed last goes out first, for it may still be in a cache.
+ *               Blocks of order 1 and up lie here with head and tails, so that a pair touches the
+ *               first two struct pages, which share a cache line
  *     cold      frames of order 0 that were freed as cold, and the leftover of a word that a fill
  *               broke: its neighbours stay with one CPU.  They fill the hot stack before the zone is
  *               asked, so they go out last.
@@ -33,6 +33,8 @@ uint32_t qi_stack_offset[QI_STACK_OFFSETS];
 
 #define PER_ZONE (QI_STACK_KINDS * QI_STACK_TYPES)
 
+struct quire_page qi_no_page;
+
 /* Blocks, by kind. */
 struct size {
     uint8_t order;
@@ -44,7 +46,12 @@ static const struct size sizes[QI_STACK_KINDS] = {
     {1, 4, 16, 64, 8, 32},
     {2, 2, 8, 32, 4, 16},
     {3, 1, 4, 16, 2, 8},
-    [QI_STACK_BLOCKS] = {QI_BLOCK_ORDER, 1, 4, 8, 1, 4},
+    {4, 1, 2, 8, 1, 4},
+    {5, 1, 2, 4, 1, 2},
+    {6, 1, 1, 4, 1, 2},
+    {7, 1, 1, 2, 1, 1},
+    {8, 1, 1, 2, 1, 1},
+    {QI_BLOCK_ORDER, 1, 4, 8, 1, 4},
     [QI_STACK_COLD] = {0, 32, 64, 64, 32, 32},
 };
 
@@ -78,7 +85,7 @@ static unsigned fair(const struct qi_stack *s)
 {
     uint64_t n = (qi_load_relaxed(&s->zone->managed) >> s->order) / (64ull * qi_ncpus);
 
-    n = QI_MAX(n, (uint64_t)(s->order < QI_BLOCK_ORDER ? 2 : 0));
+    n = QI_MAX(n, (uint64_t)(s->order < QI_STACK_SMALL ? 2 : 0));
     return (unsigned)QI_MIN(n, (uint64_t)s->room);
 }
 
@@ -96,42 +103,14 @@ static void move(struct quire_page **to, struct quire_page **from, unsigned n)
         *to++ = *from++;
 }
 
-static QI_ALWAYS_INLINE bool eight_from(struct quire_page **at, const struct quire_page *p)
+/* Blocks that are not single frames. */
+static void give_blocks(struct qi_stack *s, unsigned n)
 {
-    return at[0] == p && at[1] == p + 1 && at[2] == p + 2 && at[3] == p + 3 && at[4] == p + 4 &&
-           at[5] == p + 5 && at[6] == p + 6 && at[7] == p + 7;
-}
-
-/* Blocks below 2 MiB; those of one word in one step, and of these a run in one step. */
-static void give_frames(struct qi_stack *s, unsigned n)
-{
-    struct quire_page **at = s->base, **end = at + n;
-    unsigned size = 1u << s->order;
-    uint64_t base = 0, mask = 0;
-
-    if (s->order)
-        for (unsigned k = 0; k < n; k++)
-            qi_pages_loose_free(s->zone, at[k], s->order);
-    while (at < end) {
-        struct quire_page *p = *at;
-        uint64_t pfn = quire_pfn_of_page(p).v;
-        unsigned first = pfn % 64, last = first;
-
-        if ((pfn & ~63ull) != base) {
-            if (mask)
-                qi_zone_give_mask(s->zone, base, mask);
-            base = pfn & ~63ull;
-            mask = 0;
-        }
-        /* as far as it goes on, eight at a time if they are single frames */
-        while (size == 1 && at + 8 <= end && last + 8 <= 64 && eight_from(at, p))
-            last += 8, p += 8, at += 8;
-        while (at < end && *at == p && last < 64)
-            last += size, p += size, at++;
-        mask |= UINT64_MAX >> (64 - (last - first)) << first;
+    for (unsigned k = 0; k < n; k++) {
+        if (s->order < QI_BLOCK_ORDER)
+            qi_pages_loose_free(s->zone, s->base[k], s->order);
+        qi_zone_give(s->zone, quire_pfn_of_page(s->base[k]).v, s->order);
     }
-    if (mask)
-        qi_zone_give_mask(s->zone, base, mask);
 }
 
 /* Give the n oldest of a stack back to their blocks. */
@@ -145,11 +124,10 @@ static void stack_give(struct qi_stack *s, unsigned n)
         qi_stack_sift(s);
     count = qi_stack_count(s);
     n = QI_MIN(n, count);
-    if (s->order < QI_BLOCK_ORDER)
-        give_frames(s, n);
+    if (s->order)
+        give_blocks(s, n);
     else
-        for (unsigned k = 0; k < n; k++)
-            qi_zone_give(z, quire_pfn_of_page(s->base[k]).v, s->order);
+        qi_zone_give_frames(z, s->base, n);
     qi_zone_unlock(z);
     s->net -= pages_of(s, n);
     move(s->base, s->base + n, count - n);
@@ -198,11 +176,12 @@ void qi_frame_relieve(void)
 
     for (unsigned i = 0; i < qi_nzones * PER_ZONE; i++) {
         struct qi_stack *s = &c->stacks[i];
-        unsigned count = qi_stack_count(s);
+        unsigned count = qi_stack_count(s), keep;
 
         shrink(s);
-        if (count && (s->kind >= QI_STACK_BLOCKS || count > s->want))
-            stack_give(s, s->kind >= QI_STACK_BLOCKS ? count : count - s->want);
+        keep = s->kind < QI_STACK_SMALL ? s->want : 0;
+        if (count > keep)
+            stack_give(s, count - keep);
     }
 }
 
@@ -315,21 +294,26 @@ static bool warm(struct qi_stack *s)
 static unsigned fill_frames(struct qi_stack *s, unsigned want, uint64_t may)
 {
     struct qi_stack *cold = s + QI_STACK_COLD * QI_STACK_TYPES;
+    struct qi_words words, rest = {0};
     struct qi_zone *z = s->zone;
-    unsigned n, left = 0;
+    struct quire_page **at;
 
     may = QI_MIN(may, plenty(z));
     qi_zone_lock(z);
-    n = qi_zone_take_frames(z, s->type, want, s->base + want - 1, -1);
-    if (n == want && want > 1 && may > n)
-        left = qi_zone_take_rest(z, quire_pfn_of_page(s->base[0]).v, cold->base,
-                                 (unsigned)QI_MIN((uint64_t)cold->want, may - n));
+    qi_zone_take_words(z, s->type, want, &words);
+    if (words.frames == want && want > 1 && may > want)
+        qi_zone_take_rest(z, words.word[words.n - 1].base,
+                          (unsigned)QI_MIN((uint64_t)cold->want, may - want), &rest);
     qi_zone_unlock(z);
-    if (n < want)
-        move(s->base, s->base + want - n, n);
-    cold->net += left;
-    set_count(cold, left);
-    return n;
+    at = s->base + words.frames - 1;
+    for (unsigned i = 0; i < words.n; i++)
+        at = qi_word_pages(&words.word[i], at, -1);
+    if (rest.n) {
+        qi_word_pages(&rest.word[0], cold->base + rest.frames - 1, -1);
+        cold->net += rest.frames;
+        set_count(cold, rest.frames);
+    }
+    return words.frames;
 }
 
 static unsigned fill_blocks(struct qi_stack *s, unsigned want)
@@ -468,7 +452,7 @@ static unsigned room_of_zone(const struct qi_zone *z)
     unsigned n = 0;
 
     for (unsigned kind = 0; kind < QI_STACK_KINDS; kind++)
-        n += room_of(z, kind) * QI_STACK_TYPES;
+        n += (1 + room_of(z, kind)) * QI_STACK_TYPES;
     return n;
 }
 
@@ -477,6 +461,7 @@ static struct quire_page **stack_init(struct qi_stack *s, struct qi_zone *z, uns
 {
     unsigned order = sizes[kind].order;
 
+    *slots++ = &qi_no_page;
     *s = (struct qi_stack){
         .top = slots,
         .base = slots,
@@ -526,14 +511,17 @@ static const struct qi_zone *first_zone(unsigned node, unsigned class)
 }
 
 /* For a class without a zone: always empty. */
-static struct qi_stack none[PER_ZONE];
+static struct quire_page *none_slot[] = {&qi_no_page};
+static struct qi_stack none[PER_ZONE] = {
+    [0 ... PER_ZONE - 1] = {.top = none_slot + 1, .base = none_slot + 1, .end = none_slot + 1},
+};
 
 /* Zones may have got their first memory, or other sizes: a stack's owner sees that when he fills it. */
 void qi_frame_stacks_update(void)
 {
     for (unsigned c = 0; c < qi_ncpus; c++)
         for (unsigned i = 0; i <= QI_GFP_INDEX; i++) {
-            quire_gfp gfp = (quire_gfp)i << 1;
+            quire_gfp gfp = i;
             const struct qi_zone *z = first_zone(qi_cpu_nodes[c], qi_gfp_class(gfp));
 
             qi_store_relaxed(&qi_frame_cpus[c].fast[i],

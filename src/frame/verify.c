@@ -36,9 +36,9 @@ static enum quire_status verify_part(const struct qi_zone *z, uint32_t i, struct
         (b->free == QI_BLOCK_FRAMES && !qi_block_isolated(b)))
         BROKEN("frames: F1: block %u of zone %u: free %u, bits %u, managed %u", i, z->slot, b->free,
                qi_bits_count(bits), b->managed);
-    if (b->free && b->order != qi_bits_max_order(bits))
+    if (b->free && b->order != qi_bits_max_order(bits, QI_BITS_MAX_ORDER))
         BROKEN("frames: F1: block %u of zone %u: largest run %u, said %u", i, z->slot,
-               qi_bits_max_order(bits), b->order);
+               qi_bits_max_order(bits, QI_BITS_MAX_ORDER), b->order);
     for (unsigned f = 0; f < QI_BLOCK_FRAMES; f++) {
         bool bit = bits[f / 64] >> f % 64 & 1;
         uint32_t flags = page[f].flags;

@@ -21,9 +21,8 @@
 #define QI_MAP_BLOCK (QI_BLOCK_FRAMES * sizeof(struct quire_page))
 /* x86-64 and AArch64 have at most 52 bits of physical address: what firmware says beyond is a lie. */
 #define QI_PFN_END          ((1ull << 52) / QUIRE_PAGE_SIZE)
-#define QI_FULLNESS         7 /* lists of blocks with the same largest run: by sevenths free */
 #define QI_ZONE_STACK_BYTES (QI_STACK_KINDS * QI_STACK_TYPES * sizeof(struct qi_stack))
-#define QI_PART_LISTS       ((QI_BITS_MAX_ORDER + 1) * QI_FULLNESS)
+#define QI_PART_LISTS       61u
 #define QI_BIG_LISTS        (QUIRE_MAX_ORDER - QI_BLOCK_ORDER + 1)
 #define QI_LIST_TYPES       4 /* QUIRE_UNMOVABLE, MOVABLE, RECLAIMABLE, CMA */
 
@@ -140,14 +139,24 @@ static inline void qi_block_set(struct qi_block *b, enum qi_block_state state)
     qi_store_release(&b->state, (uint8_t)state);
 }
 
-/* The list of a block under the bitmap.  One that has just come there, all 512 free, counts as one
- * with 511. */
+/*
+ * The list of a block under the bitmap, with something free: by its largest run, and of equals by eighths free, (free - 1)
+ * / 64.  A block without an aligned pair has at most half free, so eighths 0 to 3; one with a run of 256 has at least
+ * half: so there are not 72 lists but 61, and a mask of them is one word.
+ *
+ *     order of the run    0     1     2     3     4     5     6     7     8
+ *     eighths           0..3  0..5  0..6  0..7  0..7  0..7  0..7  1..7  3..7
+ */
+#define QI_EIGHTH (QI_BLOCK_FRAMES / 8)
+static const uint8_t qi_first_list[QI_BITS_MAX_ORDER + 1] = {0, 4, 10, 17, 25, 33, 41, 49, 56};
+static const uint8_t qi_list_base[32] = {0, 4, 10, 17, 25, 33, 41, 49 - 1, 56 - 3};
+
 static inline unsigned qi_part_list(const struct qi_block *b)
 {
-    unsigned free = b->free - b->free / QI_BLOCK_FRAMES;
-
-    return b->order * QI_FULLNESS + free * QI_FULLNESS / QI_BLOCK_FRAMES;
+    return qi_list_base[b->order % 32] + (b->free - 1u) / QI_EIGHTH;
 }
+/* The lists of blocks with a run of the order or a larger one. */
+static inline uint64_t qi_lists_from(unsigned order) { return ~0ull << qi_first_list[order]; }
 
 /* Interrupts are off. */
 static inline void qi_zone_lock(struct qi_zone *z)
@@ -159,7 +168,7 @@ static inline void qi_zone_unlock(struct qi_zone *z) { qi_spin_unlock_raw(&z->lo
 
 static inline struct qi_zone *qi_zone_of(uint32_t flags)
 {
-    return &qi_zones[qi_stack_offset[flags >> QUIRE_PG_ZONE_SHIFT] / QI_ZONE_STACK_BYTES];
+    return &qi_zones[qi_place_stacks(flags >> QUIRE_PG_ZONE_SHIFT) / QI_ZONE_STACK_BYTES];
 }
 /* A page with these flags is one of the zone. */
 static inline bool qi_zone_has(const struct qi_zone *z, uint32_t flags)
@@ -242,17 +251,51 @@ static inline uint64_t qi_zone_spare(const struct qi_zone *z, unsigned class, qu
 void qi_zone_add_whole(struct qi_zone *z, uint32_t i, uint32_t n);
 void qi_zone_add_part(struct qi_zone *z, uint32_t i);
 
-/* Up to n frames, ascending within a block, to out[0], out[step], out[2 * step]..; returns how many. */
-unsigned qi_zone_take_frames(struct qi_zone *z, unsigned type, unsigned n, struct quire_page **out,
-                             int step);
-/* What is free of the word that frame pfn is of, if that is at most n frames. */
-unsigned qi_zone_take_rest(struct qi_zone *z, uint64_t pfn, struct quire_page **out, unsigned n);
+/* Single frames, by words of bitmaps: the page of the first frame of the word, and which are meant. */
+#define QI_WORDS 16u
+struct qi_words {
+    unsigned frames, n;
+    struct qi_word {
+        struct quire_page *base;
+        uint64_t bits;
+    } word[QI_WORDS];
+};
+/* Their pages, ascending, to at[0], at[step]..; returns what comes next.  step is a constant. */
+static QI_ALWAYS_INLINE struct quire_page **qi_word_pages(const struct qi_word *w,
+                                                          struct quire_page **at, int step)
+{
+    uint64_t bits = w->bits;
+
+    while (bits) {
+        unsigned first = qi_lowest_bit(bits);
+        uint64_t gap = ~(bits >> first);
+        struct quire_page *p = w->base + first, *end = p + (gap ? qi_lowest_bit(gap) : 64);
+
+        bits &= bits + (1ull << first); /* carries through the run */
+        for (; p + 4 <= end; p += 4, at += 4 * step) {
+            at[0] = p;
+            at[step] = p + 1;
+            at[2 * step] = p + 2;
+            at[3 * step] = p + 3;
+        }
+        for (; p < end; p++, at += step)
+            *at = p;
+    }
+    return at;
+}
+/* Up to n frames, n > 0, of as many words as there is room for. */
+void qi_zone_take_words(struct qi_zone *z, unsigned type, unsigned n, struct qi_words *out);
+/* What is free of the word that begins with this page, if that is at most n frames; else *out stays. */
+void qi_zone_take_rest(struct qi_zone *z, struct quire_page *base, unsigned n,
+                       struct qi_words *out);
 /* A block of order 1..QUIRE_MAX_ORDER; its struct pages are not made.  NULL: none. */
 struct quire_page *qi_zone_take(struct qi_zone *z, unsigned type, unsigned order);
 /* Orders 0..8: out of a pageblock of that very type that is under a bitmap; NULL: there is none. */
 struct quire_page *qi_zone_take_broken(struct qi_zone *z, unsigned type, unsigned order);
 /* Frames of one word of a bitmap: those of mask from frame pfn, a multiple of 64. */
 void qi_zone_give_mask(struct qi_zone *z, uint64_t pfn, uint64_t mask);
+/* Single frames in any order, n > 0; their struct pages are marked free already. */
+void qi_zone_give_frames(struct qi_zone *z, struct quire_page *const *pages, unsigned n);
 /* A block that is not in any structure; struct pages are marked free already. */
 void qi_zone_give(struct qi_zone *z, uint64_t pfn, unsigned order);
 /* Isolated blocks, all of whose frames the caller holds, become one allocation of the order. */

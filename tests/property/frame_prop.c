@@ -237,7 +237,7 @@ static void bitmaps_against_bytes(void **state)
         qi_bits_census(b, census);
         assert_memory_equal(census, want, sizeof want);
         if (count)
-            assert_int_equal(qi_bits_max_order(b), QI_MIN(max, 8u));
+            assert_int_equal(qi_bits_max_order(b, QI_BITS_MAX_ORDER), QI_MIN(max, 8u));
         for (unsigned o = 0; o <= 8; o++) {
             unsigned at = qi_bits_find(b, o), k = o;
 

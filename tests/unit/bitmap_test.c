@@ -54,7 +54,7 @@ static void compare(const bool *free, const uint64_t *bits)
         }
     assert_int_equal(qi_bits_count(bits), n);
     if (n)
-        assert_int_equal(qi_bits_max_order(bits), max < 8 ? max : 8);
+        assert_int_equal(qi_bits_max_order(bits, QI_BITS_MAX_ORDER), max < 8 ? max : 8);
     for (unsigned o = 0; o <= 8; o++)
         assert_int_equal(qi_bits_find(bits, o), model_find(free, o));
     qi_bits_census(bits, counted);

@@ -75,7 +75,10 @@ static void count_lists(unsigned type, uint64_t out[QUIRE_MAX_ORDER + 1])
     for (unsigned l = 0; l < QI_PART_LISTS; l++)
         for (uint32_t i = zone->part[type][l]; i != QI_NONE; i = zone->blocks[i].next) {
             assert_int_equal(zone->blocks[i].type, type);
-            assert_int_equal(l / QI_FULLNESS, qi_bits_max_order(zone->bits[i]));
+            unsigned order = qi_bits_max_order(zone->bits[i], QI_BITS_MAX_ORDER);
+
+            assert_in_range(l, qi_first_list[order],
+                            order < QI_BITS_MAX_ORDER ? qi_first_list[order + 1] - 1u : 60);
             qi_bits_census(zone->bits[i], out);
         }
     for (unsigned l = 0; type == QUIRE_MOVABLE && l < QI_BIG_LISTS; l++)

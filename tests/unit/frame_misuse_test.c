@@ -139,6 +139,13 @@ static void blocks_split_into_pages(void **state)
     }
 }
 
+/* To a list of this CPU, if there is room, and then to the block. */
+static void free_and_drain(struct quire_page *p, unsigned order)
+{
+    quire_page_free(p, order);
+    quire_frame_drain();
+}
+
 static void free_again_at_the_block(unsigned order)
 {
     struct quire_page *p, was;
@@ -149,12 +156,7 @@ static void free_again_at_the_block(unsigned order)
     quire_page_free(p, order);
     quire_frame_drain();
     *p = was;
-    if (order) {
-        PANICS(quire_page_free(p, order), "freed twice");
-    } else {
-        quire_page_free(p, 0);
-        PANICS(quire_frame_drain(), "freed twice");
-    }
+    PANICS(free_and_drain(p, order), "freed twice");
 }
 
 /* What a struct page said is damaged, so that only the pageblock knows that the frames are free: the
@@ -179,7 +181,7 @@ static void free_to_a_block(unsigned order, enum qi_block_state state, unsigned 
     b = &qi_zones[0].blocks[qi_block_of(&qi_zones[0], quire_pfn_of_page(p).v)];
     b->state = (uint8_t)state;
     b->order = (uint8_t)block_order;
-    PANICS(quire_page_free(p, order), "block state");
+    PANICS(free_and_drain(p, order), "block state");
 }
 
 /* A pageblock that is not under the bitmap takes no frames, one that is no allocation of that order

@@ -206,7 +206,7 @@ static void swing(unsigned n)
 }
 
 /* Lists grow where frames swing, within the zone's share, and shrink where nothing happens; orders that have
- * any are 0 to 3 and 9, each within its own bounds.
+ * any are 0 to 9, each within its own bounds.
  * proves: X-07 */
 static void lists_follow_the_demand(void **state)
 {
@@ -253,7 +253,7 @@ static void lists_follow_the_demand(void **state)
     for (unsigned order = 0; order <= QUIRE_MAX_ORDER; order++) {
         struct quire_page *p = get(order);
 
-        assert_true(qi_order_stacked(order) == (order <= 3 || order == 9));
+        assert_true(qi_order_stacked(order) == (order <= 9));
         quire_page_free(p, order);
         p = get(order);
         before = lock_count(&qi_zones[0]);
@@ -397,7 +397,7 @@ static void fill_lists_of_cpu(unsigned cpu)
 
     hosted_cpu_set(cpu);
     for (unsigned i = 0; i < 40; i++)
-        p[i] = get(i % 10 < 4 ? i % 10 : i % 10 == 9 ? 9 : 0);
+        p[i] = get(i % 10);
     for (unsigned i = 0; i < 40; i++)
         quire_page_free(p[i], quire_page_order(p[i]));
     hosted_cpu_set(0);
