@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Programs of the world, with glibc's malloc and with libquire-malloc.so: bench_malloc.py [--build DIR] [--quick] [NAME...].
 
-The programs of tests/malloc/programs.py in their full size (a 100 MB database, 1,000,000 requests and so on), in turn with each
+The programs of tests/malloc/programs.py in their full size (a 100 MB database and so on), in turn with each
 malloc; what comes out must be equal.  Tab-separated: program, seconds of processor with glibc's and with ours, ratio, the
 same for seconds on the clock (which say little on a busy machine).  Medians.
 """

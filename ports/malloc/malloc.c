@@ -18,13 +18,12 @@
 
 #include "process.h"
 
-#define CLASS_MOST 16384u /* the library's largest class: above are runs of whole pages */
-#define RUN_MOST   (QUIRE_PAGE_SIZE << QUIRE_MAX_ORDER)
-#define ZERO       1u
+#define RUN_MOST (QUIRE_PAGE_SIZE << QUIRE_MAX_ORDER)
+#define ZERO     1u
 /* The library's fast path becomes a part of it; what is rare there is out of line. */
 #define MALLOC_HOT MALLOC_PUBLIC __attribute__((flatten))
 
-static void *no_memory(void)
+static __attribute__((noinline)) void *no_memory(void)
 {
     errno = ENOMEM;
     return NULL;
@@ -45,8 +44,11 @@ static void *allocate(size_t size, unsigned zero)
 {
     void *p;
 
-    if (size <= CLASS_MOST)
+    if (size <= MALLOC_CLASS_MOST)
         return zero ? quire_kzalloc(size, QUIRE_GFP_KERNEL) : quire_kmalloc(size, QUIRE_GFP_KERNEL);
+    if (size <= MALLOC_MIDDLE_MOST && !zero && (p = malloc_middle(size)))
+        return p;
+    /* of a run it is known what is zeros */
     p = size <= RUN_MOST ? quire_kmalloc(size, QUIRE_GFP_KERNEL) : NULL;
     if (!p)
         return size <= PTRDIFF_MAX ? malloc_large(size, 1) : NULL;
@@ -84,13 +86,12 @@ static __attribute__((noinline)) void free_slowly(void *p)
 
 MALLOC_HOT void *malloc(size_t size)
 {
-    if (MALLOC_LIKELY(malloc_cpu && size <= CLASS_MOST)) {
-        void *p = quire_kmalloc(size, QUIRE_GFP_KERNEL);
+    void *p;
 
-        if (MALLOC_LIKELY(p != NULL))
-            return p;
-    }
-    return allocate_slowly(size, 0);
+    if (MALLOC_UNLIKELY(!malloc_cpu || size > MALLOC_CLASS_MOST))
+        return allocate_slowly(size, 0);
+    p = quire_kmalloc(size, QUIRE_GFP_KERNEL);
+    return MALLOC_LIKELY(p != NULL) ? p : no_memory();
 }
 
 MALLOC_HOT void free(void *p)
@@ -104,16 +105,14 @@ MALLOC_HOT void free(void *p)
 MALLOC_HOT void *calloc(size_t n, size_t size)
 {
     size_t bytes;
+    void *p;
 
-    if (__builtin_mul_overflow(n, size, &bytes))
+    if (MALLOC_UNLIKELY(__builtin_mul_overflow(n, size, &bytes)))
         return no_memory();
-    if (MALLOC_LIKELY(malloc_cpu && bytes <= CLASS_MOST)) {
-        void *p = quire_kmalloc(bytes, QUIRE_GFP_KERNEL);
-
-        if (MALLOC_LIKELY(p != NULL))
-            return memset(p, 0, bytes);
-    }
-    return allocate_slowly(bytes, ZERO);
+    if (MALLOC_UNLIKELY(!malloc_cpu || bytes > MALLOC_CLASS_MOST))
+        return allocate_slowly(bytes, ZERO);
+    p = quire_kmalloc(bytes, QUIRE_GFP_KERNEL);
+    return MALLOC_LIKELY(p != NULL) ? memset(p, 0, bytes) : no_memory();
 }
 
 /* ---- Sizes that change ---- */
@@ -179,17 +178,22 @@ static void *allocate_aligned(size_t align, size_t size)
         return NULL;
     if (rounded < align)
         rounded = align; /* size 0 */
-    if (align <= QUIRE_PAGE_SIZE && rounded <= CLASS_MOST) {
+    if (align <= QUIRE_PAGE_SIZE && rounded > MALLOC_CLASS_MOST)
+        return allocate(rounded, 0);
+    if (align <= QUIRE_PAGE_SIZE) {
         p = quire_kmalloc(rounded, QUIRE_GFP_KERNEL);
         if (!p || is_aligned(p, align))
             return p;
         quire_kfree(p);
         return quire_kmalloc((size_t)1 << (64 - __builtin_clzl(rounded - 1)), QUIRE_GFP_KERNEL);
     }
-    if (rounded <= CLASS_MOST)
-        rounded = CLASS_MOST + 1;
-    p = rounded <= RUN_MOST ? allocate(rounded, 0) : NULL;
-    return p && is_aligned(p, align) ? p : malloc_large(rounded, align);
+    if (rounded <= MALLOC_CLASS_MOST)
+        rounded = MALLOC_CLASS_MOST + 1; /* a run */
+    p = rounded <= RUN_MOST ? quire_kmalloc(rounded, QUIRE_GFP_KERNEL) : NULL;
+    if (!p)
+        return malloc_large(rounded, align);
+    spare(p, rounded);
+    return p;
 }
 
 static void *aligned(size_t align, size_t size)

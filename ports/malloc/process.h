@@ -61,6 +61,13 @@ extern struct malloc_lock malloc_pages_lock;
 /* Frames in use; free frames that may have memory.  Good to what threads have not added yet. */
 void malloc_pages_count(uint64_t *used, uint64_t *dirty);
 
+/* ---- middle.c ---- */
+
+/* Sizes above MALLOC_CLASS_MOST and up to MALLOC_MIDDLE_MOST, aligned to a page; freed by quire_kfree(). */
+#define MALLOC_CLASS_MOST  16384u
+#define MALLOC_MIDDLE_MOST 262144u
+void *malloc_middle(size_t size);
+
 /* ---- large.c ---- */
 
 /* A mapping of its own; NULL: no memory.  align is a power of two. */

@@ -17,13 +17,17 @@
  * page.  So what others may have been changing must not be used there: before the fork no thread may be
  * inside a lock of the library, a shared slot or the port's locks; and the slots of threads that the child does not
  * have are lost to it, with what their lists hold, as glibc's child loses their caches.  A thread says
- * that it will take a lock (busy, an exchange, which is a full barrier), then looks whether a fork is
- * under way; the forking thread says so, then waits until nobody is busy.
+ * that it will take a lock (busy), then looks whether a fork is under way; the forking thread says so, then waits
+ * until nobody is busy.  The barrier that both need between their two steps is made by the forking thread for all
+ * (membarrier(2)); where the kernel has none, busy is set by an exchange.
  */
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <quire/port.h>
 
@@ -49,6 +53,7 @@ static struct malloc_lock registry;
 static uint32_t forking; /* atomic */
 static uint32_t begun; /* atomic: 0 no, 1 being done, 2 there is a machine, 3 there cannot be one */
 static pthread_key_t at_exit;
+static bool barriers; /* the kernel makes barriers in other threads */
 
 /* ---- Slots ---- */
 
@@ -92,7 +97,11 @@ void malloc_lock_begins(void)
     if (s->locks)
         return; /* inside another: the fork waits already */
     for (;;) {
-        __atomic_exchange_n(&s->busy, 1, __ATOMIC_SEQ_CST);
+        if (MALLOC_LIKELY(barriers))
+            __atomic_store_n(&s->busy, 1, __ATOMIC_RELAXED);
+        else
+            __atomic_exchange_n(&s->busy, 1, __ATOMIC_SEQ_CST);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
         if (MALLOC_LIKELY(!__atomic_load_n(&forking, __ATOMIC_RELAXED)))
             return;
         if (__atomic_load_n(&forking, __ATOMIC_RELAXED) == malloc_cpu)
@@ -128,6 +137,8 @@ static void before_fork(void)
     if (fork_borrows)
         malloc_cpu = OWN + 1;
     __atomic_store_n(&forking, (uint32_t)malloc_cpu, __ATOMIC_SEQ_CST);
+    if (barriers)
+        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
     for (unsigned i = 1; i <= OWN; i++)
         while (i != malloc_cpu && __atomic_load_n(&slots[i].busy, __ATOMIC_SEQ_CST))
             sched_yield();
@@ -169,8 +180,13 @@ static bool begin(void)
     uint32_t seen = 0;
 
     if (__atomic_compare_exchange_n(&begun, &seen, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-        bool good = malloc_machine_start() && !pthread_key_create(&at_exit, thread_ends) &&
-                    !pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+        int before = errno;
+        bool good;
+
+        barriers = !syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+        errno = before;
+        good = malloc_machine_start() && !pthread_key_create(&at_exit, thread_ends) &&
+               !pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 
         seen = good ? 2 : 3;
         __atomic_store_n(&begun, seen, __ATOMIC_RELEASE);

@@ -74,10 +74,11 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
         c->align = QI_MAX(c->align, (uint32_t)QI_CACHE_LINE);
     choose_layout(c);
     choose_order(c);
-    /* a sheaf holds at most 16 KiB of objects, a node's empty slabs 32 KiB */
+    /* a sheaf holds at most 16 KiB of objects */
     c->sheaf_cap = (uint8_t)clamp(16384 / c->slot, 2, QI_SHEAF_CAP);
-    c->max_sheaves = (uint8_t)clamp(65536 / c->slot / c->sheaf_cap, 1, 8);
-    c->max_empty = (uint16_t)clamp(8u >> c->order, 1, 8);
+    c->max_sheaves =
+        (uint8_t)clamp(QUIRE_BARN_KB * 1024 / c->slot / c->sheaf_cap, 1, QUIRE_BARN_KB / 8);
+    c->max_empty = (uint16_t)clamp(QUIRE_EMPTY_PAGES >> c->order, 1, QUIRE_EMPTY_PAGES);
     if (qi_zone_gfp(c)) { /* scarce: none is kept that need not be */
         c->sheaf_cap = 2;
         c->max_sheaves = c->max_empty = 1;

@@ -11,7 +11,7 @@
 #define CLASS_MAX  16384u
 #define SMALL_MAX  1024u
 #define SMALL_STEP 8u
-#define LARGE_STEP 256u
+#define LARGE_STEP (QUIRE_KMALLOC_FINE ? 128u : 256u)
 
 #define CLASS(size)            \
     {                          \
@@ -22,16 +22,27 @@ static const struct {
     uint32_t size;
     const char *name;
 } classes[] = {
+#if QUIRE_KMALLOC_FINE
+    CLASS(8),    CLASS(16),   CLASS(24),   CLASS(32),   CLASS(48),    CLASS(64),    CLASS(80),
+    CLASS(96),   CLASS(112),  CLASS(128),  CLASS(144),  CLASS(160),   CLASS(176),   CLASS(192),
+    CLASS(208),  CLASS(224),  CLASS(240),  CLASS(256),  CLASS(288),   CLASS(320),   CLASS(352),
+    CLASS(384),  CLASS(416),  CLASS(448),  CLASS(480),  CLASS(512),   CLASS(576),   CLASS(640),
+    CLASS(704),  CLASS(768),  CLASS(832),  CLASS(896),  CLASS(960),   CLASS(1024),  CLASS(1152),
+    CLASS(1280), CLASS(1408), CLASS(1536), CLASS(1664), CLASS(1792),  CLASS(1920),  CLASS(2048),
+    CLASS(2304), CLASS(2432), CLASS(2688), CLASS(2944), CLASS(3200),  CLASS(3584),  CLASS(4096),
+    CLASS(4608), CLASS(5376), CLASS(6528), CLASS(8192), CLASS(10880), CLASS(16384),
+#else
     CLASS(8),    CLASS(16),   CLASS(24),   CLASS(32),   CLASS(48),    CLASS(64),
     CLASS(80),   CLASS(96),   CLASS(112),  CLASS(128),  CLASS(160),   CLASS(192),
     CLASS(224),  CLASS(256),  CLASS(320),  CLASS(384),  CLASS(448),   CLASS(512),
     CLASS(640),  CLASS(768),  CLASS(896),  CLASS(1024), CLASS(1280),  CLASS(1536),
     CLASS(1792), CLASS(2048), CLASS(2304), CLASS(2816), CLASS(3584),  CLASS(4096),
     CLASS(4608), CLASS(5376), CLASS(6400), CLASS(8192), CLASS(10752), CLASS(16384),
+#endif
 };
 
 static struct quire_cache caches[QI_COUNT(classes)];
-/* The class for a size, by steps of 8 up to 1 KiB and of 256 above. */
+/* The class for a size, by steps of 8 up to 1 KiB and of LARGE_STEP above. */
 static struct quire_cache *small[SMALL_MAX / SMALL_STEP + 1];
 static struct quire_cache *large[CLASS_MAX / LARGE_STEP + 1];
 /* For GFP_DMA and GFP_DMA32: 8, 16, 32, ... 16384. */
