@@ -23,6 +23,7 @@ static void do_vmalloc(struct worker *w, struct held *h, unsigned bytes)
     }
     h->kind = HELD_AREA;
     h->n = bytes;
+    h->cache = 0;
     h->p[0] = p;
     for (unsigned i = 0; i < pages && i < 9; i++) {
         touch((uintptr_t)p + i * PAGE, SIM_ACCESS_READ, &h->words[i], true);
@@ -55,8 +56,71 @@ static void vtouch(struct worker *w, struct held *h, unsigned at)
         sim_fail("content", "kernel address %#llx reads %#llx, its holder wrote %#llx",
                  (unsigned long long)va, (unsigned long long)got,
                  (unsigned long long)h->words[page]);
+    if (h->cache >> page & 1) {
+        touch(va, SIM_ACCESS_WRITE, &got, false);
+        return;
+    }
     h->words[page] = worker_value(w);
     touch(va, SIM_ACCESS_WRITE, &h->words[page], true);
+}
+
+/* A page of an area becomes read-only, or writable again, for every CPU that the area may come to. */
+static void vprotect(struct worker *w, struct held *h, unsigned at)
+{
+    unsigned page = at % (unsigned)((h->n + PAGE - 1) / PAGE);
+    enum quire_status st;
+
+    h->cache ^= 1u << page;
+    st = quire_kva_protect(Q_KVA((uintptr_t)h->p[0] + page * PAGE), PAGE,
+                           h->cache >> page & 1 ? QUIRE_READ : QUIRE_READ | QUIRE_WRITE);
+    if (st != QUIRE_OK)
+        sim_fail("status", "protection of page %u of %p: %s", page, h->p[0], quire_status_name(st));
+    vtouch(w, h, page);
+}
+
+/* Areas are listed in order and apart; the one that is held is there, as it is. */
+static void vwalk(const struct held *h)
+{
+    struct quire_kva_area a;
+    uint64_t end = 0;
+    q_kva at = Q_KVA(0);
+
+    while (quire_kva_walk(&at, &a) == QUIRE_OK) {
+        if (a.addr.v < end || a.size <= PAGE || a.size % PAGE)
+            sim_fail("content", "area at %#llx, %llu bytes, after %#llx",
+                     (unsigned long long)a.addr.v, (unsigned long long)a.size,
+                     (unsigned long long)end);
+        end = a.addr.v + a.size - PAGE;
+    }
+    if (h->kind != HELD_AREA)
+        return;
+    at = Q_KVA((uintptr_t)h->p[0]);
+    if (quire_kva_walk(&at, &a) != QUIRE_OK || a.addr.v != (uintptr_t)h->p[0] ||
+        a.nr_pages != (h->n + PAGE - 1) / PAGE || !(a.flags & QUIRE_AREA_ALLOC))
+        sim_fail("content", "area %p of %u bytes is listed at %#llx with %llu pages", h->p[0], h->n,
+                 (unsigned long long)a.addr.v, (unsigned long long)a.nr_pages);
+}
+
+/* An area that has a large leaf if there is a block for it, cut by a change of protection. */
+static void vhuge(struct worker *w, unsigned bytes, unsigned at)
+{
+    char *p = quire_vmalloc(QUIRE_HUGE_SIZE + bytes, QUIRE_GFP_KERNEL);
+    uint64_t off = at * 64ull % QUIRE_HUGE_SIZE & ~(PAGE - 1), value = worker_value(w), got;
+    enum quire_status st;
+
+    if (!p)
+        return; /* more than what memory must have left */
+    touch((uintptr_t)p + off, SIM_ACCESS_WRITE, &value, true);
+    st = quire_kva_protect(Q_KVA((uintptr_t)p + off), PAGE, QUIRE_READ);
+    if (st == QUIRE_NO_MEMORY)
+        must_be_short(w, "a table to split into");
+    touch((uintptr_t)p + off, SIM_ACCESS_READ, &got, true);
+    if (got != value)
+        sim_fail("content", "page %#llx of %p reads %#llx", (unsigned long long)off, (void *)p,
+                 (unsigned long long)got);
+    touch((uintptr_t)p + off, SIM_ACCESS_WRITE, &value, st != QUIRE_OK);
+    touch((uintptr_t)p + (off ^ PAGE), SIM_ACCESS_WRITE, &value, true);
+    quire_vfree(p);
 }
 
 static void do_kvmalloc(struct worker *w, struct held *h, unsigned bytes)
@@ -100,6 +164,33 @@ static void do_vmap(struct worker *w, struct held *h)
     quire_vunmap(at);
 }
 
+/* Some of them for a short time.  They may be given back before the flush, by quire_page_put() (frame_give_pages). */
+static void do_vm_map_ram(struct worker *w, struct held *h, unsigned n)
+{
+    uint64_t got;
+    q_kva at;
+
+    if (h->kind != HELD_PAGES)
+        return;
+    if (h->refs == 1) {
+        for (unsigned i = 0; i < h->n; i++)
+            quire_page_get(h->p[i]);
+        h->refs = 2;
+    }
+    n = 1 + n % (h->n < QUIRE_VM_MAP_RAM_MAX ? h->n : QUIRE_VM_MAP_RAM_MAX);
+    if (quire_vm_map_ram((struct quire_page *const *)h->p, n, &at) != QUIRE_OK) {
+        must_be_short(w, "vm_map_ram");
+        return;
+    }
+    for (unsigned i = 0; i < n; i += 3) {
+        touch(at.v + i * PAGE, SIM_ACCESS_READ, &got, true);
+        if (got != h->pattern + i && !frame_is_bad(h->p[i]))
+            sim_fail("content", "vm_map_ram: page %u reads %#llx", i, (unsigned long long)got);
+    }
+    touch(at.v + n * PAGE, SIM_ACCESS_READ, &got, false); /* the guard */
+    quire_vm_unmap_ram(at, n);
+}
+
 /* Registers of a device: somewhere in the first MiB, which is no usable memory. */
 static void do_ioremap(struct worker *w, unsigned at, unsigned bytes)
 {
@@ -139,6 +230,27 @@ static void do_kstack(struct worker *w, struct held *h)
     }
 }
 
+/* All or none, and all back at once. */
+static void do_kstacks(struct worker *w, unsigned n)
+{
+    uint64_t value = worker_value(w);
+    q_kva tops[SIM_BOXES];
+
+    n = 1 + n % SIM_BOXES;
+    if (quire_stack_alloc_bulk(2 * PAGE, n, tops) != QUIRE_OK) {
+        must_be_short(w, "stacks");
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        touch(tops[i].v - 8, SIM_ACCESS_WRITE, &value, true);
+        touch(tops[i].v - 2 * PAGE - 8, SIM_ACCESS_READ, &value, false);
+        if (!quire_stack_guard_hit(Q_KVA(tops[i].v - 2 * PAGE - 8)))
+            sim_fail("content", "the guard of the stack at %#llx is not known",
+                     (unsigned long long)tops[i].v);
+    }
+    quire_stack_free_bulk(n, tops);
+}
+
 bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h)
 {
     bool free_slot = h->kind == HELD_NOTHING;
@@ -161,6 +273,15 @@ bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h)
     case SIM_OP_vtouch: vtouch(w, h, op->arg[1]); return true;
     case SIM_OP_kstack: do_kstack(w, h); return true;
     case SIM_OP_vpurge: quire_kva_purge(); return true;
+    case SIM_OP_vtick: quire_kva_tick(); return true;
+    case SIM_OP_vm_map_ram: do_vm_map_ram(w, h, op->arg[1]); return true;
+    case SIM_OP_vprotect:
+        if (h->kind == HELD_AREA)
+            vprotect(w, h, op->arg[1]);
+        return true;
+    case SIM_OP_vwalk: vwalk(h); return true;
+    case SIM_OP_vhuge: vhuge(w, op->arg[0], op->arg[1]); return true;
+    case SIM_OP_kstacks: do_kstacks(w, op->arg[0]); return true;
     default: return false;
     }
 }

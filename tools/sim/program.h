@@ -120,6 +120,12 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(ioremap, KVA, 1, A(at, BYTES) A(bytes, BYTES))                                              \
     X(kstack, KVA, 2, A(slot, SLOT))                                                              \
     X(vpurge, KVA, 1, )                                                                           \
+    X(vtick, KVA, 2, )                                                                            \
+    X(vm_map_ram, KVA, 6, A(slot, SLOT) A(n, COUNT))                                              \
+    X(vprotect, KVA, 3, A(slot, SLOT) A(at, BYTES))                                               \
+    X(vwalk, KVA, 1, A(slot, SLOT))                                                               \
+    X(vhuge, KVA, 1, A(bytes, BYTES) A(at, BYTES))                                                \
+    X(kstacks, KVA, 1, A(n, BOX))                                                                 \
     X(mmap, SPACE, 10, A(at, PAGE) A(n, PAGES) A(prot, PROT) A(backing, BACKING) A(flags, FLAGS)) \
     X(munmap, SPACE, 5, A(at, PAGE) A(n, PAGES))                                                  \
     X(mprotect, SPACE, 5, A(at, PAGE) A(n, PAGES) A(prot, PROT))                                  \

@@ -55,7 +55,7 @@ struct held {
     enum held_kind kind;
     unsigned n;        /* FRAMES: order; PAGES, OBJECTS: how many; KMALLOC, AREA, MAPPED: bytes */
     unsigned refs;     /* PAGES: references this worker holds of each; MAPPED: direction */
-    unsigned cache;    /* OBJECTS; MAPPED: device */
+    unsigned cache;    /* OBJECTS; MAPPED: device; AREA: pages that are read-only, a bit each */
     uint64_t pattern;  /* what it is filled with */
     void *p[64];       /* struct quire_page, objects, or the one address */
     uint64_t words[9]; /* AREA: what each of its pages has; MAPPED: bus address */
