@@ -104,6 +104,7 @@ uint64_t qi_block_free(struct qi_block *b)
             quire_page_put(quire_page_of_pfn(Q_PFN(b->frames[i])));
             held++;
         }
+    qi_area_unseen(b->area);
     quire_kfree(b);
     return held;
 }

@@ -19,8 +19,13 @@ static bool mapped_otherwise(uint64_t from, uint64_t bytes, enum quire_cache_typ
     for (struct qi_gap_node *n = p->gaps.floor.next; n != &p->gaps.fence && !found; n = n->next) {
         struct qi_area *a = QI_CONTAINER(n, struct qi_area, node);
 
-        found = qi_load_acquire(&a->state) == QI_KVA_LIVE && a->phys < from + bytes &&
-                from < a->phys + a->bytes && a->cache != cache;
+        uint64_t phys;
+
+        if (qi_load_acquire(&a->state) != QI_KVA_LIVE)
+            continue;
+        phys = qi_load_relaxed(&a->phys);
+        found =
+            phys < from + bytes && from < phys + a->bytes && qi_load_relaxed(&a->cache) != cache;
     }
     qi_spin_unlock(&p->lock);
     return found;
@@ -69,8 +74,8 @@ static enum quire_status remap(q_pa pa, uint64_t len, unsigned prot, enum quire_
     a = qi_area_make(QI_DEVICES, &want);
     if (!a)
         return QUIRE_NO_MEMORY;
-    a->phys = from;
-    a->cache = (uint8_t)cache;
+    qi_store_relaxed(&a->phys, from);
+    qi_store_relaxed(&a->cache, (uint8_t)cache);
     s = qi_kpt_map(Q_KVA(a->start), quire_pfn_of_pa(Q_PA(from)), want.bytes >> QUIRE_PAGE_SHIFT,
                    prot, cache, QUIRE_HUGE_SHIFT);
     if (s != QUIRE_OK) {

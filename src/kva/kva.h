@@ -32,13 +32,13 @@ struct qi_area {
     struct qi_area *next;    /* on a list of lazy or ready areas or of cached stacks */
     uint32_t state;          /* atomic; enum qi_kva_state */
     uint32_t pages;          /* frame number of the first of its own blocks, chained by next */
-    uint8_t kind;            /* enum qi_kva_kind */
+    uint8_t kind;            /* atomic; enum qi_kva_kind */
     uint8_t part;            /* of its window */
     uint16_t cpu;            /* the CPU that freed it */
-    uint8_t cache;           /* DEVICE: enum quire_cache_type */
-    uintptr_t caller;        /* who asked for it */
+    uint8_t cache;           /* atomic; DEVICE: enum quire_cache_type */
+    uintptr_t caller;        /* atomic; who asked for it */
     union {
-        uint64_t phys;          /* DEVICE */
+        uint64_t phys;          /* atomic; DEVICE */
         struct qi_block *block; /* BLOCK */
     };
 };
@@ -85,7 +85,9 @@ static inline bool qi_window_has(const struct qi_window *w, uint64_t va)
 }
 static inline struct qi_window *qi_window_of(const struct qi_area *a)
 {
-    return a->kind == QI_KVA_STACK ? QI_STACKS : a->kind == QI_KVA_DEVICE ? QI_DEVICES : QI_AREAS;
+    unsigned kind = qi_load_relaxed(&a->kind);
+
+    return kind == QI_KVA_STACK ? QI_STACKS : kind == QI_KVA_DEVICE ? QI_DEVICES : QI_AREAS;
 }
 static inline size_t qi_area_pages(const struct qi_area *a)
 {
@@ -124,6 +126,8 @@ uint64_t qi_ranges_release(void);
 uint64_t qi_ranges_age(void);
 /* The area in whose range, guard included, at lies; or NULL. */
 struct qi_area *qi_area_at(const struct qi_window *w, uint64_t at);
+/* Whoever looked at a while it was live, with its part locked, has done so. */
+void qi_area_unseen(const struct qi_area *a);
 /* The CPU's list of what it freed.  The area is retired and has no entries any more. */
 void qi_lazy_push(struct qi_area *a);
 struct qi_area *qi_lazy_take(void);

@@ -116,7 +116,7 @@ static struct qi_area *get_stack(uint64_t bytes, uintptr_t caller)
     struct qi_area *a = take_cached(bytes);
 
     if (a) {
-        a->caller = caller;
+        qi_store_relaxed(&a->caller, caller);
         return a;
     }
     a = make_stack(bytes, caller);

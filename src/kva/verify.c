@@ -81,15 +81,16 @@ static void describe(const struct qi_area *a, struct quire_kva_area *out)
                                      [QI_KVA_STACK] = QUIRE_AREA_STACK,
                                      [QI_KVA_DEVICE] = QUIRE_AREA_IOREMAP,
                                      [QI_KVA_BLOCK] = QUIRE_AREA_RAM};
-    bool device = a->kind == QI_KVA_DEVICE;
+    unsigned kind = qi_load_relaxed(&a->kind);
+    bool device = kind == QI_KVA_DEVICE;
 
     *out = (struct quire_kva_area){
         .addr = Q_KVA(a->start),
         .size = a->bytes + QUIRE_PAGE_SIZE,
-        .flags = flags[a->kind] | (has_huge(a) ? QUIRE_AREA_HUGE : 0),
+        .flags = flags[kind] | (has_huge(a) ? QUIRE_AREA_HUGE : 0),
         .nr_pages = device ? 0 : qi_area_pages(a),
-        .phys_addr = Q_PA(device ? a->phys : 0),
-        .caller = a->caller,
+        .phys_addr = Q_PA(device ? qi_load_relaxed(&a->phys) : 0),
+        .caller = qi_load_relaxed(&a->caller),
     };
 }
 
@@ -111,10 +112,12 @@ static bool walk_part(struct qi_part *p, uint64_t at, struct quire_kva_area *out
 
     qi_spin_lock(&p->lock);
     a = live_from(qi_gaps_from(&p->gaps, at), p, at);
-    if (a) {
+    for (; a; a = live_from(a->node.next, p, at)) {
         describe(a, out);
         after = live_from(a->node.next, p, at);
         out->next = Q_KVA(after ? after->start : 0);
+        if (qi_load_acquire(&a->state) == QI_KVA_LIVE) /* all the time */
+            break;
     }
     qi_spin_unlock(&p->lock);
     return a != NULL;
@@ -189,6 +192,25 @@ static bool pages_right(const struct qi_area *a, uint32_t state)
     return true;
 }
 
+/* K4, for an area that is mapped. */
+static bool frames_right(const struct qi_area *a, uint32_t state)
+{
+    if (state != QI_KVA_LIVE && state != QI_KVA_CACHED)
+        return true;
+    for (uint64_t at = a->start; at < a->start + a->bytes; at += QUIRE_PAGE_SIZE) {
+        struct quire_page *page = quire_kva_page((void *)(uintptr_t)at);
+
+        if (page && qi_load_relaxed(&quire_page_head(page)->owner) == (uint64_t)(uintptr_t)a)
+            continue;
+        if (qi_load_acquire(&a->state) != state)
+            break; /* its holder is at work */
+        qi_log(QUIRE_LOG_ERROR, "kva verify: K4: the frame at %#lx is not of area at %#lx",
+               (unsigned long)at, (unsigned long)a->start);
+        return false;
+    }
+    return true;
+}
+
 static bool verify_area(const struct qi_part *part, const struct qi_area *a)
 {
     uint32_t state = qi_load_acquire(&a->state);
@@ -206,16 +228,7 @@ static bool verify_area(const struct qi_part *part, const struct qi_area *a)
         return qi_block_verify(a);
     if (!pages_right(a, state))
         return false;
-    for (uint32_t p = a->pages; p != QI_NO_PAGE; p = quire_page_of_pfn(Q_PFN(p))->next) {
-        if (quire_page_of_pfn(Q_PFN(p))->owner == (uint64_t)(uintptr_t)a)
-            continue;
-        if (qi_load_acquire(&a->state) != state)
-            break;
-        qi_log(QUIRE_LOG_ERROR, "kva verify: K4: frame %#x is not of area at %#lx", p,
-               (unsigned long)a->start);
-        return false;
-    }
-    return true;
+    return (a->kind != QI_KVA_MEMORY && a->kind != QI_KVA_STACK) || frames_right(a, state);
 }
 
 static bool verify_part(struct qi_part *p)

@@ -126,6 +126,14 @@ struct qi_area *qi_area_at(const struct qi_window *w, uint64_t at)
     return n ? QI_CONTAINER(n, struct qi_area, node) : NULL; /* the fence contains nothing */
 }
 
+void qi_area_unseen(const struct qi_area *a)
+{
+    struct qi_part *p = &qi_window_of(a)->parts[a->part];
+
+    qi_spin_lock(&p->lock);
+    qi_spin_unlock(&p->lock);
+}
+
 /* ---- ready ranges ---- */
 
 static struct qi_area *pop(struct qi_ready *r)
@@ -446,6 +454,13 @@ static bool place_somewhere(struct qi_window *w, struct qi_area *a, const struct
     return false;
 }
 
+/* Who looks at the areas of a part may be reading what the last user was. */
+static void name(struct qi_area *a, const struct qi_want *want)
+{
+    qi_store_relaxed(&a->kind, (uint8_t)want->kind);
+    qi_store_relaxed(&a->caller, want->caller);
+}
+
 struct qi_area *qi_range_take(struct qi_window *w, const struct qi_want *want)
 {
     struct qi_area *a = NULL;
@@ -460,9 +475,9 @@ struct qi_area *qi_range_take(struct qi_window *w, const struct qi_want *want)
             return NULL;
         a->bytes = want->bytes;
         a->slots = NULL;
-        a->pages = QI_NO_PAGE; /* of one that was ready: its own are freed */
-        a->kind = (uint8_t)want->kind;
-        a->caller = want->caller;
+        a->pages = QI_NO_PAGE;
+        a->cpu = 0;
+        name(a, want);
         qi_store_relaxed(&a->state, (uint32_t)QI_KVA_BUSY);
         if (place_somewhere(w, a, want))
             return a;
@@ -472,8 +487,7 @@ struct qi_area *qi_range_take(struct qi_window *w, const struct qi_want *want)
     qi_store_relaxed(&a->state, (uint32_t)QI_KVA_BUSY);
     if (want->kind != QI_KVA_MEMORY)
         qi_area_drop_pages(a);
-    a->kind = (uint8_t)want->kind;
-    a->caller = want->caller;
+    name(a, want);
     return a;
 }
 

@@ -3,44 +3,16 @@
  * frames and devices, stacks.  Kernel addresses are not mapped in a hosted process: the tests look
  * through quire_pt_translate() and touch memory through the direct map.
  */
-#include <heap_machine.h>
+#include <kva_machine.h>
 
 #include <pthread.h>
 
 #include <kva/gaps.h>
-#include <quire/kva.h>
-
-#define PAGE   4096ull
-#define AREAS  0xffffc90000000000ull
-#define STACKS 0xffffe00000000000ull
-#define DEVICE 0xfffff00000000000ull
-
-static q_pa root;
-
-static void start_with(uint64_t span, uint64_t areas_bytes)
-{
-    struct quire_kva_layout l = {
-        .areas_start = Q_KVA(AREAS),
-        .areas_end = Q_KVA(AREAS + areas_bytes),
-        .stacks_start = Q_KVA(STACKS),
-        .stacks_end = Q_KVA(STACKS + (1ull << 30)),
-        .device_start = Q_KVA(DEVICE),
-        .device_end = Q_KVA(DEVICE + (1ull << 36)),
-    };
-    struct quire_page *table;
-
-    heap_machine(span, 1);
-    table = quire_page_alloc(0, QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
-    assert_non_null(table);
-    root = quire_pa_of_page(table);
-    assert_int_equal(quire_pt_init(root), QUIRE_OK);
-    assert_int_equal(quire_kva_init(&l), QUIRE_OK);
-}
 
 static int setup(void **state)
 {
     (void)state;
-    start_with(64 * HEAP_MIB, 1ull << 40);
+    kva_machine(64 * HEAP_MIB, 1, 1ull << 40);
     return 0;
 }
 
@@ -49,43 +21,6 @@ static int teardown(void **state)
     (void)state;
     hosted_fini();
     return 0;
-}
-
-/* Frames that nobody holds; page tables of the windows stay, so they count as free here. */
-static uint64_t frames_left(void)
-{
-    quire_kva_purge();
-    return heap_free_pages() + quire_pt_pages();
-}
-
-static void *at_kernel_address(const void *va)
-{
-    struct quire_translation t;
-
-    quire_pt_translate(root, (uintptr_t)va, &t);
-    return t.present ? quire_ptr_of_pa(t.pa) : NULL;
-}
-
-static bool present(uint64_t va) { return at_kernel_address((void *)va) != NULL; }
-
-static void fill(uint8_t *va, size_t bytes, uint8_t with)
-{
-    for (size_t i = 0; i < bytes; i += 512)
-        *(uint8_t *)at_kernel_address(va + i) = with;
-}
-
-static void expect(uint8_t *va, size_t bytes, uint8_t what)
-{
-    for (size_t i = 0; i < bytes; i += 512)
-        assert_int_equal(*(uint8_t *)at_kernel_address(va + i), what);
-}
-
-static struct quire_kva_stats stats(void)
-{
-    struct quire_kva_stats s;
-
-    quire_kva_stats(&s);
-    return s;
 }
 
 /* ---- vmalloc ---- */
@@ -497,7 +432,7 @@ static void a_full_window_says_no(void **state)
 
     (void)state;
     hosted_fini();
-    start_with(64 * HEAP_MIB, 64 * PAGE);
+    kva_machine(64 * HEAP_MIB, 1, 64 * PAGE);
     while ((p[n] = quire_vmalloc(PAGE, QUIRE_GFP_KERNEL)))
         n++;
     assert_int_equal(n, 32); /* a page and its guard */
@@ -525,7 +460,7 @@ static void aligned_areas_never_overlap(void **state)
 
     (void)state;
     hosted_fini();
-    start_with(128 * HEAP_MIB, 256 * HEAP_MIB);
+    kva_machine(128 * HEAP_MIB, 1, 256 * HEAP_MIB);
     memset(got, 0, sizeof got);
     for (int round = 0; round < 6000; round++) {
         unsigned k = (unsigned)test_random_below(N);
@@ -659,7 +594,7 @@ static void every_allocation_may_fail(void **state)
             bool reached;
 
             hosted_fini();
-            start_with(64 * HEAP_MIB, 1ull << 40);
+            kva_machine(64 * HEAP_MIB, 1, 1ull << 40);
             before = frames_left();
             (layer ? quire_heap_fail_after : quire_frame_fail_after)(n);
             refused += !try_everything();

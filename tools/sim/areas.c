@@ -102,14 +102,11 @@ static void vwalk(const struct held *h)
 }
 
 /* An area that has a large leaf if there is a block for it, cut by a change of protection. */
-static void vhuge(struct worker *w, unsigned bytes, unsigned at)
+static void cut_large_leaf(struct worker *w, char *p, unsigned at)
 {
-    char *p = quire_vmalloc(QUIRE_HUGE_SIZE + bytes, QUIRE_GFP_KERNEL);
     uint64_t off = at * 64ull % QUIRE_HUGE_SIZE & ~(PAGE - 1), value = worker_value(w), got;
     enum quire_status st;
 
-    if (!p)
-        return; /* more than what memory must have left */
     touch((uintptr_t)p + off, SIM_ACCESS_WRITE, &value, true);
     st = quire_kva_protect(Q_KVA((uintptr_t)p + off), PAGE, QUIRE_READ);
     if (st == QUIRE_NO_MEMORY)
@@ -120,7 +117,26 @@ static void vhuge(struct worker *w, unsigned bytes, unsigned at)
                  (unsigned long long)got);
     touch((uintptr_t)p + off, SIM_ACCESS_WRITE, &value, st != QUIRE_OK);
     touch((uintptr_t)p + (off ^ PAGE), SIM_ACCESS_WRITE, &value, true);
-    quire_vfree(p);
+}
+
+/* One at a time, and only if it leaves what others may count with. */
+static void vhuge(struct worker *w, unsigned bytes, unsigned at)
+{
+    bool room;
+    char *p;
+
+    sim_look_begin();
+    room = quire_free_pages() >= world.low_mark + 3 * QUIRE_HUGE_SIZE / PAGE;
+    sim_look_end();
+    if (world.big_area || !room)
+        return;
+    world.big_area = true;
+    p = quire_vmalloc(QUIRE_HUGE_SIZE + bytes, QUIRE_GFP_KERNEL);
+    if (p) {
+        cut_large_leaf(w, p, at);
+        quire_vfree(p);
+    }
+    world.big_area = false;
 }
 
 static void do_kvmalloc(struct worker *w, struct held *h, unsigned bytes)

@@ -153,6 +153,7 @@ struct world {
     uint64_t move_epoch; /* begins and ends of such calls */
     bool still;          /* no task runs: devices answer at once, and do not fail */
     uint64_t low_mark;   /* free pages below which NO_MEMORY is no surprise */
+    bool big_area;       /* a task has an area of more than 2 MiB */
 };
 extern struct world world;
 
