@@ -235,7 +235,8 @@ enum quire_status quire_vm_map_ram(struct quire_page *const *pages, size_t n, q_
 /* Slots [at, at + n) of b are one map. */
 static bool is_map(const struct qi_block *b, unsigned at, size_t n)
 {
-    if (n >= PAGES - at || !bit(b->first, at) || bit(b->used, at + (unsigned)n))
+    if (!n || at >= PAGES || n >= PAGES - at || !bit(b->first, at) ||
+        bit(b->used, at + (unsigned)n))
         return false;
     for (unsigned i = 0; i < n; i++)
         if (!bit(b->used, at + i) || (i && bit(b->first, at + i)))
@@ -243,29 +244,37 @@ static bool is_map(const struct qi_block *b, unsigned at, size_t n)
     return true;
 }
 
+/* The block is locked.  True: nothing is mapped in it, and nobody will map anything. */
+static bool unmap_in(struct qi_block *b, unsigned at, unsigned n)
+{
+    qi_kpt_clear(b->area->slots + at, n);
+    for (unsigned i = 0; i < n; i++)
+        clear_bit(b->used, at + i);
+    clear_bit(b->first, at);
+    b->live -= n;
+    return !b->live && !b->current;
+}
+
 void quire_vm_unmap_ram(q_kva va, size_t n)
 {
     struct qi_area *a = qi_window_has(QI_AREAS, va.v) ? qi_area_at(QI_AREAS, va.v) : NULL;
     struct qi_block *b;
+    bool right, empty;
     unsigned at;
-    bool empty;
 
     if (!a || a->kind != QI_KVA_BLOCK || qi_load_acquire(&a->state) != QI_KVA_LIVE)
         qi_area_misused(QI_AREAS, va.v, "vm_unmap_ram", QI_CALLER);
     b = a->block;
     at = (unsigned)((va.v - a->start) >> QUIRE_PAGE_SHIFT);
     qi_spin_lock(&b->lock);
-    QI_CHECK(qi_is_aligned(va.v, QUIRE_PAGE_SIZE) && n && at < PAGES && is_map(b, at, n),
-             "kva: vm_unmap_ram(%#lx, %lu) by %#lx: not one map of this block, or freed already: "
-             "slot %u of %u, %u mapped",
-             (unsigned long)va.v, (unsigned long)n, (unsigned long)QI_CALLER, at, b->top, b->live);
-    qi_kpt_clear(a->slots + at, n);
-    for (unsigned i = 0; i < n; i++)
-        clear_bit(b->used, at + i);
-    clear_bit(b->first, at);
-    b->live -= (uint32_t)n;
-    empty = !b->live && !b->current;
+    right = qi_is_aligned(va.v, QUIRE_PAGE_SIZE) && is_map(b, at, n);
+    empty = right && unmap_in(b, at, (unsigned)n);
     qi_spin_unlock(&b->lock);
+    QI_CHECK(right,
+             "kva: vm_unmap_ram(%#lx, %lu) by %#lx: not one map of the block at %#lx, or not any "
+             "more",
+             (unsigned long)va.v, (unsigned long)n, (unsigned long)QI_CALLER,
+             (unsigned long)a->start);
     if (empty)
         block_retire(b);
 }
