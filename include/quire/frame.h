@@ -316,6 +316,15 @@ enum quire_status quire_frame_online(q_pfn start, uint64_t frames);
 typedef uint64_t (*quire_mover)(q_pfn start, uint64_t frames);
 /* NULL, as after quire_frame_init(): nothing can be moved.  Task context. */
 void quire_frame_set_mover(quire_mover mover);
+/*
+ * A layer that reads frames which it does not hold, because it would notice afterwards that they were not
+ * any more what it took them for, says how to wait until everybody has done so who began before: memory that is
+ * removed is off line by then, so that nobody begins anew, and its frames, struct pages and direct map
+ * are there until the settler returns.  Called in task context, with no lock of this layer held; may sleep.
+ */
+typedef void (*quire_settler)(void);
+/* NULL, as after quire_frame_init(): nobody does so.  Task context. */
+void quire_frame_set_settler(quire_settler settler);
 
 /*
  * Take these very frames, of one zone; who is in the way is moved out (see above).  They come as single
@@ -345,7 +354,7 @@ void quire_free_contig_range(q_pfn start, uint64_t frames);
  * map (QUIRE_MEM_HOTPLUG): for each 2 MiB that may come 80 bytes are set aside then, in each zone
  * that they may belong to, and nothing else.  Whole pageblocks only: base and len are multiples of
  * 2 MiB.  The direct map of a range must be there before the range is added, and may go when it has
- * been removed.
+ * been removed.  No lock of the layer with the settler may be held for a removal (quire_frame_set_settler).
  *
  * quire_memory_add: memory has come to these addresses; all of it, or nothing, is free afterwards.
  *

@@ -193,6 +193,14 @@ struct quire_object *quire_space_object(struct quire_space *s, q_uva addr, uint6
  * docs/design/migration.md.
  */
 uint64_t quire_space_move_range(q_pfn start, uint64_t frames);
+
+/*
+ * Wait until every fault, and whatever else looks at the pages of a space, that is under way now has ended.
+ * A copy on write reads a page that another thread may give up meanwhile; nothing is lost by it, but the
+ * page has to be there.  Made to be given to quire_frame_set_settler() after quire_space_init().  Task
+ * context, under no lock; O(spaces), each of whose locks is taken for writing once.
+ */
+void quire_space_settle(void);
 /* The same; the new frames are on this node, or nothing moves. */
 uint64_t quire_space_move_to(q_pfn start, uint64_t frames, unsigned node);
 

@@ -68,6 +68,7 @@ static void memory_init(void)
     must(quire_kva_init(&layout), "kernel areas");
     must(quire_space_init(), "address spaces");
     quire_frame_set_mover(quire_space_move_range);
+    quire_frame_set_settler(quire_space_settle);
 }
 
 /* ---- the first program ---- */

@@ -217,6 +217,7 @@ static void start_library(const struct sim_machine *m)
     must(quire_kva_init(&layout), "kernel areas");
     must(quire_space_init(), "spaces");
     quire_frame_set_mover(quire_space_move_range);
+    quire_frame_set_settler(quire_space_settle);
 }
 
 void sim_machine_start(const struct sim_machine *m, const struct sim_watch *w)

@@ -10,7 +10,7 @@
  * buddy rule it is a neighbour that is not free.
  *
  *      absent --populate--> (absent, struct pages of zeros) --give--> free
- *      free or in use --take: isolate, move out--> off line --forget--> absent
+ *      free or in use --take: isolate, move out--> off line --settle, forget--> absent
  *
  * What can fail comes first: struct pages for all of a range, and all of its blocks off line.  The
  * struct pages of a block that comes are zeros, as at boot, so that nothing is written to them until
@@ -23,7 +23,8 @@
  * frames that he does not hold announces it (qi_look_begin(), a word of each CPU, interrupts off) and
  * only then reads the state of the block; who removes writes the state, and then waits until no CPU
  * looks.  One of the two sees the other (a full fence on either side), so nobody reads struct pages that
- * are gone.  Zone lists, marks and limits of stacks are read without a lock and may be old or
+ * are gone.  Who reads the frames themselves, and may still do so when they are free, is waited for between off
+ * line and absent (quire_frame_set_settler).  Zone lists, marks and limits of stacks are read without a lock and may be old or
  * new: a zone that comes into a list is never missing there, nor in front of others that were (zonelist.c).
  *
  * Cost.  Adding a block is one lock, a few words, and what the port needs for 16 KiB of zeros.
@@ -36,6 +37,10 @@
  * Sources.  Linux, mm/memory_hotplug.c; VIRTIO 1.2, 5.15, for who asks for it.
  */
 #include "map.h"
+
+static quire_settler settler;
+
+void quire_frame_set_settler(quire_settler s) { qi_store_release(&settler, s); }
 
 struct qi_announced *qi_announced;
 uint32_t qi_nannounced;
@@ -276,6 +281,15 @@ void qi_wait_for_lookers(void)
             qport_relax();
 }
 
+/* Nobody reads these frames any more who had found them before they went off line. */
+static void settle(void)
+{
+    quire_settler f = qi_load_acquire(&settler);
+
+    if (f)
+        f();
+}
+
 static enum quire_status take_away(const struct range *r)
 {
     enum quire_status s;
@@ -287,6 +301,7 @@ static enum quire_status take_away(const struct range *r)
     s = leave(r);
     if (s)
         return s;
+    settle();
     for (uint64_t pfn = r->start; pfn < r->end; pfn += QI_BLOCK_FRAMES)
         vanish(pfn);
     qi_wait_for_lookers();

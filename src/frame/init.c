@@ -449,6 +449,7 @@ enum quire_status quire_frame_init(const struct quire_boot *b)
     qi_node_init(b);
     quire_frame_fail_after(-1);
     quire_frame_set_mover(NULL);
+    quire_frame_set_settler(NULL);
     qi_boots++;
     return QUIRE_OK;
 }

@@ -4,6 +4,10 @@
  * A space is on the list from the moment it is complete until its last reference goes.  The list holds no
  * reference: who walks it takes one to the space that he is at, so that it stays on the list, and
  * finds the next from there.  New spaces go to the end: a walk that began before sees them.
+ *
+ * Rejected for quire_space_settle(): a count of faults by CPU, or a word that says that this CPU faults, as the frame
+ * layer has for those who look at its pages.  A fault may sleep and go on elsewhere, and it would pay two atomics for
+ * what happens when memory is unplugged; the lock that it holds anyway says the same.
  */
 #include "../sync/spin.h"
 #include "space.h"
@@ -54,4 +58,16 @@ struct quire_space *qi_space_after(struct quire_space *s)
     }
     qi_spin_unlock(&lock);
     return next;
+}
+
+/* Who reads pages of a space holds its lock.  A space that comes to the list meanwhile has no page that was off
+ * line before; one that leaves it has no user. */
+void quire_space_settle(void)
+{
+    for (struct quire_space *s = qi_space_after(NULL), *next; s; s = next) {
+        qi_rwsem_write_lock(&s->lock);
+        qi_rwsem_write_unlock(&s->lock);
+        next = qi_space_after(s);
+        quire_space_put(s);
+    }
 }

@@ -15,6 +15,10 @@
 
 static struct quire_mem_range sm_ranges[8], sm_reserved[8];
 
+#ifndef MACHINE_HOT
+#define MACHINE_HOT 0ull /* bytes above that may come */
+#endif
+
 /* bytes of memory, a share of them on each node. */
 static inline void space_machine_nodes(uint64_t bytes, unsigned nodes)
 {
@@ -22,9 +26,10 @@ static inline void space_machine_nodes(uint64_t bytes, unsigned nodes)
     struct quire_boot boot = {.map = &map, .nodes = nodes, .cpus = 4};
     struct quire_page *root;
 
-    hosted_init(bytes);
+    hosted_init(bytes + MACHINE_HOT);
     quire_memmap_init(&map, sm_ranges, 8, sm_reserved, 8);
     assert_int_equal(quire_memmap_add(&map, Q_PA(MIB), bytes - MIB, QUIRE_MEM_USABLE), QUIRE_OK);
+    assert_int_equal(quire_memmap_add(&map, Q_PA(bytes), MACHINE_HOT, QUIRE_MEM_HOTPLUG), QUIRE_OK);
     for (unsigned i = 1; i < nodes; i++)
         assert_int_equal(quire_memmap_set_node(&map, Q_PA(bytes / nodes * i), bytes / nodes, i),
                          QUIRE_OK);
