@@ -1,7 +1,9 @@
 """Memory that comes and goes while programs run: the kernel's virtio-mem driver with QEMU's own device on the other side."""
+import json
 import re
 
-from kernel_virtio import MIB, Guest
+import tour
+from kernel_virtio import MIB, PYTHON, Guest
 
 SMALL = ("--mem", "256M", "--memory-max", "2G")
 ALL = 2048 - 256
@@ -116,6 +118,87 @@ def test_memory_grows_and_shrinks(t):
         g.until_free(free - 20, within=48)
         log = g.end()
         t.check(re.search(r"virtio-mem: the host wants 1792 MiB, 1792 MiB", log) and "out of memory" not in log, log)
+
+
+# In the guest: the programs of the tour, over and over, until told to stop; says how often each ran, and what one of them
+# printed that was not what it should.
+TOUR = """
+import json, os, subprocess, sys, threading
+stops = json.load(open(%r))
+stop = threading.Event()
+runs, wrong = [0] * len(stops), []
+def value(name):
+    for line in open('/proc/meminfo'):
+        if line.startswith(name + ':'):
+            return int(line.split()[1]) >> 10
+def run(n):
+    command, expected = stops[n]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if expected is None:
+        stops[n][1] = done.stdout
+    elif done.returncode or done.stdout != expected:
+        wrong.append('%%s: status %%d, %%r, not %%r' %% (command[0], done.returncode, done.stdout, expected))
+    runs[n] += 1
+def tour():
+    while not stop.is_set():
+        for n in range(len(stops)):
+            run(n)
+for n in range(len(stops)):
+    run(n)
+print('ready', flush=True)
+thread = threading.Thread(target=tour)
+thread.start()
+for line in sys.stdin:
+    word, arg = (line.split() + [''])[:2]
+    if word == 'mib':
+        print(value(arg), flush=True)
+    elif word == 'runs':
+        print(min(runs), flush=True)
+    elif word == 'toured':
+        stop.set()
+        thread.join()
+        print(json.dumps([runs, wrong]), flush=True)
+"""
+
+
+def tour_stops(t):
+    """What the tour of `make run` runs on one node, and what the host says to it; None where that depends on the machine."""
+    stops = []
+    for _, command, options in tour.STOPS:
+        if options:
+            continue
+        if command[0].startswith("tests/guest/"):
+            command = [t.guest(command[0][len("tests/guest/"):])] + command[1:]
+        t.need(command[0])
+        stops.append((command, None if command[0] == "busybox" else t.host(*command).stdout))
+    return stops
+
+
+class Touring(Growing):
+    def __init__(self, t):
+        stops = tour_stops(t)
+        self.agent = TOUR % t.file("stops", json.dumps(stops))
+        words = t.file("words", "\n".join(" ".join(command) for command, _ in stops))  # programs that scripts name
+        with_all = [o for command, _ in stops for o in ("--with", command[0])]
+        super().__init__(t, *with_all, "--file", t.scratch + "/stops", "--file", words)
+
+
+# The programs of the tour run one after the other while 256 MiB become 2 GiB and 256 MiB again, twice; each prints what it
+# prints on the host, every time.
+# proves: LX-37 VE-48 TRAP-20
+def test_the_tour_while_memory_comes_and_goes(t):
+    with Touring(t) as g:
+        base, runs = g.mib("MemTotal"), 1
+        t.check(base < 256 and not g.plugged(), (base, g.plugged()))
+        for mib in (ALL, 0, ALL, 0):
+            g.want(mib)
+            g.until_plugged(mib, base, seconds=100)
+            runs += 1
+            g.until(lambda least=runs: int(g.ask("runs")) >= least, "programs that run", 60)
+        done, wrong = json.loads(g.ask("toured"))
+        t.check(not wrong and len(done) == 5 and min(done) >= 5, (done, wrong))
+        log = g.end()
+        t.check("out of memory" not in log, log)
 
 
 # A block of memory goes off line and comes back by writing to its state; its memory is missing meanwhile, what
