@@ -216,6 +216,8 @@ void selftest_verify(void);
 void selftest_print_tables(void);
 void selftest_crash(const char *how);
 void report_init(void);
+void report_boot(void);          /* the kernel's first instruction, or nearly */
+void report_first_program(void); /* it starts now */
 void bench_run(const char *what); /* core/bench.c */
 extern void *syscall_table[SYSCALL_COUNT];
 

@@ -17,6 +17,9 @@
 #define ARGS_MAX  256
 #define BOOT_ARGS 16384
 
+/* Of each node; the rest is taken over by all CPUs. */
+#define FIRST_BYTES (1ul << 30)
+
 extern char boot_stack_top[];
 
 /* The boot itself, later the idle task of CPU 0. */
@@ -58,6 +61,9 @@ static void memory_init(void)
     struct quire_kva_layout layout;
 
     reach(&boot);
+    /* a CPU that is alone only has more steps to go */
+    boot.first_bytes = cmdline_number("quire.first", boot.cpus > 1 ? FIRST_BYTES : 0);
+    vmemmap_reserve();
     must(quire_frame_init(&boot), "frame allocator");
     must(heap_modes_choose(), "heap modes");
     must(quire_heap_init(), "heap");
@@ -69,6 +75,15 @@ static void memory_init(void)
     must(quire_space_init(), "address spaces");
     quire_frame_set_mover(quire_space_move_range);
     quire_frame_set_settler(quire_space_settle);
+}
+
+/* What boot left is taken over by the other CPUs from when they are up, and by this one now; until it is all there,
+ * nobody looks. */
+static void memory_complete(void)
+{
+    while (quire_frame_deferred())
+        if (quire_frame_deferred_step() != QUIRE_OK)
+            sched_yield_now();
 }
 
 /* ---- the first program ---- */
@@ -126,6 +141,13 @@ static void load_initramfs(void)
         kpanic("the initramfs is damaged: error %d", -err);
 }
 
+static void say_hello(void)
+{
+    printk("quire: %lu MiB of memory, %u CPU%s, %u node%s",
+           (unsigned long)(quire_managed_pages() >> 8), cpus_online(), cpus_online() > 1 ? "s" : "",
+           quire_nodes(), quire_nodes() > 1 ? "s" : "");
+}
+
 static void init_main(void *arg)
 {
     char how[16];
@@ -134,6 +156,9 @@ static void init_main(void *arg)
     (void)arg;
     fs_init();
     load_initramfs();
+    memory_complete();
+    say_hello();
+    report_init();
     virtio_init();
     blocks_start();
     err = process_become_init();
@@ -153,6 +178,7 @@ static void init_main(void *arg)
         selftest_crash(how);
     move_init();
     heap_modes_start();
+    report_first_program();
     run_first_program();
 }
 
@@ -167,18 +193,12 @@ K_NO_CANARY static void boot_cpu_init(void)
     sched_init_cpu(&cpus[0]);
 }
 
-static void say_hello(void)
-{
-    printk("quire: %lu MiB of memory, %u CPU%s, %u node%s",
-           (unsigned long)(quire_managed_pages() >> 8), cpus_online(), cpus_online() > 1 ? "s" : "",
-           quire_nodes(), quire_nodes() > 1 ? "s" : "");
-}
-
 /* From head.S: boot tables, interrupts off, the boot CPU. */
 K_NO_CANARY _Noreturn void kernel_main(u32 start_info_pa)
 {
     struct task *init;
 
+    report_boot();
     boot_cpu_init();
     bootmap_build(start_info_pa);
     console_init();
@@ -191,11 +211,9 @@ K_NO_CANARY _Noreturn void kernel_main(u32 start_info_pa)
     apic_init_boot();
     clock_init();
     task_caches_init();
-    report_init();
     syscall_init();
     irq_on();
     smp_boot();
-    say_hello();
     init = task_alloc("init", init_main, NULL);
     if (!init)
         kpanic("no memory for the first task");

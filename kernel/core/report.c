@@ -16,7 +16,7 @@
 #include <quire/space.h>
 
 bool measure_on;
-static u64 start_free;
+static u64 start_free, boot_ticks, first_program_ns;
 static u64 lowest_free = ~0ull;
 static struct ktimer sampler;
 
@@ -34,6 +34,9 @@ static void sample(struct ktimer *t)
     lowest_free = K_MIN(lowest_free, quire_free_pages());
     ktimer_start(t, ktime_ns() + 10000000);
 }
+
+void report_boot(void) { boot_ticks = rdtsc(); }
+void report_first_program(void) { first_program_ns = ktime_ticks_to_ns(rdtsc() - boot_ticks); }
 
 void report_init(void)
 {
@@ -80,6 +83,7 @@ static void print_time(void)
         printk("quire: time %s %lu in %lu ns", names[k], (unsigned long)n,
                (unsigned long)ktime_ticks_to_ns(ticks));
     }
+    printk("quire: time first_program %lu ns", (unsigned long)first_program_ns);
     printk("quire: time uptime %lu ns", (unsigned long)ktime_ns());
 }
 

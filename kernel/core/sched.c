@@ -611,6 +611,8 @@ _Noreturn void sched_idle(void)
             age_frames(c);
         if (!c->rq.queued)
             quire_kva_tick();
+        if (!c->rq.queued && quire_frame_deferred_step() == QUIRE_OK)
+            continue;
         if (!c->rq.queued && quire_frame_zero_idle(IDLE_CLEARS))
             continue;
         irq_off();

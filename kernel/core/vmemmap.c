@@ -5,7 +5,8 @@
  * memory.  A machine with much memory must not clear them all before the first program runs, so a
  * leaf is only reserved at boot; its first touch faults, and the fault clears and maps it.  The first leaf of
  * each GiB of the array is mapped at once: then all tables above the others exist, and the fault handler
- * allocates nothing.
+ * allocates nothing.  All leaves are reserved before the allocator starts, also those of memory that it takes
+ * over later: then there is no boot map to take them from.
  *
  * Memory that comes later has its struct pages in single frames of the allocator, mapped at once: a
  * block of 2 MiB needs four, which go with it.  Where a leaf of the boot reaches beyond the memory that was
@@ -77,6 +78,23 @@ static enum quire_status populate_boot(u64 from, u64 to, unsigned node)
     return s;
 }
 
+void vmemmap_reserve(void)
+{
+    for (u32 i = 0; i < boot_memmap.n; i++) {
+        const struct quire_mem_range *r = &boot_memmap.ranges[i];
+        u64 first = K_DOWN(r->base.v, QUIRE_HUGE_SIZE) / 4096, end = (r->base.v + r->len) / 4096;
+        enum quire_status s;
+
+        if (r->kind != QUIRE_MEM_USABLE)
+            continue;
+        s = populate_boot(QPORT_VMEMMAP_BASE + first * sizeof(struct quire_page),
+                          QPORT_VMEMMAP_BASE + end * sizeof(struct quire_page), r->node);
+        if (s != QUIRE_OK)
+            kpanic("no memory for the struct pages of [%#lx, %#lx): %s", (unsigned long)r->base.v,
+                   (unsigned long)(r->base.v + r->len), quire_status_text(s));
+    }
+}
+
 static bool in_boot_leaf(u64 va) { return leaf_pa[(va - QPORT_VMEMMAP_BASE) / LEAF]; }
 
 static enum quire_status populate_page(u64 va, unsigned node)
@@ -106,8 +124,10 @@ enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned 
         return populate_boot(from, to, node);
     if (!in_array(to))
         return QUIRE_LIMIT;
-    for (u64 va = from; s == QUIRE_OK && va < to; va += 4096)
+    for (u64 va = from, next; s == QUIRE_OK && va < to; va = next) {
+        next = in_boot_leaf(va) ? K_DOWN(va, LEAF) + LEAF : va + 4096;
         s = populate_page(va, node);
+    }
     return s;
 }
 

@@ -16,6 +16,10 @@ bool bare_boot_table(void *ctx, q_pa *out);
 /* From the kernel: QPORT_GUARD_PAGE, for the pages that it gave as quire_heap_options.sample_pool. */
 void bare_guard_page(void *page, bool closed);
 
+/* Before quire_frame_init(): memory for the struct pages of all usable memory is kept.  Ends with a panic if there is
+ * none. */
+void vmemmap_reserve(void);
+
 /* The kernel asks, at a fault of its own: was that the first touch of a reserved part of the
  * struct page array?  Then it is mapped now, zeroed.  Any context. */
 bool bare_vmemmap_fault(uint64_t va);

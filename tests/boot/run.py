@@ -16,6 +16,7 @@ from harness import ROOT, Failure, Skip, Test
 
 import guests
 import kernel
+import kernel_deferred
 import kernel_hotplug
 import kernel_memory
 import kernel_migrate
@@ -28,7 +29,7 @@ import results  # noqa: E402
 
 def collect(build):
     found = {}
-    for module in (programs, kernel, kernel_hotplug, kernel_memory, kernel_migrate, kernel_virtio, guests):
+    for module in (programs, kernel, kernel_deferred, kernel_hotplug, kernel_memory, kernel_migrate, kernel_virtio, guests):
         for name, function in vars(module).items():
             if name.startswith("test_"):
                 found[name[5:]] = function

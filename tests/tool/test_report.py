@@ -9,6 +9,7 @@ from quire.report import Report
 LINES = """quire: memory managed 130000 start_free 120000 free 119000 lowest_free 110000 pages
 quire: time faults 2000 in 4000000 ns
 quire: time calls 10 in 20000 ns
+quire: time first_program 12345678 ns
 quire: time uptime 123456 ns
 quire: event fault_anon 1500
 quire: event fault_cow_copy 500
@@ -23,7 +24,7 @@ class Reading(Case):
     def test_numbers_come_through(self):
         text = "\n".join(Report(LINES).text())
         for part in ("507 MiB managed", "39 MiB at most", "4000 KiB at the end", "2000 in 4.0 ms, 2.0 us each", "cow copy",
-                     "fork", "1     2     3", "3 requests"):
+                     "fork", "first program after 12.3 ms", "1     2     3", "3 requests"):
             self.assertIn(part, text)
         self.assertNotIn("mremap", text)
 

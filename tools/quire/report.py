@@ -42,6 +42,8 @@ class Report:
         if m:
             out.append("  memory       %s managed; the programs used %s at most, %s at the end"
                        % (size(m["managed"]), size(self.peak_pages()), size(max(0, m["start_free"] - m["free"]))))
+        if "first_program" in self.time:
+            out.append("  start        the first program after %.1f ms" % (self.time["first_program"][1] / 1e6))
         faults = {k[6:]: v for k, v in self.events.items() if k.startswith("fault_") and v}
         if "faults" in self.time:
             n, ns = self.time["faults"]
