@@ -159,7 +159,7 @@ static int add(struct dentry *dir, const char *name, u32 mode, u32 rdev, const c
         return err;
     d->inode->mode = mode; /* not subject to a umask */
     if (target) {
-        d->inode->target = kstrdup(target);
+        d->inode->target = quire_kstrdup(target, QUIRE_GFP_KERNEL);
         err = d->inode->target ? 0 : -ENOMEM;
     }
     dentry_put(d);

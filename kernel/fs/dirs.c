@@ -325,7 +325,7 @@ static long do_symlink(u64 utarget, int dirfd, u64 upath)
 
     if (!target)
         return err;
-    copy = kstrdup(target);
+    copy = quire_kstrdup(target, QUIRE_GFP_KERNEL);
     if (!*target)
         err = -ENOENT;
     else

@@ -382,11 +382,11 @@ static long do_wait(int epfd, u64 uevents, int n, u64 deadline)
         return -EINVAL;
     }
     n = K_MIN(n, 1024); /* as many as one call reports */
-    buf = quire_kmalloc((size_t)n * sizeof *buf, QUIRE_GFP_KERNEL);
+    buf = quire_kvmalloc_array((size_t)n, sizeof *buf, QUIRE_GFP_KERNEL);
     r = buf ? wait_events(f->priv, buf, n, deadline) : -ENOMEM;
     if (r > 0 && copy_to_user(uevents, buf, (size_t)r * sizeof *buf))
         r = -EFAULT;
-    quire_kfree(buf);
+    quire_kvfree(buf);
     file_put(f);
     return r;
 }

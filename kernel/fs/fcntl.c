@@ -144,7 +144,7 @@ static struct file *memory_file(const char *name, u32 seals)
     if (!f)
         return NULL;
     f->inode->reg.seals = seals;
-    f->inode->dead_path = kstrdup(name);
+    f->inode->dead_path = quire_kstrdup(name, QUIRE_GFP_KERNEL);
     if (f->inode->dead_path)
         return f;
     file_put(f);

@@ -117,11 +117,7 @@ bool file_writable(const struct file *f)
 
 static struct fdslot *slots_alloc(unsigned n)
 {
-    struct fdslot *s = quire_kvmalloc(n * sizeof *s, QUIRE_GFP_KERNEL);
-
-    if (s)
-        memset(s, 0, n * sizeof *s);
-    return s;
+    return quire_kvcalloc(n, sizeof(struct fdslot), QUIRE_GFP_KERNEL);
 }
 
 struct files *files_new(void)

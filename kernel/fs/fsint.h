@@ -188,7 +188,6 @@ u64 inode_size(const struct inode *i);
 int inode_set_size(struct inode *i, u64 size); /* inode.lock held */
 void inode_touch(struct inode *i);             /* mtime and ctime are now */
 u64 inode_blocks(const struct inode *i);       /* of 512 bytes */
-char *kstrdup(const char *s);
 
 /* ---- path.c ---- */
 #define WALK_FOLLOW 1u /* a link at the end is followed */

@@ -23,16 +23,6 @@ static void *cache_zalloc(struct quire_cache **cache, const char *name, size_t s
     return quire_cache_alloc(*cache, QUIRE_GFP_KERNEL);
 }
 
-char *kstrdup(const char *s)
-{
-    size_t n = strlen(s) + 1;
-    char *d = quire_kmalloc(n, QUIRE_GFP_KERNEL);
-
-    if (d)
-        memcpy(d, s, n);
-    return d;
-}
-
 struct inode *inode_new(u32 mode, u32 dev)
 {
     struct inode *i = cache_zalloc(&inode_cache, "inode", sizeof *i);
@@ -183,7 +173,7 @@ struct dentry *dentry_new(struct inode *inode, struct dentry *parent, const char
     struct dentry *d = cache_zalloc(&dentry_cache, "dentry", sizeof *d);
 
     if (d)
-        d->name = kstrdup(name);
+        d->name = quire_kstrdup(name, QUIRE_GFP_KERNEL);
     if (!d || !d->name) {
         if (d)
             quire_cache_free(dentry_cache, d);
@@ -260,10 +250,9 @@ static int dir_room(struct inode *i)
 
     if (i->dir.table && i->dir.count < i->dir.buckets * 2)
         return 0;
-    table = quire_kvmalloc(buckets * sizeof *table, QUIRE_GFP_KERNEL);
+    table = quire_kvcalloc(buckets, sizeof *table, QUIRE_GFP_KERNEL);
     if (!table)
         return i->dir.table ? 0 : -ENOMEM; /* longer chains still work */
-    memset(table, 0, buckets * sizeof *table);
     quire_kvfree(i->dir.table);
     i->dir.table = table;
     i->dir.buckets = buckets;
@@ -329,7 +318,7 @@ static void remember_path(struct dentry *d)
         return;
     dentry_path_locked(d, NULL, buf, PATH_CAP - 16);
     memcpy(buf + strlen(buf), " (deleted)", 11);
-    d->inode->dead_path = kstrdup(buf);
+    d->inode->dead_path = quire_kstrdup(buf, QUIRE_GFP_KERNEL);
     quire_kfree(buf);
 }
 
@@ -360,7 +349,7 @@ void dir_remove(struct dentry *d)
 int dir_move(struct dentry *d, struct dentry *to_dir, const char *name)
 {
     struct dentry *from_dir = d->parent;
-    char *copy = kstrdup(name);
+    char *copy = quire_kstrdup(name, QUIRE_GFP_KERNEL);
     int err = copy ? dir_room(to_dir->inode) : -ENOMEM;
 
     if (err) {

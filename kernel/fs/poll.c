@@ -214,7 +214,7 @@ static long do_poll(u64 ufds, u64 n, u64 deadline)
 
     if (n > current->proc->rlim[RLIMIT_NOFILE].cur)
         return -EINVAL;
-    set.fds = n > K_COUNT(few) ? quire_kvmalloc(n * sizeof *set.fds, QUIRE_GFP_KERNEL) : few;
+    set.fds = n > K_COUNT(few) ? quire_kvmalloc_array(n, sizeof *set.fds, QUIRE_GFP_KERNEL) : few;
     if (!set.fds)
         return -ENOMEM;
     if (copy_from_user(set.fds, ufds, n * sizeof *set.fds))

@@ -508,7 +508,7 @@ static struct dentry *map_lookup(struct dentry *dir, const char *name, int *err)
     if (!i)
         return NULL;
     i->ops = &map_link_ops;
-    i->priv = kstrdup(name);
+    i->priv = quire_kstrdup(name, QUIRE_GFP_KERNEL);
     i->key = dir->inode->key;
     i->nlink = 1;
     if (i->priv)

@@ -400,10 +400,9 @@ static void take_fds(struct smsg *m, struct transfer *t)
     if (!m->nfds)
         return;
     if (t->flags & MSG_PEEK) {
-        t->fds = quire_kmalloc(m->nfds * sizeof *t->fds, QUIRE_GFP_KERNEL);
+        t->fds = quire_kmemdup(m->fds, m->nfds * sizeof *t->fds, QUIRE_GFP_KERNEL);
         if (!t->fds)
             return;
-        memcpy(t->fds, m->fds, m->nfds * sizeof *t->fds);
         for (unsigned k = 0; k < m->nfds; k++)
             file_get(m->fds[k]);
         t->nfds = m->nfds;

@@ -479,7 +479,7 @@ static int take_rights(struct transfer *t, const u8 *data, size_t n)
         return -EINVAL;
     if (!count)
         return 0;
-    fds = quire_krealloc(t->fds, (t->nfds + count) * sizeof *fds, QUIRE_GFP_KERNEL);
+    fds = quire_krealloc_array(t->fds, t->nfds + count, sizeof *fds, QUIRE_GFP_KERNEL);
     if (!fds)
         return -ENOMEM;
     t->fds = fds;

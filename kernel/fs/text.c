@@ -20,14 +20,11 @@ bool text_room(struct text *t, size_t n)
         }
         cap *= 2;
     }
-    p = quire_kvmalloc(cap, QUIRE_GFP_KERNEL);
+    p = quire_kvrealloc(t->p, cap, QUIRE_GFP_KERNEL);
     if (!p) {
         t->failed = true;
         return false;
     }
-    if (t->p)
-        memcpy(p, t->p, t->len);
-    quire_kvfree(t->p);
     t->p = p;
     t->cap = cap;
     return true;

@@ -115,7 +115,7 @@ int uio_from_user(struct uio_user *uu, u64 uiov, u64 n)
     if (n > UIO_MAX)
         return -EINVAL;
     if (n > K_COUNT(uu->inline_iov)) {
-        iov = uu->heap = quire_kmalloc(n * sizeof *iov, QUIRE_GFP_KERNEL);
+        iov = uu->heap = quire_kvmalloc_array(n, sizeof *iov, QUIRE_GFP_KERNEL);
         if (!iov)
             return -ENOMEM;
     }
@@ -138,7 +138,7 @@ int uio_from_user(struct uio_user *uu, u64 uiov, u64 n)
 
 void uio_done(struct uio_user *uu)
 {
-    quire_kfree(uu->heap);
+    quire_kvfree(uu->heap);
     uu->heap = NULL;
 }
 

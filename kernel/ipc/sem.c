@@ -287,7 +287,7 @@ long sys_semtimedop(int id, u64 user_ops, u64 n, u64 timeout)
             return err;
         deadline = ktime_ns() + ns < ns ? WAIT_FOREVER : ktime_ns() + ns;
     }
-    ops = quire_kmalloc(n * sizeof(*ops), QUIRE_GFP_KERNEL);
+    ops = quire_kvmalloc_array(n, sizeof(*ops), QUIRE_GFP_KERNEL);
     if (!ops)
         return -ENOMEM;
     err = copy_from_user(ops, user_ops, n * sizeof(*ops));
@@ -299,7 +299,7 @@ long sys_semtimedop(int id, u64 user_ops, u64 n, u64 timeout)
         err = do_ops(s, ops, (unsigned)n, u, deadline);
     if (s)
         put_set(s);
-    quire_kfree(ops);
+    quire_kvfree(ops);
     return err;
 }
 

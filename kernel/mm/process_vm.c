@@ -5,6 +5,7 @@
 #include "uaccess.h"
 
 #include <quire/heap.h>
+#include <quire/kva.h>
 #include <quire/space.h>
 
 #define IOV_MAX   1024u
@@ -27,7 +28,7 @@ static int fetch(struct cursor *c, u64 iov, u64 n)
         return -EINVAL;
     if (!n)
         return 0;
-    c->v = quire_kmalloc(n * sizeof *c->v, QUIRE_GFP_KERNEL);
+    c->v = quire_kvmalloc_array(n, sizeof *c->v, QUIRE_GFP_KERNEL);
     if (!c->v)
         return -ENOMEM;
     if (copy_from_user(c->v, iov, n * sizeof *c->v))
@@ -135,8 +136,8 @@ static long process_vm(int pid, u64 liov, u64 ln, u64 riov, u64 rn, u64 flags, b
         if (p)
             process_put(p);
     }
-    quire_kfree(local.v);
-    quire_kfree(remote.v);
+    quire_kvfree(local.v);
+    quire_kvfree(remote.v);
     return r;
 }
 

@@ -25,11 +25,9 @@ static int strings_grow(struct exec_strings *s, size_t need)
         cap *= 2;
     if (cap > 2ul * EXEC_TOTAL_MAX)
         return -E2BIG;
-    bigger = quire_kvmalloc(cap, QUIRE_GFP_KERNEL);
+    bigger = quire_kvrealloc(s->buf, cap, QUIRE_GFP_KERNEL);
     if (!bigger)
         return -ENOMEM;
-    memcpy(bigger, s->buf, s->used);
-    quire_kvfree(s->buf);
     s->buf = bigger;
     s->cap = cap;
     return 0;

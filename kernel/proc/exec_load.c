@@ -58,7 +58,7 @@ static int open_interp(struct exec_job *job)
     long n;
     int err;
 
-    path = quire_kmalloc(plan->interp_len, QUIRE_GFP_KERNEL);
+    path = quire_kvmalloc(plan->interp_len, QUIRE_GFP_KERNEL);
     if (!path)
         return -ENOMEM;
     err = kread_exact(job->program.file, path, plan->interp_len, plan->interp_offset);
@@ -66,7 +66,7 @@ static int open_interp(struct exec_job *job)
         err = -ENOEXEC;
     if (!err)
         job->interp.file = kfile_open(path, 0, &err);
-    quire_kfree(path);
+    quire_kvfree(path);
     if (!job->interp.file)
         return err;
     n = kfile_read(job->interp.file, head, sizeof(head), 0);
@@ -96,11 +96,9 @@ static int script_strings(struct exec_job *job, const char *interp, const char *
     s.env_at = s.used + old->env_at - skip;
     /* The rest is copied as one block: its strings are terminated already. */
     if (!err && s.used + old->used - skip > s.cap) {
-        char *bigger = quire_kvmalloc(s.used + old->used, QUIRE_GFP_KERNEL);
+        char *bigger = quire_kvrealloc(s.buf, s.used + old->used, QUIRE_GFP_KERNEL);
 
         if (bigger) {
-            memcpy(bigger, s.buf, s.used);
-            quire_kvfree(s.buf);
             s.buf = bigger;
             s.cap = s.used + old->used;
         } else {
@@ -399,10 +397,9 @@ static int fill_stack(struct exec_job *job, u64 top)
     /* The 32 bytes of random and platform end the block, so that all goes in one piece. */
     job->sp = K_DOWN(random - 8 * words, 16);
     words = (platform + 16 - job->sp) / 8;
-    block = quire_kvmalloc(words * 8, QUIRE_GFP_KERNEL);
+    block = quire_kvcalloc(words, 8, QUIRE_GFP_KERNEL);
     if (!block)
         return -ENOMEM;
-    memset(block, 0, words * 8);
     p = block;
     *p++ = s->argc;
     p = put_pointers(p, s->buf, job->arg_start, s->argc);

@@ -2,9 +2,10 @@
  * sysvipc.c - System V shared memory, semaphores and message queues; and threads that end while
  * the last of them takes the memory away.
  *
- * proves: AS-43 AS-44 X-38
+ * proves: AS-43 AS-44 X-15 X-38
  */
 #include "guest.h"
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/ipc.h>
@@ -106,6 +107,27 @@ struct note {
     char text[16];
 };
 
+/* The caller chooses how much the kernel has to copy: more than any contiguous block. */
+static void more_operations_than_fit_a_block(void)
+{
+    enum { N = 900000 };
+    struct sembuf *ops = malloc(N * sizeof *ops);
+    int id = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600), fd = open("/proc/sys/kernel/sem", O_WRONLY);
+    char limits[] = "32000 1024000000 1000000 32000";
+
+    CHECK(fd >= 0 && write(fd, limits, sizeof limits - 1) > 0,
+          "a million operations may be one call");
+    for (int i = 0; i < N; i++)
+        ops[i] = (struct sembuf){.sem_op = i % 2 ? -1 : 1};
+    CHECK(!semop(id, ops, N) && semctl(id, 0, GETVAL) == 0, "%d operations at once", N);
+    ops[N - 1].sem_op = -2;
+    ops[N - 1].sem_flg = IPC_NOWAIT;
+    CHECK(semop(id, ops, N) < 0 && errno == EAGAIN && semctl(id, 0, GETVAL) == 0, "all or none");
+    semctl(id, 0, IPC_RMID);
+    free(ops);
+    close(fd);
+}
+
 static void messages(void)
 {
     int id = msgget(IPC_PRIVATE, IPC_CREAT | 0600), status;
@@ -174,6 +196,7 @@ int main(void)
     shared_memory();
     remapped();
     semaphores();
+    more_operations_than_fit_a_block();
     messages();
     ends_together();
     usage_of_ignored();
