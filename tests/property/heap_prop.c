@@ -65,24 +65,61 @@ static size_t random_size(void)
     }
 }
 
+static size_t alignment_of(size_t size)
+{
+    if (!size || (size & (size - 1)))
+        return 8;
+    return size < 8 ? 8 : size < 4096 ? size : 4096;
+}
+
+/* One of the calls of the family that make something by size.  *zero: asked for, or not. */
+static void *take_by_size(struct block *b, quire_gfp gfp, bool *zero)
+{
+    static uint8_t sample[200000];
+    size_t n = 1 + test_random_below(20);
+    void *p;
+
+    b->size = random_size();
+    switch (test_random_below(10)) {
+    case 0: return quire_kmalloc_node(b->size, gfp, (unsigned)test_random_below(quire_nodes()));
+    case 1: *zero = true; return quire_kzalloc(b->size, gfp);
+    case 2:
+        *zero = true;
+        b->size = b->size / n * n;
+        return quire_kcalloc(n, b->size / n, gfp);
+    case 3: b->size = b->size / n * n; return quire_kmalloc_array(n, b->size / n, gfp);
+    case 4:
+        *zero = false;
+        for (size_t i = 0; i < b->size; i++)
+            sample[i] = byte_of(b, i);
+        p = quire_kmemdup(sample, b->size, gfp & ~QUIRE_GFP_ZERO);
+        b->p = p;
+        if (p)
+            check_content(b, b->size);
+        return p;
+    case 5: return quire_krealloc(NULL, b->size, gfp);
+    case 6:
+        p = quire_kmalloc(b->size, gfp | (b->seed & 1 ? QUIRE_GFP_DMA : QUIRE_GFP_DMA32));
+        if (p && (b->seed & 1))
+            assert_true(quire_pa_of_kla(Q_KLA((uintptr_t)p + b->size)).v <= 16 << 20);
+        return p;
+    default: return quire_kmalloc(b->size, gfp);
+    }
+}
+
 static void take(unsigned k)
 {
     struct block *b = &blocks[k];
     bool zero = !test_random_below(4);
-    size_t align = 8;
+    size_t align;
 
     b->seed = (unsigned)test_random();
     if (test_random_below(3)) {
         quire_gfp gfp = test_random_below(8) ? QUIRE_GFP_KERNEL : QUIRE_GFP_ATOMIC;
 
         b->cache = -1;
-        b->size = random_size();
-        b->p = test_random_below(8)
-                   ? quire_kmalloc(b->size, gfp | (zero ? QUIRE_GFP_ZERO : 0))
-                   : quire_kmalloc_node(b->size, gfp | (zero ? QUIRE_GFP_ZERO : 0),
-                                        (unsigned)test_random_below(quire_nodes()));
-        if (b->size && !(b->size & (b->size - 1)))
-            align = b->size < 8 ? 8 : b->size < 4096 ? b->size : 4096;
+        b->p = take_by_size(b, gfp | (zero ? QUIRE_GFP_ZERO : 0), &zero);
+        align = alignment_of(b->size);
     } else {
         b->cache = (int)test_random_below(CACHES);
         b->size = cache_size[b->cache];
@@ -107,8 +144,10 @@ static void give(unsigned k)
     claim(b, (uint16_t)(k + 1), 0);
     if (b->cache >= 0)
         quire_cache_free(caches[b->cache], b->p);
-    else
+    else if (test_random_below(8))
         quire_kfree(b->p);
+    else
+        quire_kfree_sensitive(b->p);
     b->p = NULL;
 }
 
@@ -119,7 +158,8 @@ static void resize(unsigned k)
     uint8_t *p;
 
     check_content(b, b->size);
-    p = quire_krealloc(b->p, size, QUIRE_GFP_KERNEL);
+    p = test_random_below(2) ? quire_krealloc(b->p, size, QUIRE_GFP_KERNEL)
+                             : quire_krealloc_array(b->p, 1, size, QUIRE_GFP_KERNEL);
     if (!p)
         return;
     claim(&old, (uint16_t)(k + 1), 0);
@@ -175,7 +215,7 @@ static void choose_modes(int machine)
     assert_int_equal(quire_heap_configure(&o), QUIRE_OK);
 }
 
-/* proves: VM-17 AS-36 AS-37 */
+/* proves: VM-17 VM-19 AS-36 AS-37 */
 static void random_calls_agree_with_the_model(void **state)
 {
     (void)state;
