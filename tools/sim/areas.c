@@ -139,23 +139,78 @@ static void vhuge(struct worker *w, unsigned bytes, unsigned at)
     world.big_area = false;
 }
 
+/* A word of what kvmalloc gave: of the heap, which is not mapped in the kernel's table, or of an area. */
+static void kv_access(char *p, enum sim_access kind, uint64_t *value)
+{
+    if ((uintptr_t)p >= SIM_AREAS_START) {
+        touch((uintptr_t)p, kind, value, true);
+    } else if (kind == SIM_ACCESS_READ) {
+        *value = *(uint64_t *)p;
+    } else {
+        *(uint64_t *)p = *value;
+        monitor_hw_write(p, sizeof *value);
+    }
+}
+
+/* The first word and the last. */
+static unsigned kv_place(const struct held *h, unsigned i) { return i ? (h->n / 8 - 1) * 8 : 0; }
+
+static void kv_mark(struct worker *w, struct held *h)
+{
+    for (unsigned i = 0; i < 2 && h->n >= 8 * (i + 1); i++) {
+        h->words[i] = worker_value(w);
+        kv_access((char *)h->p[0] + kv_place(h, i), SIM_ACCESS_WRITE, &h->words[i]);
+    }
+}
+
+void kv_check(const struct held *h, unsigned bytes)
+{
+    uint64_t got;
+
+    for (unsigned i = 0; i < 2 && h->n >= 8 * (i + 1); i++) {
+        if (kv_place(h, i) + 8 > bytes)
+            continue;
+        kv_access((char *)h->p[0] + kv_place(h, i), SIM_ACCESS_READ, &got);
+        if (got != h->words[i])
+            sim_fail("content", "kvmalloc(%u) at %p: byte %u reads %#llx, its holder wrote %#llx",
+                     h->n, h->p[0], kv_place(h, i), (unsigned long long)got,
+                     (unsigned long long)h->words[i]);
+    }
+}
+
 static void do_kvmalloc(struct worker *w, struct held *h, unsigned bytes)
 {
     void *p = quire_kvmalloc(bytes, QUIRE_GFP_KERNEL);
-    uint64_t value = worker_value(w), got;
 
     if (!p) {
         must_be_short(w, "kvmalloc");
         return;
     }
     h->kind = HELD_KV;
+    h->n = bytes;
     h->p[0] = p;
-    if ((uintptr_t)p < SIM_AREAS_START)
-        return; /* of the heap: not mapped in the kernel's table */
-    touch((uintptr_t)p, SIM_ACCESS_WRITE, &value, true);
-    touch((uintptr_t)p, SIM_ACCESS_READ, &got, true);
-    if (got != value)
-        sim_fail("content", "kvmalloc at %p reads %#llx", p, (unsigned long long)got);
+    kv_mark(w, h);
+    kv_check(h, bytes);
+}
+
+static void do_kvrealloc(struct worker *w, struct held *h, unsigned bytes)
+{
+    struct held old = *h;
+    void *p;
+
+    if (h->kind != HELD_KV || !bytes)
+        return;
+    kv_check(h, h->n);
+    p = quire_kvrealloc(h->p[0], bytes, QUIRE_GFP_KERNEL);
+    if (!p) {
+        must_be_short(w, "kvrealloc");
+        return;
+    }
+    old.p[0] = p;
+    kv_check(&old, h->n < bytes ? h->n : bytes);
+    h->p[0] = p;
+    h->n = bytes;
+    kv_mark(w, h);
 }
 
 /* The held frames once more, at a kernel address. */
@@ -284,6 +339,7 @@ bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h)
         if (free_slot)
             do_kvmalloc(w, h, op->arg[1]);
         return true;
+    case SIM_OP_kvrealloc: do_kvrealloc(w, h, op->arg[1]); return true;
     case SIM_OP_vmap: do_vmap(w, h); return true;
     case SIM_OP_ioremap: do_ioremap(w, op->arg[0], op->arg[1]); return true;
     case SIM_OP_vtouch: vtouch(w, h, op->arg[1]); return true;

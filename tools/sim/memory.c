@@ -69,7 +69,11 @@ void memory_give_back(struct held *h)
         quire_kfree(mine.p[0]);
         break;
     case HELD_AREA: quire_vfree(mine.p[0]); break;
-    case HELD_KV: quire_kvfree(mine.p[0]); break;
+    case HELD_KV:
+        kv_check(&mine, mine.n);
+        quire_kvfree(mine.p[0]);
+        break;
+    case HELD_PIECE: piece_give(&mine); break;
     case HELD_STACK: quire_stack_free(Q_KVA((uintptr_t)mine.p[0])); break;
     case HELD_MAPPED: dma_give_back(&mine); break;
     case HELD_CMA:
@@ -134,8 +138,8 @@ bool do_memory_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_frame_send:
     case SIM_OP_object_send: exchange(h, &world.boxes[op->arg[1] % SIM_BOXES]); return true;
     default:
-        return do_frame_op(w, op, h) || do_heap_op(w, op, h) || do_area_op(w, op, h) ||
-               do_dma_op(w, op, h);
+        return do_frame_op(w, op, h) || do_heap_op(w, op, h) || do_arena_op(w, op, h) ||
+               do_area_op(w, op, h) || do_dma_op(w, op, h);
     }
 }
 
@@ -144,6 +148,7 @@ bool do_memory_op(struct worker *w, const struct sim_op *op)
 void memory_setup(void)
 {
     heap_setup();
+    arena_setup();
     dma_setup();
 }
 
@@ -155,5 +160,6 @@ void memory_teardown(void)
         for (unsigned k = 0; k < IRQ_SLOTS; k++)
             memory_give_back(&world.irq[i][k]);
     dma_teardown();
+    arena_teardown();
     heap_teardown();
 }

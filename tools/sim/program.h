@@ -106,6 +106,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(krealloc, HEAP, 3, A(slot, SLOT) A(bytes, BYTES))                                           \
     X(kmalloc_node, HEAP, 2, A(slot, SLOT) A(bytes, BYTES) A(node, BOX))                          \
     X(object_send, HEAP, 5, A(slot, SLOT) A(box, BOX))                                            \
+    X(arena, HEAP, 5, A(slot, SLOT) A(bytes, BYTES) A(kind, BOX))                                 \
     X(heap_shrink, HEAP, 1, )                                                                     \
     X(cache_cycle, HEAP, 1, A(bytes, BYTES) A(n, COUNT))                                          \
     X(dma_map, HEAP, 4, A(slot, SLOT) A(bytes, BYTES) A(kind, BOX))                               \
@@ -116,6 +117,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(vfree, KVA, 6, A(slot, SLOT))                                                               \
     X(vtouch, KVA, 10, A(slot, SLOT) A(at, BYTES))                                                \
     X(kvmalloc, KVA, 2, A(slot, SLOT) A(bytes, BYTES))                                            \
+    X(kvrealloc, KVA, 3, A(slot, SLOT) A(bytes, BYTES))                                           \
     X(vmap, KVA, 2, A(slot, SLOT))                                                                \
     X(ioremap, KVA, 1, A(at, BYTES) A(bytes, BYTES))                                              \
     X(kstack, KVA, 2, A(slot, SLOT))                                                              \

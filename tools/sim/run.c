@@ -131,6 +131,7 @@ static void verify_all(void)
     must_hold(quire_frame_verify(), "frames");
     contig_verify();
     must_hold(quire_heap_verify(), "heap");
+    must_hold(arena_verify(), "arena");
     must_hold(quire_kva_verify(), "kernel areas");
     monitor_resume();
     mmu_verify();

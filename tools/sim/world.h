@@ -7,6 +7,7 @@
  *             a pattern, which must be there when he gives it back
  *   region.h  address spaces: for each page of a worker's region, what is mapped, how, and the words in
  *             it; mapping.c, touch.c and duel.c change it, space.c has the rest
+ *   arena.c   an arena that all share
  *   dma.c     buffers that devices use
  *   nodes.c   policies, tunables, a device's memory
  *   contig.c  very ranges of frames, and a contiguous memory area
@@ -47,18 +48,19 @@ enum held_kind {
     HELD_STACK,
     HELD_KV,
     HELD_MAPPED, /* for a device: dma.c */
-    HELD_CMA     /* contig.c */
+    HELD_CMA,    /* contig.c */
+    HELD_PIECE   /* arena.c */
 };
 
 /* What a slot or a box holds. */
 struct held {
     enum held_kind kind;
-    unsigned n;        /* FRAMES: order; PAGES, OBJECTS: how many; KMALLOC, AREA, MAPPED: bytes */
+    unsigned n;        /* FRAMES: order; PAGES, OBJECTS: how many; KMALLOC, AREA, KV, PIECE, MAPPED: bytes */
     unsigned refs;     /* PAGES: references this worker holds of each; MAPPED: direction */
     unsigned cache;    /* OBJECTS; MAPPED: device; AREA: pages that are read-only, a bit each */
     uint64_t pattern;  /* what it is filled with */
     void *p[64];       /* struct quire_page, objects, or the one address */
-    uint64_t words[9]; /* AREA: what each of its pages has; MAPPED: bus address */
+    uint64_t words[9]; /* AREA: what each of its pages has; KV: first and last; MAPPED: bus address */
 };
 
 /* A pageblock, as the tasks have left it. */
@@ -186,6 +188,8 @@ void dma_give_back(struct held *h);
 bool dma_on(void);
 void dma_setup(void);
 void dma_teardown(void);
+
+enum quire_status arena_verify(void);
 
 /* The slot, which is free, holds the block. */
 void memory_hold(struct worker *w, struct held *h, struct quire_page *page, unsigned order);
