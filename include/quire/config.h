@@ -39,6 +39,20 @@
 #error "QUIRE_DIRECT_LIMIT must be 0, or a multiple of 4 MiB from 32 MiB on"
 #endif
 
+/* With it: temporary mappings of a CPU, one inside the other; 4..64.  Mappings for all CPUs; 8..4096. */
+#ifndef QUIRE_KMAP_DEPTH
+#define QUIRE_KMAP_DEPTH 16
+#endif
+#if QUIRE_KMAP_DEPTH < 4 || QUIRE_KMAP_DEPTH > 64
+#error "QUIRE_KMAP_DEPTH must be 4..64"
+#endif
+#ifndef QUIRE_KMAP_SLOTS
+#define QUIRE_KMAP_SLOTS 512
+#endif
+#if QUIRE_KMAP_SLOTS < 8 || QUIRE_KMAP_SLOTS > 4096
+#error "QUIRE_KMAP_SLOTS must be 8..4096"
+#endif
+
 /*
  * How a frame number becomes its struct page, and back (quire/model.h).  VMEMMAP needs the port to make
  * an array that is contiguous virtually; the others lie in memory that the library takes at boot.

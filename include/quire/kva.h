@@ -20,6 +20,8 @@ struct quire_kva_layout {
     q_kva device_start, device_end;
 };
 enum quire_status quire_kva_init(const struct quire_kva_layout *layout);
+/* With QUIRE_DIRECT_LIMIT alone, for quire_kmap(): nothing is mapped.  After quire_frame_init(). */
+void quire_kmap_init(void);
 
 /* size bytes, rounded up to pages; NULL: no memory or no address space.  From 2 MiB on with leaves of 2 MiB
  * where frames for them can be had. */
@@ -102,6 +104,29 @@ bool quire_stack_guard_hit(q_kva va);
  */
 uint64_t quire_kva_purge(void);
 uint64_t quire_kva_tick(void);
+
+/* ---- The content of one page ---- */
+
+/*
+ * An address for a page that may lie beyond the direct map (QUIRE_GFP_HIGHMEM with QUIRE_DIRECT_LIMIT); where the
+ * direct map reaches everything, these are that address and nothing else.
+ *
+ * kmap_local: on this CPU, until kunmap_local() of the address; the last mapped is the first unmapped, which is
+ *     checked, up to QUIRE_KMAP_DEPTH at a time.  Preemption is off meanwhile: do not sleep.  Any context.
+ * kmap: for all CPUs, until as many calls of kunmap().  There are QUIRE_KMAP_SLOTS: if all are in use it sleeps
+ *     until one is not, so do not take several while others do.  Task context.
+ */
+#if QUIRE_DIRECT_LIMIT
+void *quire_kmap_local(struct quire_page *page);
+void quire_kunmap_local(const void *at);
+void *quire_kmap(struct quire_page *page);
+void quire_kunmap(struct quire_page *page);
+#else
+static inline void *quire_kmap_local(struct quire_page *page) { return quire_page_ptr(page); }
+static inline void quire_kunmap_local(const void *at) { (void)at; }
+static inline void *quire_kmap(struct quire_page *page) { return quire_page_ptr(page); }
+static inline void quire_kunmap(struct quire_page *page) { (void)page; }
+#endif
 
 /* ---- Looking ---- */
 

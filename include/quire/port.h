@@ -169,10 +169,20 @@ enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned 
 /*
  * With QUIRE_DIRECT_LIMIT alone: make the 4 KiB at frame, which the direct map does not reach, visible to
  * this CPU, until qport_frame_unmap() of what was returned, in the same context; two at a time,
- * unmapped in reverse.  Any context; cannot fail.
+ * unmapped in reverse, and QUIRE_KMAP_DEPTH more for whoever uses quire_kmap_local().  Any context, preemption
+ * off; cannot fail.
  */
 void *qport_frame_map(q_pa frame);
 void qport_frame_unmap(void *at);
+
+/*
+ * The same for quire_kmap(), if you use it: QUIRE_KMAP_SLOTS pages of addresses that all CPUs share.  set makes an
+ * empty slot show a frame and returns its address; clear empties it; flush: no CPU translates a slot to what
+ * was there before it was cleared.  Task context; one call at a time.
+ */
+void *qport_kmap_set(unsigned slot, q_pa frame);
+void qport_kmap_clear(unsigned slot);
+void qport_kmap_flush(void);
 
 /* Nanoseconds since some fixed point; never goes back on one CPU.  Any context. */
 uint64_t qport_now_ns(void);

@@ -55,6 +55,7 @@ int hosted_populated(uint64_t pfn);
 
 /* High memory, if the library is built to have any: frames mapped now, by library or test. */
 extern unsigned hosted_frames_mapped;
+extern unsigned hosted_kmap_flushes; /* of the slots that all CPUs share */
 void hosted_high_start(uint64_t span);
 
 /* hosted_dma_clean and hosted_dma_invalidate, NULL by default, stand in quire_port.h. */
