@@ -158,6 +158,22 @@
 #error "QUIRE_TRACK_DEPOT_KB must be 64..1048576"
 #endif
 
+/* Largest order of a slab that is chosen for the sake of more objects or less waste; an object that does not
+ * fit gets the order it needs.  0..10. */
+#ifndef QUIRE_SLAB_MAX_ORDER
+#define QUIRE_SLAB_MAX_ORDER 5
+#endif
+_Static_assert(QUIRE_SLAB_MAX_ORDER >= 0 && QUIRE_SLAB_MAX_ORDER <= 10 &&
+                   QUIRE_SLAB_MAX_ORDER <= QUIRE_MAX_ORDER,
+               "QUIRE_SLAB_MAX_ORDER must be 0..10, and not above QUIRE_MAX_ORDER");
+
+/* Objects that a sheaf holds, the array of free objects that a CPU takes from and gives to; fewer of large
+ * ones.  4..128. */
+#ifndef QUIRE_SLAB_SHEAF
+#define QUIRE_SLAB_SHEAF 63
+#endif
+_Static_assert(QUIRE_SLAB_SHEAF >= 4 && QUIRE_SLAB_SHEAF <= 128, "QUIRE_SLAB_SHEAF must be 4..128");
+
 /* What every quire_kmalloc() is aligned to; 8 or 16.  With 16 there is no class of 8 and none of 24 bytes. */
 #ifndef QUIRE_KMALLOC_ALIGN
 #define QUIRE_KMALLOC_ALIGN 8

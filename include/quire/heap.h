@@ -10,6 +10,7 @@
 
 #include <quire/frame.h>
 #include <quire/harden.h>
+#include <quire/rcu.h>
 
 struct quire_cache;
 
@@ -19,14 +20,20 @@ struct quire_cache;
 #define QUIRE_CACHE_HWALIGN 0x8u  /* align to cache lines */
 #define QUIRE_CACHE_DMA     0x40u /* objects lie in the zone DMA */
 #define QUIRE_CACHE_DMA32   0x80u /* ... in DMA32 or below */
-#define QUIRE_CACHE_FLAGS   0xcfu
+#define QUIRE_CACHE_RCU     0x20u /* memory of an object stays one of this cache while a reader reads */
+/* Instead of what QUIRE_SLAB_SHEAF and QUIRE_SLAB_MAX_ORDER say: n objects to a sheaf, 4..128; slabs of
+ * order n at most, 0..10. */
+#define QUIRE_CACHE_SHEAF(n)     ((unsigned)(n) << 16)
+#define QUIRE_CACHE_MAX_ORDER(n) (((unsigned)(n) + 1) << 24)
+#define QUIRE_CACHE_FLAGS        0x0fff00efu
 
 /* After quire_frame_init(), before any other call here. */
 enum quire_status quire_heap_init(void);
 
 /* size 1..1 MiB; align 0 (natural, 8) or a power of two up to 4096; name is not copied; ctor, if
  * any, runs once for each object when its slab is made: freed objects keep their state (so not with
- * ZERO or POISON). */
+ * ZERO or POISON).  With RCU too: an object may be freed and given out again under a reader's eyes, who has
+ * to see from its content whether it is still what was looked for. */
 enum quire_status quire_cache_create(const char *name, size_t size, size_t align, unsigned flags,
                                      void (*ctor)(void *), struct quire_cache **out);
 /* BUSY: objects are still out; names them on the log (first 8) and nothing changes. */
@@ -38,6 +45,8 @@ void *quire_cache_alloc_node(struct quire_cache *c, quire_gfp gfp, unsigned node
 void quire_cache_free(struct quire_cache *c, void *obj); /* obj not NULL */
 /* All n or none (false). */
 bool quire_cache_alloc_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **out);
+/* As many of n as there are; the count. */
+size_t quire_cache_alloc_some(struct quire_cache *c, quire_gfp gfp, size_t n, void **out);
 void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs);
 /* Return empty slabs to the frame allocator; frames given back. */
 size_t quire_cache_shrink(struct quire_cache *c);
@@ -49,6 +58,34 @@ size_t quire_heap_drain(void);
 /* What this CPU's sheaves hold goes back to the slabs, of all caches: before the CPU goes away, say.  Task
  * context that stays on its CPU. */
 void quire_heap_drain_local(void);
+
+/*
+ * Objects put by for a part of the program where no allocation may fail or sleep.  Zeros are an empty set; its memory and
+ * whoever uses it are the owner's to look after.
+ */
+#define QUIRE_PREFILLED_MAX 64u
+struct quire_prefilled {
+    struct quire_cache *cache;
+    unsigned n; /* objects that can be taken */
+    void *object[QUIRE_PREFILLED_MAX];
+};
+/* Until the set has n objects of c, at most QUIRE_PREFILLED_MAX; NO_MEMORY: it has what it had.  Of one cache
+ * until it is empty. */
+enum quire_status quire_prefilled_fill(struct quire_prefilled *set, struct quire_cache *c,
+                                       quire_gfp gfp, unsigned n);
+/* O(1), no lock; the set must have one. */
+void *quire_prefilled_take(struct quire_prefilled *set);
+/* What is left goes back to the cache. */
+void quire_prefilled_return(struct quire_prefilled *set);
+
+/*
+ * Free what readers (quire/rcu.h) may still look at: objects of caches and of kmalloc, once those who read now are
+ * done; nobody may find p any more.  NULL is fine.  NO_MEMORY: p stays; quire_rcu_wait() and free it.
+ */
+enum quire_status quire_kfree_rcu(void *p);
+/* Frees what no reader holds any more; for an idle CPU or a timer, so that the last few do not wait for others to
+ * follow. */
+void quire_rcu_reclaim(void);
 
 /* Physically contiguous memory.  size 0 gives a unique non-NULL pointer.  Aligned to
  * QUIRE_KMALLOC_ALIGN, powers of two to their size up to 4096.  GFP_DMA and DMA32 round up to a power of two.  Above 16 KiB whole pages.

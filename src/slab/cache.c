@@ -7,12 +7,13 @@
 
 #define SIZE_MAX_OBJECT (1u << 20)
 #define ALIGN_MAX       4096u
-#define MIN_OBJECTS     16u /* aimed at in a slab ... */
-#define ORDER_AIM       3u  /* ... as long as the slab is no larger than this */
+#define MIN_OBJECTS     16u    /* aimed at in a slab, as far as its largest order allows */
+#define SHEAF_BYTES     16384u /* of objects, at most, ... */
+#define SHEAF_LEAST     4u     /* ... but so many */
 
 struct qi_list qi_caches;
 struct qi_rwsem qi_caches_lock;
-struct quire_cache qi_sheaf_cache, qi_cpu_cache;
+struct quire_cache qi_cpu_cache;
 
 static const struct qi_lock_class node_class = {"heap: node"}, caches_class = {"heap: caches"};
 
@@ -20,6 +21,9 @@ static const struct qi_lock_class node_class = {"heap: node"}, caches_class = {"
 static const uint16_t header_objects[] = {16, 32, 64, 128, 256, 512};
 static struct quire_cache header_caches[QI_COUNT(header_objects)];
 static struct quire_cache cache_cache;
+/* Objects of a sheaf, likewise. */
+static const uint16_t sheaf_objects[] = {15, 31, 63, QI_SHEAF_MAX};
+static struct quire_cache sheaf_caches[QI_COUNT(sheaf_objects)];
 
 /* The call that fails, counted from the next; 0: none.  Atomic. */
 static int64_t fail_countdown;
@@ -33,6 +37,23 @@ struct quire_cache *qi_header_cache(unsigned n)
     return &header_caches[i];
 }
 
+struct quire_cache *qi_sheaf_cache(unsigned n)
+{
+    unsigned i = 0;
+
+    while (sheaf_objects[i] < n)
+        i++;
+    return &sheaf_caches[i];
+}
+
+bool qi_is_sheaf(const void *p)
+{
+    for (unsigned i = 0; i < QI_COUNT(sheaf_caches); i++)
+        if (qi_internal_state(&sheaf_caches[i], p))
+            return true;
+    return false;
+}
+
 /* ---- set-up ---- */
 
 static void choose_layout(struct quire_cache *c)
@@ -44,12 +65,14 @@ static void choose_layout(struct quire_cache *c)
     c->recip = ~(uint64_t)0 / c->slot + 1;
 }
 
-/* The smallest order with MIN_OBJECTS objects and little waste; else ORDER_AIM: twice the pages hold
+/* The smallest order with MIN_OBJECTS objects and little waste; else the largest: twice the pages hold
  * at least twice the objects, so that no step up wastes more of a page. */
 static void choose_order(struct quire_cache *c)
 {
+    unsigned asked = c->flags >> 24 & 15, max = asked ? asked - 1 : QUIRE_SLAB_MAX_ORDER;
+
     c->min_order = (uint8_t)qi_log2_ceil((c->slot + QUIRE_PAGE_SIZE - 1) >> QUIRE_PAGE_SHIFT);
-    for (c->order = c->min_order; c->order < ORDER_AIM; c->order++) {
+    for (c->order = c->min_order; c->order < max; c->order++) {
         unsigned n = qi_slab_objects(c, c->order);
         uint64_t waste = (QUIRE_PAGE_SIZE << c->order) - (uint64_t)n * c->slot;
 
@@ -68,14 +91,15 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
 {
     *c = (struct quire_cache){.name = name, .size = (uint32_t)size, .flags = flags, .ctor = ctor};
     if (!(flags & QI_CACHE_BARE))
-        c->flags |= qi_mode_flags(ctor != NULL);
+        c->flags |= qi_mode_flags(ctor || (flags & QUIRE_CACHE_RCU));
     c->align = (uint32_t)(align ? QI_MAX(align, (size_t)8) : 8);
     if (c->flags & QUIRE_CACHE_HWALIGN)
         c->align = QI_MAX(c->align, (uint32_t)QI_CACHE_LINE);
     choose_layout(c);
     choose_order(c);
-    /* a sheaf holds at most 16 KiB of objects */
-    c->sheaf_cap = (uint8_t)clamp(16384 / c->slot, 2, QI_SHEAF_CAP);
+    c->sheaf_cap = c->flags >> 16 & 0xff;
+    if (!c->sheaf_cap)
+        c->sheaf_cap = (uint8_t)clamp(SHEAF_BYTES / c->slot, SHEAF_LEAST, QUIRE_SLAB_SHEAF);
     c->max_sheaves =
         (uint8_t)clamp(QUIRE_BARN_KB * 1024 / c->slot / c->sheaf_cap, 1, QUIRE_BARN_KB / 8);
     c->max_empty = (uint16_t)clamp(QUIRE_EMPTY_PAGES >> c->order, 1, QUIRE_EMPTY_PAGES);
@@ -83,6 +107,7 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
         c->sheaf_cap = 2;
         c->max_sheaves = c->max_empty = 1;
     }
+    c->sheaves = qi_sheaf_cache(c->sheaf_cap);
     c->slow = (c->flags & QUIRE_CACHE_ZERO ? QI_SLOW_ZERO : 0) |
               (c->flags & QI_CACHE_MODES ? QI_SLOW_GUARDS : 0) |
               (qi_track_all() && !(flags & QI_CACHE_BARE) ? QI_SLOW_TRACK : 0) |
@@ -120,8 +145,12 @@ enum quire_status quire_heap_init(void)
                                                "slab-128", "slab-256", "slab-512"};
     enum quire_status status;
 
+    static const char *const sheaf_names[] = {"sheaf-15", "sheaf-31", "sheaf-63", "sheaf-128"};
+
+    _Static_assert(QI_COUNT(sheaf_names) == QI_COUNT(sheaf_objects), "a name for each");
     _Static_assert(QI_COUNT(header_names) == QI_COUNT(header_objects), "a name for each");
     qi_options_init();
+    qi_late_init();
     qi_list_init(&qi_caches);
     qi_rwsem_init(&qi_caches_lock, &caches_class);
     qi_heap_end = 0;
@@ -131,7 +160,10 @@ enum quire_status quire_heap_init(void)
     for (unsigned i = 0; i < QI_COUNT(header_caches); i++)
         qi_cache_setup_internal(&header_caches[i], header_names[i],
                                 qi_slab_header_bytes(header_objects[i]), 8);
-    qi_cache_setup_internal(&qi_sheaf_cache, "sheaf", sizeof(struct qi_sheaf), QI_CACHE_LINE);
+    for (unsigned i = 0; i < QI_COUNT(sheaf_caches); i++)
+        qi_cache_setup_internal(
+            &sheaf_caches[i], sheaf_names[i],
+            sizeof(struct qi_sheaf) + sheaf_objects[i] * sizeof(struct qi_entry), QI_CACHE_LINE);
     qi_cache_setup_internal(&qi_cpu_cache, "cache-cpu", sizeof(struct qi_cache_cpu), QI_CACHE_LINE);
     qi_kmalloc_init();
     qi_cache_setup(&cache_cache, "cache", sizeof(struct quire_cache), QI_CACHE_LINE, 0, NULL);
@@ -167,14 +199,22 @@ void qi_caches_clear_slow(uint32_t why)
 
 /* ---- create and destroy ---- */
 
+/* Capacity and order, if asked for, are in range. */
+static bool options_good(unsigned flags)
+{
+    unsigned sheaf = flags >> 16 & 0xff, order = flags >> 24 & 15;
+
+    return (!sheaf || (sheaf >= SHEAF_LEAST && sheaf <= QI_SHEAF_MAX)) && order <= 10 + 1;
+}
+
 enum quire_status quire_cache_create(const char *name, size_t size, size_t align, unsigned flags,
                                      void (*ctor)(void *), struct quire_cache **out)
 {
     struct quire_cache *c;
 
     if (!name || !size || size > SIZE_MAX_OBJECT || align > ALIGN_MAX ||
-        (align && !qi_is_pow2(align)) || (flags & ~QUIRE_CACHE_FLAGS) ||
-        (ctor && (flags & (QUIRE_CACHE_ZERO | QUIRE_CACHE_POISON))))
+        (align && !qi_is_pow2(align)) || (flags & ~QUIRE_CACHE_FLAGS) || !options_good(flags) ||
+        ((ctor || (flags & QUIRE_CACHE_RCU)) && (flags & (QUIRE_CACHE_ZERO | QUIRE_CACHE_POISON))))
         return QUIRE_INVALID;
     c = quire_cache_alloc(&cache_cache, QUIRE_GFP_KERNEL);
     if (!c)
@@ -223,10 +263,10 @@ static void free_cpus(struct quire_cache *c)
         if (cc == &qi_no_cpu)
             continue;
         c->cpu[i] = &qi_no_cpu;
-        qi_internal_free(&qi_sheaf_cache, cc->main);
-        qi_internal_free(&qi_sheaf_cache, cc->spare);
+        qi_internal_free(c->sheaves, cc->main);
+        qi_internal_free(c->sheaves, cc->spare);
         if (cc->remote)
-            qi_internal_free(&qi_sheaf_cache, cc->remote);
+            qi_internal_free(c->sheaves, cc->remote);
         qi_internal_free(&qi_cpu_cache, cc);
     }
 }
@@ -237,6 +277,7 @@ enum quire_status quire_cache_destroy(struct quire_cache *c)
     uint64_t out;
 
     QI_CHECK(!c->fixed, "heap: cache %s is the heap's own and cannot be destroyed", c->name);
+    qi_late_flush();
     qi_quarantine_flush(c);
     /* whoever shrinks all caches must not move slabs about while they are counted */
     qi_rwsem_write_lock(&qi_caches_lock);
@@ -255,6 +296,8 @@ enum quire_status quire_cache_destroy(struct quire_cache *c)
     for (unsigned node = 0; node < quire_nodes(); node++)
         qi_slabs_shrink(c, node, 0);
     qport_irq_restore(irq);
+    if (c->flags & QUIRE_CACHE_RCU)
+        qi_late_flush(); /* its slabs name it */
     quire_cache_free(&cache_cache, c);
     return QUIRE_OK;
 }
@@ -330,14 +373,20 @@ void quire_heap_drain_local(void) { each_cache(drain_here); }
 
 size_t quire_heap_shrink(void)
 {
+    qi_late_flush();
     qi_quarantine_flush(NULL);
     return each_cache(quire_cache_shrink) + qi_runs_shrink();
 }
 
 size_t quire_heap_drain(void)
 {
+    size_t frames;
+
+    qi_late_flush();
     qi_quarantine_flush(NULL);
-    return each_cache(drain_and_shrink) + qi_runs_shrink();
+    frames = each_cache(drain_and_shrink) + qi_runs_shrink();
+    qi_late_flush();
+    return frames;
 }
 
 /* ---- allocations made to fail ---- */

@@ -97,7 +97,7 @@ struct qi_sheaf *qi_link_open(struct qi_sheaf *const *at)
              (void *)sheaf);
     page = quire_page_of_ptr(sheaf);
     QI_CHECK(
-        (page->flags & QUIRE_PG_SLAB) && page->owner && qi_internal_state(&qi_sheaf_cache, sheaf),
+        (page->flags & QUIRE_PG_SLAB) && page->owner && qi_is_sheaf(sheaf),
         "heap: link at %p between sheaves was overwritten: it decodes to %p, which is no sheaf",
         (const void *)at, (void *)sheaf);
     return sheaf;

@@ -144,7 +144,7 @@ enum quire_status qi_sample_init(void)
 
 bool qi_sample_suits(const struct quire_cache *c)
 {
-    return !(c->flags & (QI_CACHE_BARE | QUIRE_CACHE_DMA | QUIRE_CACHE_DMA32)) &&
+    return !(c->flags & (QI_CACHE_BARE | QUIRE_CACHE_RCU | QUIRE_CACHE_DMA | QUIRE_CACHE_DMA32)) &&
            c->size <= QUIRE_PAGE_SIZE;
 }
 

@@ -79,9 +79,9 @@ static void note_aside(struct qi_cache_cpu *cc)
 
 static void save_main(struct qi_cache_cpu *cc) { cc->main->n = qi_cpu_count(cc); }
 
-static struct qi_sheaf *new_sheaf(quire_gfp gfp)
+static struct qi_sheaf *new_sheaf(const struct quire_cache *c, quire_gfp gfp)
 {
-    struct qi_sheaf *sheaf = qi_internal_alloc(&qi_sheaf_cache, gfp);
+    struct qi_sheaf *sheaf = qi_internal_alloc(c->sheaves, gfp);
 
     if (sheaf) {
         sheaf->next = NULL;
@@ -100,14 +100,14 @@ static struct qi_cache_cpu *this_cpu(struct quire_cache *c, quire_gfp gfp)
     if (QI_LIKELY(cc != &qi_no_cpu))
         return cc;
     gfp &= ~QUIRE_GFP_THISNODE;
-    main = new_sheaf(gfp);
-    spare = main ? new_sheaf(gfp) : NULL;
+    main = new_sheaf(c, gfp);
+    spare = main ? new_sheaf(c, gfp) : NULL;
     cc = spare ? qi_internal_alloc(&qi_cpu_cache, gfp) : NULL;
     if (!cc) {
         if (spare)
-            qi_internal_free(&qi_sheaf_cache, spare);
+            qi_internal_free(c->sheaves, spare);
         if (main)
-            qi_internal_free(&qi_sheaf_cache, main);
+            qi_internal_free(c->sheaves, main);
         return NULL;
     }
     *cc = (struct qi_cache_cpu){.node = (uint8_t)node, .out = QI_OBJ_OUT(node), .spare = spare};
@@ -202,7 +202,7 @@ void qi_drain_barn(struct quire_cache *c, unsigned node)
         if (!sheaf)
             return;
         drain_sheaf(c, sheaf);
-        qi_internal_free(&qi_sheaf_cache, sheaf);
+        qi_internal_free(c->sheaves, sheaf);
     }
 }
 
@@ -233,7 +233,7 @@ static bool refill_from_node(struct quire_cache *c, struct qi_cache_cpu *cc)
     }
     qi_spin_unlock_raw(&cn->lock);
     if (surplus)
-        qi_internal_free(&qi_sheaf_cache, surplus);
+        qi_internal_free(c->sheaves, surplus);
     return cc->top != cc->base;
 }
 
@@ -269,7 +269,7 @@ static void *take_from_node(struct quire_cache *c, unsigned node)
         /* no longer full, so no longer the barn's; its rest goes back to the slabs */
         qi_spin_unlock_raw(&cn->lock);
         drain_sheaf(c, sheaf);
-        qi_internal_free(&qi_sheaf_cache, sheaf);
+        qi_internal_free(c->sheaves, sheaf);
     } else {
         qi_spin_unlock_raw(&cn->lock);
     }
@@ -405,7 +405,7 @@ static struct qi_sheaf *exchange_full(struct quire_cache *c, struct qi_cache_nod
     empty = room ? pop_sheaf(&cn->empty_sheaves, &cn->nempty_sheaves) : NULL;
     if (room && !empty) {
         qi_spin_unlock_raw(&cn->lock);
-        empty = new_sheaf(QUIRE_GFP_ATOMIC);
+        empty = new_sheaf(c, QUIRE_GFP_ATOMIC);
         qi_spin_lock_raw(&cn->lock);
     }
     if (empty) {
@@ -446,7 +446,7 @@ static void push(struct quire_cache *c, struct qi_cache_cpu *cc, struct qi_entry
 static void push_remote(struct quire_cache *c, struct qi_cache_cpu *cc, struct qi_entry e)
 {
     if (!cc->remote)
-        cc->remote = new_sheaf(QUIRE_GFP_ATOMIC);
+        cc->remote = new_sheaf(c, QUIRE_GFP_ATOMIC);
     cc->frees++;
     if (!cc->remote) {
         qi_slabs_give(c, &e, 1);
@@ -503,15 +503,36 @@ static struct qi_slab *identify(struct quire_cache *c, void *p, uint8_t **state)
     if (QI_UNLIKELY(!qi_is_out(s->state[i]))) {
         qi_track_describe(p);
         qi_bug("heap: %s: double free of object %p (number %u of its slab%s)", s->cache->name, p,
-               (unsigned)i, s->state[i] == QI_OBJ_HELD ? ", in quarantine" : "");
+               (unsigned)i,
+               s->state[i] == QI_OBJ_HELD       ? ", in quarantine"
+               : s->state[i] == QI_OBJ_DEFERRED ? ", waiting for readers"
+                                                : "");
     }
     *state = &s->state[i];
     return s;
 }
 
+static bool in_run(const void *p, struct quire_page **page)
+{
+    if ((uintptr_t)p - QPORT_DIRECT_BASE >= qi_load_relaxed(&qi_heap_end))
+        return false;
+    *page = quire_page_of_ptr(p);
+    return (qi_load_relaxed(&(*page)->flags) & QUIRE_PG_SLAB) && qi_page_is_run(*page);
+}
+
+void qi_identify_any(void *p, uint8_t **state)
+{
+    struct quire_page *page;
+
+    *state = NULL;
+    if (!qi_sample_owns(p) && !in_run(p, &page))
+        identify(NULL, p, state);
+}
+
 void qi_free_slow(void *p, struct quire_cache *c, uintptr_t caller)
 {
     struct qi_entry e = {.obj = p};
+    struct quire_page *page;
     struct qi_slab *s;
 
     if (!p && !c)
@@ -520,13 +541,9 @@ void qi_free_slow(void *p, struct quire_cache *c, uintptr_t caller)
         qi_sample_free(c, p, caller);
         return;
     }
-    if (!c && (uintptr_t)p - QPORT_DIRECT_BASE < qi_load_relaxed(&qi_heap_end)) {
-        struct quire_page *page = quire_page_of_ptr(p);
-
-        if ((qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB) && qi_page_is_run(page)) {
-            qi_run_free(page, p);
-            return;
-        }
+    if (!c && in_run(p, &page)) {
+        qi_run_free(page, p);
+        return;
     }
     if (!c && QPORT_FREE_FOREIGN(p))
         return;
@@ -566,44 +583,66 @@ void *quire_cache_alloc_node(struct quire_cache *c, quire_gfp gfp, unsigned node
 
 void quire_cache_free(struct quire_cache *c, void *obj) { qi_free_fast(c, obj); }
 
-/* Objects out of this CPU's sheaves, a sheaf at a time. */
-static size_t take_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **out)
+/* This context has objects to take, if there are any on its node. */
+static bool restock(struct quire_cache *c, quire_gfp gfp)
 {
     unsigned long irq = qport_irq_save();
     struct qi_cache_cpu *cc = this_cpu(c, gfp);
+    bool some = cc && (cc->top != cc->base || refill(c, cc, gfp));
+
+    qport_irq_restore(irq);
+    return some;
+}
+
+/* Objects out of this context's sheaves, a sheaf at a time. */
+static size_t take_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **out)
+{
     size_t done = 0;
 
-    while (done < n && cc && (cc->top != cc->base || refill(c, cc, gfp))) {
-        struct qi_entry *top = cc->top;
-        size_t part = QI_MIN(n - done, (size_t)(top - cc->base));
+    do {
+        unsigned long irq = qi_enter();
+        struct qi_cache_cpu *cc = qi_load_relaxed(&c->cpu[qi_context()]);
+        struct qi_entry *top = cc->top, *end = top - QI_MIN(n - done, (size_t)(top - cc->base));
+        uint8_t taken = cc->out;
 
-        for (size_t i = 0; i < part; i++) {
-            top--;
-            *top->state = cc->out;
-            out[done + i] = top->obj;
-            QPORT_EVENT(OBJECT_ALLOC, qi_slot_of(c, top->obj), c->slot);
+        if (top != end) {
+            while (top != end) {
+                top--;
+                *top->state = taken;
+                out[done++] = top->obj;
+                QPORT_EVENT(OBJECT_ALLOC, qi_slot_of(c, top->obj), c->slot);
+            }
+            qi_store_relaxed(&cc->top, top);
         }
-        qi_store_relaxed(&cc->top, top);
-        done += part;
-    }
-    qport_irq_restore(irq);
+        qi_leave(irq);
+    } while (done < n && restock(c, gfp));
     return done;
+}
+
+static size_t take_some(struct quire_cache *c, quire_gfp gfp, size_t n, void **out,
+                        uintptr_t caller)
+{
+    size_t done = 0;
+
+    if (!((gfp | qi_load_relaxed(&c->slow)) & (QI_GFP_SPECIAL | QI_SLOW_ANY)))
+        done = take_bulk(c, gfp, n, out);
+    while (done < n && (out[done] = qi_alloc_fast(c, gfp, SIZE_MAX, caller)))
+        done++;
+    return done;
+}
+
+size_t quire_cache_alloc_some(struct quire_cache *c, quire_gfp gfp, size_t n, void **out)
+{
+    return take_some(c, gfp, n, out, QI_CALLER());
 }
 
 bool quire_cache_alloc_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void **out)
 {
-    size_t done = 0;
+    size_t done = take_some(c, gfp, n, out, QI_CALLER());
 
-    if (!((gfp & QI_GFP_SPECIAL) | qi_load_relaxed(&c->slow)))
-        done = take_bulk(c, gfp, n, out);
-    for (; done < n; done++) {
-        out[done] = qi_alloc_fast(c, gfp, SIZE_MAX, 0);
-        if (!out[done]) {
-            quire_cache_free_bulk(c, done, out);
-            return false;
-        }
-    }
-    return true;
+    if (done < n)
+        quire_cache_free_bulk(c, done, out);
+    return done == n;
 }
 
 /* Give objects of c to this CPU's main sheaf until one needs the slow way; how many.  A sheaf bounds
@@ -647,13 +686,28 @@ static size_t give_bulk(struct quire_cache *c, size_t n, void **objs)
     return n;
 }
 
+/* This context's main sheaf was full and has room now. */
+static bool empty_out(struct quire_cache *c)
+{
+    unsigned long irq = qport_irq_save();
+    struct qi_cache_cpu *cc = this_cpu(c, QUIRE_GFP_ATOMIC);
+    bool full = cc && cc->top == cc->end;
+
+    if (full) {
+        drain_if_asked(c, cc);
+        if (cc->top == cc->end)
+            make_room(c, cc);
+        note_aside(cc);
+    }
+    qport_irq_restore(irq);
+    return full;
+}
+
 void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs)
 {
     for (size_t i = 0; i < n;) {
-        size_t done = give_bulk(c, n - i, objs + i);
-
-        i += done;
-        if (!done)
+        i += give_bulk(c, n - i, objs + i);
+        if (i < n && !empty_out(c))
             qi_free_slow(objs[i++], c, QI_CALLER());
     }
 }

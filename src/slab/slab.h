@@ -15,11 +15,13 @@
 /*
  * What an object's state byte says.  IN: free, wherever it lies; the slab's bitmap tells the slab
  * from the sheaves.  QI_OBJ_OUT(node of the slab): out; the node saves a free one comparison.
- * GUARDED: out, and its free must look at guards or poison.  HELD: freed, in the quarantine.  EDGE stands before the first and after
+ * GUARDED: out, and its free must look at guards or poison.  HELD: freed, in the quarantine.
+ * DEFERRED: freed, as soon as no reader looks at it (late.c).  EDGE stands before the first and after
  * the last object and is never an object's.
  */
 #define QI_OBJ_IN        0u
 #define QI_OBJ_OUT(node) ((uint8_t)((node) + 1))
+#define QI_OBJ_DEFERRED  0xfbu
 #define QI_OBJ_HELD      0xfcu
 #define QI_OBJ_GUARDED   0xfdu
 #define QI_OBJ_NEVER     0xfeu
@@ -28,7 +30,8 @@
 /* A holder may free the object with this state; for states of no object too. */
 static inline bool qi_is_out(uint8_t state)
 {
-    return state != QI_OBJ_IN && state != QI_OBJ_HELD && state != QI_OBJ_EDGE;
+    return state != QI_OBJ_IN && state != QI_OBJ_HELD && state != QI_OBJ_DEFERRED &&
+           state != QI_OBJ_EDGE;
 }
 
 /* An object in a sheaf goes with the address of its state, so that taking it needs no look-up. */
@@ -37,14 +40,13 @@ struct qi_entry {
     uint8_t *state;
 };
 
-#define QI_SHEAF_CAP 31u
+#define QI_SHEAF_MAX 128u
 
 struct qi_sheaf {
     struct qi_sheaf *next; /* in the barn: its lock */
     uint32_t n;            /* entries; not kept while the sheaf is a CPU's main one */
-    struct qi_entry e[QI_SHEAF_CAP];
+    struct qi_entry e[];   /* [quire_cache.sheaf_cap] */
 };
-_Static_assert(sizeof(struct qi_sheaf) == 512 || sizeof(void *) < 8, "struct qi_sheaf");
 
 /*
  * Who may be in a fast path on one CPU at a time.  With QPORT_CONTEXTS each context of a CPU has
@@ -158,14 +160,15 @@ struct quire_cache {
     uint32_t align;
     uint64_t recip;
     uint8_t order, min_order;
-    uint8_t sheaf_cap;   /* objects a sheaf of this cache may hold: 1..QI_SHEAF_CAP */
+    uint8_t sheaf_cap;   /* objects a sheaf of this cache may hold: 1..QI_SHEAF_MAX */
     uint8_t max_sheaves; /* of either kind in a barn */
     uint16_t max_empty;  /* slabs kept empty on a node */
     bool internal;       /* no sheaves, header inside the slab */
     bool fixed;          /* not to be destroyed */
     void (*ctor)(void *);
     const char *name;
-    struct qi_list link; /* qi_caches, its lock */
+    struct quire_cache *sheaves; /* where its sheaves come from */
+    struct qi_list link;         /* qi_caches, its lock */
     struct qi_cache_node node[QUIRE_MAX_NODES];
 };
 
@@ -190,6 +193,8 @@ QI_NOINLINE void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigne
                                    size_t asked, uintptr_t caller);
 /* Free p, finding out what it is; c NULL: of any cache, and p may be NULL. */
 QI_NOINLINE void qi_free_slow(void *p, struct quire_cache *c, uintptr_t caller);
+/* Panic unless p may be freed; the state of an object in a slab, or NULL. */
+void qi_identify_any(void *p, uint8_t **state);
 /* An object whose state byte is IN, to this CPU's sheaves or where it belongs. */
 void qi_give(struct qi_slab *s, struct qi_entry e);
 /* This CPU's sheaves back to the slabs; interrupts off. */
@@ -209,6 +214,8 @@ unsigned qi_slab_grow(struct quire_cache *c, quire_gfp gfp, unsigned node);
 void qi_heap_reaches(uintptr_t end);
 /* Give empty slabs back until at most keep are left on the node; frames given. */
 size_t qi_slabs_shrink(struct quire_cache *c, unsigned node, uint32_t keep);
+/* To the frame allocator; s is on no list. */
+void qi_slab_release(struct qi_slab *s);
 /* One object of an internal cache, and back. */
 void *qi_internal_alloc(struct quire_cache *c, quire_gfp gfp);
 void qi_internal_free(struct quire_cache *c, void *obj);
@@ -219,7 +226,11 @@ unsigned qi_slab_objects(const struct quire_cache *c, unsigned order);
 size_t qi_slab_header_bytes(unsigned objects);
 
 /* ---- cache.c: registry ---- */
-extern struct quire_cache qi_sheaf_cache, qi_cpu_cache;
+extern struct quire_cache qi_cpu_cache;
+/* The internal cache for sheaves of n objects. */
+struct quire_cache *qi_sheaf_cache(unsigned n);
+/* p lies in a slab and is a sheaf, in use. */
+bool qi_is_sheaf(const void *p);
 /* The internal cache for the header of a slab of n objects. */
 struct quire_cache *qi_header_cache(unsigned n);
 void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t align,
@@ -249,6 +260,15 @@ void qi_guard_free(const struct quire_cache *c,
 void qi_guard_check_free(const struct quire_cache *c, const void *obj);
 /* First damaged byte around an object that is out, or inside one that is in; NULL: intact. */
 const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, bool out);
+
+/* ---- late.c: frees that wait for readers ---- */
+void qi_late_init(void);
+/* An empty slab of a cache with QUIRE_CACHE_RCU, on no list; any context. */
+void qi_late_slab(struct qi_slab *s);
+/* Free what no reader holds any more; any context. */
+void qi_late_poll(void);
+/* Free all that was deferred before the call; task context, not a reader. */
+void qi_late_flush(void);
 
 /* ---- kmalloc.c ---- */
 void qi_kmalloc_init(void);

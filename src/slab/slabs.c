@@ -119,7 +119,7 @@ static struct qi_slab *slab_make(struct quire_cache *c, quire_gfp gfp, unsigned 
     return s;
 }
 
-static void slab_release(struct qi_slab *s)
+void qi_slab_release(struct qi_slab *s)
 {
     struct quire_page *page = s->page;
     unsigned order = s->order;
@@ -266,7 +266,10 @@ static size_t release_all(struct qi_list *doomed)
 
         qi_list_del(&s->link);
         frames += (size_t)1 << s->order;
-        slab_release(s);
+        if (s->cache->flags & QUIRE_CACHE_RCU)
+            qi_late_slab(s);
+        else
+            qi_slab_release(s);
     }
     return frames;
 }

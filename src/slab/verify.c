@@ -38,7 +38,7 @@ static uint64_t count_cpu_cached(struct quire_cache *c, uint64_t *frees)
             continue;
         /* top and base may be of two sheaves if the CPU changes them right now */
         main = (uint64_t)(qi_load_relaxed(&cc->top) - qi_load_relaxed(&cc->base));
-        n += qi_load_relaxed(&cc->aside) + (main <= QI_SHEAF_CAP ? main : 0);
+        n += qi_load_relaxed(&cc->aside) + (main <= QI_SHEAF_MAX ? main : 0);
         *frees += read_count(&cc->frees);
     }
     return n;
@@ -149,7 +149,8 @@ static bool verify_slab(const struct quire_cache *c, const struct qi_slab *s, un
         bool in = s->free[(i - 1) / 64] >> (i - 1) % 64 & 1;
 
         EXPECT((s->state[i] == QI_OBJ_IN || s->state[i] == QI_OBJ_OUT(node) ||
-                s->state[i] == QI_OBJ_GUARDED || s->state[i] == QI_OBJ_HELD) &&
+                s->state[i] == QI_OBJ_GUARDED || s->state[i] == QI_OBJ_HELD ||
+                s->state[i] == QI_OBJ_DEFERRED) &&
                    (!in || s->state[i] == QI_OBJ_IN),
                "H3: %s: object %u of slab %p has state %u", c->name, i, s, s->state[i]);
         bits += in;

@@ -208,7 +208,7 @@ static void destroy_names_what_is_out(void **state)
     assert_int_equal(quire_cache_destroy(c), QUIRE_BUSY);
     quire_cache_free(c, q);
     assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
-    assert_true(HOSTED_EXPECT_PANIC(quire_cache_destroy(&qi_sheaf_cache)));
+    assert_true(HOSTED_EXPECT_PANIC(quire_cache_destroy(qi_header_cache(16))));
     expect_nothing_lost();
 }
 
@@ -278,9 +278,9 @@ static void slabs_are_of_a_fair_size(void **state)
         size_t bytes = 4096u << s.slab_order, used = s.objects_per_slab * s.slot_size;
 
         assert_true(s.objects_per_slab >= 1 && used <= bytes && bytes - used < s.slot_size);
-        if (s.slab_order < 3)
+        if (s.slab_order < QUIRE_SLAB_MAX_ORDER)
             assert_true(s.objects_per_slab >= 16 && (bytes - used) * 16 <= bytes);
-        else if (s.slab_order > 3) /* no smaller one holds any */
+        else if (s.slab_order > QUIRE_SLAB_MAX_ORDER) /* no smaller one holds any */
             assert_true(bytes / 2 < size);
         assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
     }

@@ -156,7 +156,7 @@ static void without_sheaves(void **state)
 
     (void)state;
     no_frames();
-    none_left(&qi_sheaf_cache);
+    none_left(c->sheaves);
     hosted_cpu_set(1);
     for (unsigned i = 0; i < 8; i++)
         assert_non_null(p[i] = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
@@ -183,24 +183,24 @@ static void half_of_the_sheaves(void **state)
 
     (void)state;
     no_frames();
-    n = none_left(&qi_sheaf_cache);
-    qi_internal_free(&qi_sheaf_cache, taken[--n]); /* a main one, but no spare */
+    n = none_left(c->sheaves);
+    qi_internal_free(c->sheaves, taken[--n]); /* a main one, but no spare */
     hosted_cpu_set(1);
     assert_non_null(p = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
     assert_ptr_equal(c->cpu[1], &qi_no_cpu);
     quire_cache_free(c, p);
-    assert_non_null(p = qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL));
-    assert_null(qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL));
+    assert_non_null(p = qi_internal_alloc(c->sheaves, QUIRE_GFP_KERNEL));
+    assert_null(qi_internal_alloc(c->sheaves, QUIRE_GFP_KERNEL));
 
-    qi_internal_free(&qi_sheaf_cache, p); /* both, but nothing to hang them on */
-    qi_internal_free(&qi_sheaf_cache, taken[--n]);
+    qi_internal_free(c->sheaves, p); /* both, but nothing to hang them on */
+    qi_internal_free(c->sheaves, taken[--n]);
     none_left(&qi_cpu_cache);
     assert_non_null(p = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
     assert_ptr_equal(c->cpu[1], &qi_no_cpu);
     quire_cache_free(c, p);
     for (unsigned i = 0; i < 2; i++)
-        assert_non_null(qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL));
-    assert_null(qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL));
+        assert_non_null(qi_internal_alloc(c->sheaves, QUIRE_GFP_KERNEL));
+    assert_null(qi_internal_alloc(c->sheaves, QUIRE_GFP_KERNEL));
     assert_int_equal(quire_heap_verify(), QUIRE_OK);
 }
 
@@ -214,8 +214,8 @@ static void a_foreign_object_without_a_sheaf(void **state)
     assert_non_null(own = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
     assert_int_equal(quire_page_node(quire_page_of_ptr(p)), 1);
     no_frames();
-    none_left(&qi_sheaf_cache);
-    while (qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL)) {
+    none_left(c->sheaves);
+    while (qi_internal_alloc(c->sheaves, QUIRE_GFP_KERNEL)) {
     }
     quire_cache_free(c, p);
     assert_null(c->cpu[0]->remote);

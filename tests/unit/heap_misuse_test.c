@@ -180,7 +180,8 @@ static void a_page_that_is_leaving(void **state)
 static void internal_objects_are_checked(void **state)
 {
     struct quire_page *page = quire_page_alloc(0, QUIRE_GFP_KERNEL, QUIRE_NODE_ANY);
-    char *sheaf = qi_internal_alloc(&qi_sheaf_cache, QUIRE_GFP_KERNEL);
+    struct quire_cache *sheaves = qi_header_cache(16);
+    char *sheaf = qi_internal_alloc(sheaves, QUIRE_GFP_KERNEL);
 
     (void)state;
     quire_kfree(quire_kmalloc(1 << 20, QUIRE_GFP_KERNEL)); /* so that the heap reached the page */
@@ -188,12 +189,12 @@ static void internal_objects_are_checked(void **state)
     caught("foreign pointer");
     assert_true(HOSTED_EXPECT_PANIC(quire_ksize(quire_page_ptr(page))));
     caught("foreign pointer");
-    assert_true(HOSTED_EXPECT_PANIC(qi_internal_free(&qi_sheaf_cache, sheaf + 8)));
+    assert_true(HOSTED_EXPECT_PANIC(qi_internal_free(sheaves, sheaf + 8)));
     caught("internal object");
     assert_true(HOSTED_EXPECT_PANIC(qi_internal_free(&qi_cpu_cache, sheaf)));
     caught("internal object");
-    qi_internal_free(&qi_sheaf_cache, sheaf);
-    assert_true(HOSTED_EXPECT_PANIC(qi_internal_free(&qi_sheaf_cache, sheaf)));
+    qi_internal_free(sheaves, sheaf);
+    assert_true(HOSTED_EXPECT_PANIC(qi_internal_free(sheaves, sheaf)));
     caught("internal object");
     quire_page_free(page, 0);
     expect_nothing_lost();

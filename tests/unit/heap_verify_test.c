@@ -20,7 +20,7 @@ static int setup_damaged(void **state)
     void *far[3];
 
     setup_nodes(state);
-    damaged = cache("damaged", 100, 0, 0);
+    damaged = cache("damaged", 100, 0, QUIRE_CACHE_SHEAF(31));
     other = cache("other", 100, 0, 0);
     quire_cache_free(other, quire_cache_alloc(other, QUIRE_GFP_KERNEL));
     for (unsigned i = 0; i < HELD; i++)
@@ -134,7 +134,7 @@ static void every_sheaf_is_looked_at(void **state)
     (void)state;
     for (unsigned i = 0; i < 4; i++)
         BROKEN_BY(of[i]->obj, NULL, "H4", "is no object");
-    BROKEN_BY(cpu->spare->n, QI_SHEAF_CAP + 1, "damaged", "a sheaf with 32");
+    BROKEN_BY(cpu->spare->n, damaged->sheaf_cap + 1u, "damaged", "a sheaf with");
     BROKEN_BY(barn->n, barn->n - 1, "H6", "a full sheaf has");
 }
 
