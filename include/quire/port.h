@@ -49,9 +49,10 @@
  *                                   LOCKED, UNLOCK             ptr lock, n 0 a spin lock, 1 a
  *                                   sleeping one as a reader, 2 a sleeping one alone
  *                                   A FREE and an UNLOCK come before the fact, the others after it.
- *   QPORT_BACKTRACE(out, max)       may be left out: unsigned; the return addresses that lead to the running
- *                                   code, into uintptr_t out[max], the innermost first; how many.  Must
- *                                   not call the library, but quire_backtrace_frames(); any
+ *   QPORT_BACKTRACE(caller, out, max)  may be left out: unsigned; the return addresses on the running stack, into
+ *                                   uintptr_t out[max], the innermost first; how many.  Those before caller,
+ *                                   which is one of them, may be left out.  Must not call the library, but
+ *                                   quire_backtrace_frames(); any
  *   QPORT_SYMBOL(addr, buf, cap)    may be left out: size_t; the name of the place in the code for reports,
  *                                   as snprintf(3) would put it into char buf[cap]; 0: not known; any
  *   QPORT_TRACK_TASK()              may be left out: uintptr_t; a number of the running task that means
@@ -126,7 +127,7 @@
 #endif
 
 #ifndef QPORT_BACKTRACE
-#define QPORT_BACKTRACE(out, max) ((void)(out), (void)(max), 0u)
+#define QPORT_BACKTRACE(caller, out, max) ((void)(caller), (void)(out), (void)(max), 0u)
 #endif
 #ifndef QPORT_SYMBOL
 #define QPORT_SYMBOL(addr, buf, cap) ((void)(addr), (void)(buf), (void)(cap), (size_t)0)

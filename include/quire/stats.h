@@ -23,5 +23,8 @@ size_t quire_blockinfo(char *buf, size_t cap);
 size_t quire_zoneinfo(char *buf, size_t cap);
 /* /proc/slabinfo, version 2.1. */
 size_t quire_slabinfo(char *buf, size_t cap);
+/* /proc/allocinfo, version 1.0: live bytes and allocations of each call site that was seen
+ * (quire/track.h), with its place in the code instead of file and line. */
+size_t quire_allocinfo(char *buf, size_t cap);
 
 #endif

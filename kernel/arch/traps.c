@@ -45,6 +45,9 @@ bool extable_fixup(struct regs *r)
 
 /* ---- names and backtraces ---- */
 
+#define STACK_WALK 12288u /* bytes that are searched for return addresses */
+#define STACK_NEAR 512u
+
 /* The function that addr is in; NULL: none. */
 static const struct ksym *ksym_of(u64 addr)
 {
@@ -123,7 +126,7 @@ void print_backtrace(u64 rsp, u64 rip)
     print_frame("at", rip);
     if (!readable(rsp)) /* in the guard page: the stack begins above it */
         rsp = K_UP(rsp, 4096);
-    for (u64 sp = K_UP(rsp, 8); shown < 24 && sp < rsp + 12288; sp += 8) {
+    for (u64 sp = K_UP(rsp, 8); shown < 24 && sp < rsp + STACK_WALK; sp += 8) {
         if ((sp == K_UP(rsp, 8) || !(sp & 4095)) && !readable(sp))
             break;
         if (after_call(*(const u64 *)sp)) {
@@ -131,6 +134,76 @@ void print_backtrace(u64 rsp, u64 rip)
             shown++;
         }
     }
+}
+
+size_t bare_symbol(uintptr_t addr, char *buf, size_t cap)
+{
+    u64 off = 0;
+    const char *name = ksym_name(addr, &off);
+
+    return name ? (size_t)ksnprintf(buf, cap, "%s+%#lx", name, (unsigned long)off) : 0;
+}
+
+/* Where the call that returns to ret goes; 0: a register says. */
+static u64 call_target(u64 ret)
+{
+    int distance;
+
+    memcpy(&distance, (const void *)(ret - 4), sizeof(distance));
+    return *(const u8 *)(ret - 5) == 0xe8 ? ret + (u64)(i64)distance : 0;
+}
+
+/* The running stack from sp on, page by page: up to where nothing is mapped, or far enough. */
+static u64 stack_end(u64 sp)
+{
+    u64 end = K_DOWN(sp, 4096) + 4096;
+
+    while (end < sp + STACK_WALK && readable(end))
+        end += 4096;
+    return end;
+}
+
+/* The next return address at or above *sp into the function at inside; *sp is behind it then; 0: none.
+ * A call of another function is taken only if no better one is near: inside may have been reached by
+ * a jump, its caller's last act. */
+static u64 next_frame(u64 *sp, u64 end, u64 inside)
+{
+    u64 other = 0, other_at = 0;
+
+    for (u64 at = *sp; at < end && (!other || at < other_at + STACK_NEAR); at += 8) {
+        u64 ret = *(const u64 *)at, target;
+
+        if (!after_call(ret))
+            continue;
+        target = call_target(ret);
+        if (!target || target == inside) {
+            *sp = at + 8;
+            return ret;
+        }
+        if (!other && ksym_of(target)) {
+            other = ret;
+            other_at = at;
+        }
+    }
+    *sp = other_at + 8;
+    return other;
+}
+
+unsigned bare_backtrace(uintptr_t caller, uintptr_t *out, unsigned max)
+{
+    u64 sp = K_UP((u64)__builtin_frame_address(0), 8), end = stack_end(sp), ret = caller;
+    unsigned n = 0;
+
+    while (sp < end && *(const u64 *)sp != caller)
+        sp += 8;
+    sp += 8;
+    while (ret && n < max) {
+        const struct ksym *f = ksym_of(ret);
+
+        out[n++] = ret;
+        ret = f && sp < end ? next_frame(&sp, end, f->addr) : 0;
+    }
+    return n;
 }
 
 static void print_regs(const struct regs *r)

@@ -3,6 +3,7 @@
  */
 #include "arch/cpu.h"
 #include "cmdline.h"
+#include "heapwatch.h"
 #include "fs.h"
 #include "measure.h"
 #include "printk.h"
@@ -67,6 +68,7 @@ static void memory_init(void)
     must(quire_frame_init(&boot), "frame allocator");
     must(heap_modes_choose(), "heap modes");
     must(quire_heap_init(), "heap");
+    heap_watch_init();
     must(quire_pt_init(kernel_root), "page tables");
     /* fork and exit make and drop about 16 tables */
     quire_pt_cache((unsigned)cmdline_number("quire.ptcache", 16));

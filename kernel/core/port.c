@@ -57,6 +57,8 @@ void qport_ipi(const uint64_t cpus_mask[QUIRE_MAX_CPUS / 64 + 1])
 
 /* ---- sleeping ---- */
 
+uintptr_t bare_task_number(void) { return current ? (uintptr_t)current->tid : 0; }
+
 uintptr_t qport_task_id(void) { return (uintptr_t)current; }
 
 /*

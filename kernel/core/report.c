@@ -6,6 +6,7 @@
  */
 #include "arch/cpu.h"
 #include "cmdline.h"
+#include "heapwatch.h"
 #include "ktime.h"
 #include "measure.h"
 #include "task.h"
@@ -128,5 +129,6 @@ void report_print(void)
     print_time();
     print_events();
     print_zones();
+    heap_watch_print();
     printk("quire: report end");
 }

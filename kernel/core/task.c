@@ -83,6 +83,47 @@ static u64 stack_take(void)
 
 /* ---- tasks ---- */
 
+static struct kspin all_lock;
+static struct task *all_tasks; /* all_lock */
+
+static void enlist(struct task *t)
+{
+    unsigned long flags = kspin_lock(&all_lock);
+
+    t->all_prev = NULL;
+    t->all_next = all_tasks;
+    if (all_tasks)
+        all_tasks->all_prev = t;
+    all_tasks = t;
+    kspin_unlock(&all_lock, flags);
+}
+
+static void delist(struct task *t)
+{
+    unsigned long flags = kspin_lock(&all_lock);
+
+    if (t->all_next)
+        t->all_next->all_prev = t->all_prev;
+    *(t->all_prev ? &t->all_prev->all_next : &all_tasks) = t->all_next;
+    kspin_unlock(&all_lock, flags);
+}
+
+u64 task_stack_low(const struct task *t)
+{
+    u64 base = t->kstack_top - STACK_BYTES;
+
+    return t->on_cpu || t->saved_rsp < base || t->saved_rsp >= t->kstack_top ? base : t->saved_rsp;
+}
+
+void tasks_each(void (*one)(struct task *t, void *ctx), void *ctx)
+{
+    unsigned long flags = kspin_lock(&all_lock);
+
+    for (struct task *t = all_tasks; t; t = t->all_next)
+        one(t, ctx);
+    kspin_unlock(&all_lock, flags);
+}
+
 /* The stack of a task that has not run: switch_stacks() pops six registers and returns to
  * `start`. */
 static void first_frame(struct task *t, u64 below, const char *start)
@@ -117,6 +158,7 @@ struct task *task_alloc(const char *comm, void (*main)(void *), void *arg)
     t->sample_user = !main;
     memset(t->affinity, 0xff, sizeof(t->affinity));
     strlcpy(t->comm, comm, sizeof(t->comm));
+    enlist(t);
     if (main) {
         t->kthread_main = main;
         t->kthread_arg = arg;
@@ -158,6 +200,7 @@ void task_put(struct task *t)
 {
     if (__atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL))
         return;
+    delist(t);
     stack_give(t->kstack_top);
     quire_kfree(t->mempolicy);
     quire_cache_free(fpu_cache, t->fpu);

@@ -64,6 +64,9 @@ int procpid_list(struct dir_emit *e, u64 *pos); /* pos: pids from here on */
 int show_meminfo(struct text *t, u64 key);
 int show_vmstat(struct text *t, u64 key);
 int show_vmallocinfo(struct text *t, u64 key); /* procvmalloc.c */
+/* procheap.c */
+int show_kmemleak(struct text *t, u64 key);
+int store_kmemleak(const char *text, size_t n, u64 key);
 /* What a function of quire/stats.h writes; key: that function. */
 int show_library(struct text *t, u64 key);
 extern const struct inode_ops kpageflags_ops, kpagecount_ops;
@@ -74,6 +77,7 @@ extern const struct gen_entry proc_quire_table[], extfrag_table[];
     GEN_FILE("meminfo", show_meminfo), GEN_FILE("vmstat", show_vmstat),                                   \
     GEN_LIBRARY("buddyinfo", 0444, quire_buddyinfo), GEN_LIBRARY("zoneinfo", 0444, quire_zoneinfo),       \
     GEN_LIBRARY("pagetypeinfo", 0400, quire_pagetypeinfo), GEN_LIBRARY("slabinfo", 0400, quire_slabinfo), \
+    GEN_LIBRARY("allocinfo", 0400, quire_allocinfo),                                                     \
     GEN_SECRET("vmallocinfo", show_vmallocinfo),                                                          \
     {.name = "kpageflags", .mode = S_IFREG | 0400, .ops = &kpageflags_ops},                               \
     {.name = "kpagecount", .mode = S_IFREG | 0400, .ops = &kpagecount_ops}

@@ -68,7 +68,9 @@ static const struct gen_entry system_table[] = {
 
 static const struct gen_entry empty_table[] = {{.name = NULL}};
 static const struct gen_entry devices_table[] = {GEN_DIR("system", system_table), {.name = NULL}};
-static const struct gen_entry debug_table[] = {GEN_DIR("extfrag", extfrag_table), {.name = NULL}};
+static const struct gen_entry debug_table[] = {GEN_DIR("extfrag", extfrag_table),
+                                               GEN_RW("kmemleak", show_kmemleak, store_kmemleak),
+                                               {.name = NULL}};
 static const struct gen_entry kernel_table[] = {GEN_DIR("debug", debug_table), {.name = NULL}};
 static const struct gen_entry fs_table[] = {GEN_DIR("cgroup", empty_table), {.name = NULL}};
 static const struct gen_entry top_table[] = {GEN_DIR("devices", devices_table),

@@ -84,7 +84,7 @@ struct task {
     u64 start_ns;
     u64 min_flt, maj_flt;
     u64 nvcsw, nivcsw;
-    struct task *all_next, *all_prev; /* all tasks; under proc_lock */
+    struct task *all_next, *all_prev; /* all tasks; core/task.c */
     u32 refs;
     struct task *tid_next; /* kernel/proc: hash by tid; under proc_lock */
     int pdeath_signal;
@@ -117,6 +117,10 @@ int mempolicy_clone(struct task *to, const struct task *from);
 void task_wake(struct task *t);
 void schedule(void);                  /* give up the CPU in the current state */
 void sched_yield_now(void);           /* stay runnable */
+/* Call one for each task that has a stack; interrupts off, no task begins or ends meanwhile. */
+void tasks_each(void (*one)(struct task *t, void *ctx), void *ctx);
+/* Where what is in use of the task's stack begins; of one that runs, all of it. */
+u64 task_stack_low(const struct task *t);
 void cond_resched(void);              /* long loops in task context */
 _Noreturn void task_exit_final(void); /* off the CPU for ever; the scheduler frees stack and task */
 void task_get(struct task *t);

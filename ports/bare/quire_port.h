@@ -31,6 +31,14 @@ struct quire_policy;
 const struct quire_policy *bare_task_policy(void);
 #define QPORT_TASK_POLICY() bare_task_policy()
 
+/* The kernel's, for reports: it knows its functions and its stacks. */
+unsigned bare_backtrace(uintptr_t caller, uintptr_t *out, unsigned max);
+#define QPORT_BACKTRACE(caller, out, max) bare_backtrace(caller, out, max)
+size_t bare_symbol(uintptr_t addr, char *buf, size_t cap);
+#define QPORT_SYMBOL(addr, buf, cap) bare_symbol(addr, buf, cap)
+uintptr_t bare_task_number(void);
+#define QPORT_TRACK_TASK() bare_task_number()
+
 /* Long, so that no use of it as an index extends it: writing the lower half did. */
 static inline unsigned long qport_cpu(void)
 {

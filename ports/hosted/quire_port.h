@@ -43,7 +43,7 @@ extern void (*hosted_dma_invalidate)(void *ptr, uint64_t bytes);
     (hosted_dma_invalidate ? hosted_dma_invalidate(ptr, n) : (void)0)
 
 unsigned hosted_backtrace(uintptr_t *out, unsigned max);
-#define QPORT_BACKTRACE(out, max) hosted_backtrace(out, max)
+#define QPORT_BACKTRACE(caller, out, max) hosted_backtrace(out, max)
 size_t hosted_symbol(uintptr_t addr, char *buf, size_t cap);
 #define QPORT_SYMBOL(addr, buf, cap) hosted_symbol(addr, buf, cap)
 /* What reports call the running task: 0 unless a test gives its threads numbers. */

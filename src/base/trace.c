@@ -30,7 +30,7 @@ unsigned quire_backtrace_frames(uintptr_t frame, uintptr_t low, uintptr_t high, 
 unsigned qi_trace(uintptr_t caller, uintptr_t *out, unsigned max)
 {
     uintptr_t all[QI_TRACE_MAX + INNER_MAX];
-    unsigned n = QPORT_BACKTRACE(all, QI_TRACE_MAX + INNER_MAX), first = 0, got = 1;
+    unsigned n = QPORT_BACKTRACE(caller, all, QI_TRACE_MAX + INNER_MAX), first = 0, got = 1;
 
     out[0] = caller;
     while (first < n && all[first] != caller)

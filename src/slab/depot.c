@@ -20,6 +20,8 @@
 
 #include <quire/frame.h>
 
+#if QUIRE_TRACK
+
 #define CHUNK_ORDER 3u
 #define CHUNK_BYTES (QUIRE_PAGE_SIZE << CHUNK_ORDER)
 #define CHUNK_UNITS (CHUNK_BYTES / 8)
@@ -179,3 +181,5 @@ struct qi_depot_stats qi_depot_stats(void)
             qi_load_relaxed(&nchunks) * CHUNK_BYTES + (buckets ? BUCKETS * sizeof *buckets : 0),
     };
 }
+
+#endif

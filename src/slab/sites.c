@@ -7,9 +7,14 @@
  */
 #include "sites.h"
 
+#include <quire/format.h>
+#include <quire/stats.h>
+
 #include "../base/atomic.h"
 #include "../base/bits.h"
-#include "../base/check.h"
+#include "../base/trace.h"
+
+#if QUIRE_TRACK
 
 #define TABLE_ORDER 6u
 #define PROBES      64u
@@ -150,6 +155,33 @@ size_t quire_heap_sites(struct quire_site *out, size_t max)
     return n;
 }
 
+/* Linux: Documentation/filesystems/proc.rst, "allocinfo"; mm/alloc_tag.c. */
+size_t quire_allocinfo(char *buf, size_t cap)
+{
+    size_t len = quire_snprintf(buf, cap,
+                                "allocinfo - version: 1.0\n"
+                                "#     <size>  <calls> <tag info>\n");
+
+    for (uint32_t i = 0; sites && i < SITES; i++) {
+        size_t room = len < cap ? cap - len : 0, name = 0;
+        char place[160];
+        struct quire_site s;
+
+        if (!read_site(i, &s))
+            continue;
+        if (!s.caller)
+            quire_snprintf(place, sizeof place, "others");
+        else if (!QPORT_SYMBOL(s.caller, place, sizeof place))
+            quire_snprintf(place, sizeof place, "%#lx", (unsigned long)s.caller);
+        while (place[name] && place[name] != '+')
+            name++;
+        len +=
+            quire_snprintf(room ? buf + len : NULL, room, "%12lu %8lu %s func:%.*s\n",
+                           (unsigned long)s.bytes, (unsigned long)s.count, place, (int)name, place);
+    }
+    return len;
+}
+
 void qi_sites_totals(struct quire_track_stats *out)
 {
     out->sites = out->live = out->bytes = 0;
@@ -164,3 +196,10 @@ void qi_sites_totals(struct quire_track_stats *out)
     }
     out->memory = sites ? QUIRE_PAGE_SIZE << TABLE_ORDER : 0;
 }
+
+#else
+
+size_t quire_allocinfo(char *buf, size_t cap) { return quire_snprintf(buf, cap, "%s", ""); }
+size_t quire_heap_sites(struct quire_site *out, size_t max) { return (void)out, (void)max, 0; }
+
+#endif

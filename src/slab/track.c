@@ -497,6 +497,5 @@ enum quire_status quire_cache_track_start(struct quire_cache *c)
 void quire_cache_track_stop(struct quire_cache *c) { (void)c; }
 bool quire_heap_describe(const void *p) { return (void)p, false; }
 void quire_track_stats(struct quire_track_stats *out) { *out = (struct quire_track_stats){0}; }
-size_t quire_heap_sites(struct quire_site *out, size_t max) { return (void)out, (void)max, 0; }
 
 #endif
