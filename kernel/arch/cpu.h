@@ -214,6 +214,7 @@ struct quire_kva_layout;
 void areas_layout(struct quire_kva_layout *l);
 void selftest_verify(void);
 void selftest_print_tables(void);
+void selftest_lose(void); /* memory, for the leak scan to find */
 void selftest_crash(const char *how);
 void report_init(void);
 void report_boot(void);          /* the kernel's first instruction, or nearly */

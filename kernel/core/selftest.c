@@ -4,6 +4,7 @@
  *
  *   quire.selftest   every hook of the port, then every structure of the manager; the latter again
  *                    at the end of pid 1
+ *   quire.lose       lose memory: a ring of three objects, a run of pages, a kernel area
  *   quire.crash=HOW  null, stack, text, data, free, smash, panic, and overflow, underflow, twice, late of a
  *                    heap object: what happens when the kernel itself is wrong
  */
@@ -138,6 +139,31 @@ static void selftest_misuse(const char *how)
         (void)quire_kmalloc(100, QUIRE_GFP_KERNEL);
         quire_heap_drain();
     }
+}
+
+static __attribute__((noinline)) void lose_a_ring(void)
+{
+    void **ring[3] = {NULL};
+
+    for (unsigned i = 0; i < K_COUNT(ring); i++) {
+        ring[i] = quire_kzalloc(96, QUIRE_GFP_KERNEL);
+        if (!ring[i])
+            kpanic("no memory to lose");
+        ring[i][0] = i ? ring[i - 1] : NULL;
+    }
+    ring[0][11] = ring[2];
+}
+
+static __attribute__((noinline)) void lose_pages(void)
+{
+    if (!quire_kzalloc(20000, QUIRE_GFP_KERNEL) || !quire_vzalloc(40000, QUIRE_GFP_KERNEL))
+        kpanic("no memory to lose");
+}
+
+void selftest_lose(void)
+{
+    lose_a_ring();
+    lose_pages();
 }
 
 void selftest_crash(const char *how)

@@ -17,6 +17,7 @@ from harness import ROOT, Failure, Skip, Test
 import guests
 import kernel
 import kernel_deferred
+import kernel_heap
 import kernel_hotplug
 import kernel_memory
 import kernel_migrate
@@ -29,7 +30,8 @@ import results  # noqa: E402
 
 def collect(build):
     found = {}
-    for module in (programs, kernel, kernel_deferred, kernel_hotplug, kernel_memory, kernel_migrate, kernel_virtio, guests):
+    for module in (programs, kernel, kernel_deferred, kernel_heap, kernel_hotplug, kernel_memory, kernel_migrate, kernel_virtio,
+                   guests):
         for name, function in vars(module).items():
             if name.startswith("test_"):
                 found[name[5:]] = function

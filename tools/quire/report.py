@@ -12,6 +12,7 @@ def numbers(words):
 class Report:
     def __init__(self, lines):
         self.events, self.memory, self.time, self.zones, self.orders, self.other = {}, {}, {}, [], {}, {}
+        self.heap, self.sites = {}, []
         for line in lines:
             words = line.split()
             if words[:1] != ["quire:"] or len(words) < 3:
@@ -29,6 +30,10 @@ class Report:
                 self.zones.append((int(rest[1]), rest[2], numbers(rest[3:])))
             elif kind == "orders":
                 self.orders[int(rest[1]), rest[2]] = [int(n) for n in rest[3:]]
+            elif kind == "heap":
+                self.heap = numbers(rest)
+            elif kind == "site":
+                self.sites.append((rest[0], numbers(rest[1:])))
             elif kind in ("tlb", "tables", "cache", "areas"):
                 self.other[kind] = numbers(words[1:])
 
@@ -62,11 +67,22 @@ class Report:
                 out.append("    %-18s %8d" % (name.replace("_", " "), count))
         for kind, values in self.other.items():
             out.append("  %-12s %s" % (kind, ", ".join("%d %s" % (v, k) for k, v in values.items())))
+        if self.heap:
+            h = self.heap
+            out.append("  kernel heap  %d objects, %s, from %d places; most of it by%s"
+                       % (h["live"], amount(h["bytes"]), h["sites"], ", %d not seen" % h["lost"] if h["lost"] else ""))
+            for place, s in self.sites:
+                out.append("    %-34s %9s in %6d, at most %s, %d calls"
+                           % (place, amount(s["bytes"]), s["count"], amount(s["peak"]), s["calls"]))
         if self.orders:
             out.append("  free blocks by order, from 4 KiB")
             for (node, zone), counts in self.orders.items():
                 out.append("    node %d %-8s %s" % (node, zone, " ".join("%5d" % c for c in counts)))
         return out
+
+
+def amount(n):
+    return "%d B" % n if n < 10240 else "%d KiB" % (n // 1024) if n < 10240 << 10 else "%d MiB" % (n >> 20)
 
 
 def size(pages):
