@@ -62,6 +62,9 @@ void quire_leak_each(bool (*one)(const struct quire_leak *leak, void *ctx), void
 /* They, as Linux's /sys/kernel/debug/kmemleak has them.  As in quire/stats.h. */
 size_t quire_leak_text(char *buf, size_t cap);
 
+/* Objects of this cache are neither reported nor looked into, now and later: books that have the addresses of
+ * what they keep count of. */
+void quire_leak_hide(struct quire_cache *c);
 /* Of the allocated object that starts at p; nothing if it is not tracked. */
 void quire_leak_not_leak(const void *p); /* held in a way that no scan sees: a root */
 void quire_leak_ignore(const void *p);   /* neither reported nor looked into */

@@ -45,8 +45,9 @@ bool extable_fixup(struct regs *r)
 
 /* ---- names and backtraces ---- */
 
-#define STACK_WALK 12288u /* bytes that are searched for return addresses */
-#define STACK_NEAR 512u
+#define STACK_WALK  12288u /* bytes that are searched for return addresses */
+#define STACK_NEAR  512u
+#define STACK_INNER 2048u /* the frames of the library, of which one asks for a trace */
 
 /* The function that addr is in; NULL: none. */
 static const struct ksym *ksym_of(u64 addr)
@@ -153,19 +154,21 @@ static u64 call_target(u64 ret)
     return *(const u8 *)(ret - 5) == 0xe8 ? ret + (u64)(i64)distance : 0;
 }
 
-/* The running stack from sp on, page by page: up to where nothing is mapped, or far enough. */
+/* Up to where the running stack is searched from sp on: its end if it is the task's. */
 static u64 stack_end(u64 sp)
 {
     u64 end = K_DOWN(sp, 4096) + 4096;
 
+    if (current && sp < current->kstack_top && sp + STACK_WALK >= current->kstack_top)
+        return current->kstack_top;
     while (end < sp + STACK_WALK && readable(end))
         end += 4096;
     return end;
 }
 
 /* The next return address at or above *sp into the function at inside; *sp is behind it then; 0: none.
- * A call of another function is taken only if no better one is near: inside may have been reached by
- * a jump, its caller's last act. */
+ * One whose call goes elsewhere, or who knows where, is taken only if there is no better one near:
+ * inside may have been reached by a jump, its caller's last act. */
 static u64 next_frame(u64 *sp, u64 end, u64 inside)
 {
     u64 other = 0, other_at = 0;
@@ -176,11 +179,11 @@ static u64 next_frame(u64 *sp, u64 end, u64 inside)
         if (!after_call(ret))
             continue;
         target = call_target(ret);
-        if (!target || target == inside) {
+        if (target == inside) {
             *sp = at + 8;
             return ret;
         }
-        if (!other && ksym_of(target)) {
+        if (!other && (!target || ksym_of(target))) {
             other = ret;
             other_at = at;
         }
@@ -191,12 +194,14 @@ static u64 next_frame(u64 *sp, u64 end, u64 inside)
 
 unsigned bare_backtrace(uintptr_t caller, uintptr_t *out, unsigned max)
 {
-    u64 sp = K_UP((u64)__builtin_frame_address(0), 8), end = stack_end(sp), ret = caller;
+    u64 from = K_UP((u64)__builtin_frame_address(0), 8), end = stack_end(from), sp = end;
+    u64 ret = caller;
     unsigned n = 0;
 
-    while (sp < end && *(const u64 *)sp != caller)
-        sp += 8;
-    sp += 8;
+    /* the last: what stands before the return address are copies of it, as an argument */
+    for (u64 at = from; at < end && at < from + STACK_INNER; at += 8)
+        if (*(const u64 *)at == caller)
+            sp = at + 8;
     while (ret && n < max) {
         const struct ksym *f = ksym_of(ret);
 

@@ -8,6 +8,7 @@
 #include "kva.h"
 
 #include "../base/check.h"
+#include "../slab/large.h"
 
 /* The heap is tried first up to here: beyond, a run is hard to come by and mapping costs little against
  * what is done with the bytes. */
@@ -21,31 +22,39 @@ static quire_gfp heap_gfp(size_t size, quire_gfp gfp)
     return gfp | (size > QUIRE_PAGE_SIZE ? QUIRE_GFP_NORETRY : 0);
 }
 
-void *quire_kvmalloc(size_t size, quire_gfp gfp)
+static void *alloc_for(size_t size, quire_gfp gfp, uintptr_t caller)
 {
     void *p = NULL;
 
     if (size <= HEAP_MAX)
-        p = quire_kmalloc(size, heap_gfp(size, gfp));
-    return p ? p : qi_vmalloc(size ? size : 1, gfp, QI_CALLER);
+        p = qi_kmalloc_from(size, heap_gfp(size, gfp), caller);
+    return p ? p : qi_vmalloc(size ? size : 1, gfp, caller);
 }
+
+static void *array_for(size_t n, size_t size, quire_gfp gfp, uintptr_t caller)
+{
+    uint64_t bytes;
+
+    if (qi_mul_overflows(n, size, &bytes) || bytes > SIZE_MAX)
+        return NULL;
+    return alloc_for(bytes, gfp, caller);
+}
+
+void *quire_kvmalloc(size_t size, quire_gfp gfp) { return alloc_for(size, gfp, QI_CALLER); }
 
 void *quire_kvzalloc(size_t size, quire_gfp gfp)
 {
-    return quire_kvmalloc(size, gfp | QUIRE_GFP_ZERO);
+    return alloc_for(size, gfp | QUIRE_GFP_ZERO, QI_CALLER);
 }
 
 void *quire_kvmalloc_array(size_t n, size_t size, quire_gfp gfp)
 {
-    uint64_t bytes;
-
-    return qi_mul_overflows(n, size, &bytes) || bytes > SIZE_MAX ? NULL
-                                                                 : quire_kvmalloc(bytes, gfp);
+    return array_for(n, size, gfp, QI_CALLER);
 }
 
 void *quire_kvcalloc(size_t n, size_t size, quire_gfp gfp)
 {
-    return quire_kvmalloc_array(n, size, gfp | QUIRE_GFP_ZERO);
+    return array_for(n, size, gfp | QUIRE_GFP_ZERO, QI_CALLER);
 }
 
 size_t quire_kvsize(const void *p)

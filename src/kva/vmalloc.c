@@ -47,7 +47,7 @@ static QI_ALWAYS_INLINE void *vmalloc_for(size_t size, size_t align, quire_gfp g
     if (QI_UNLIKELY(!p))
         p = vmalloc_again(&want, gfp);
     if (QI_LIKELY(p != NULL))
-        qi_track_large_alloc(p, want.bytes, caller);
+        qi_track_large_alloc(p, size, caller);
     return p;
 }
 

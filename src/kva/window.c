@@ -15,6 +15,8 @@
  */
 #include "kva.h"
 
+#include <quire/leak.h>
+
 #include "../base/check.h"
 
 #define PART_MIN (1ull << 30) /* a part below this is not worth the limit that it sets */
@@ -85,6 +87,7 @@ enum quire_status qi_windows_init(const struct quire_kva_layout *l)
                            &qi_area_cache);
     if (s != QUIRE_OK)
         return s;
+    quire_leak_hide(qi_area_cache); /* it has the addresses of all that is live */
     window_init(QI_AREAS, l->areas_start, l->areas_end, quire_nodes(), 0);
     /* the last stack has a guard behind it as well */
     window_init(QI_STACKS, l->stacks_start, l->stacks_end, quire_nodes(), QUIRE_PAGE_SIZE);

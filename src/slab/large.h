@@ -1,11 +1,18 @@
 /*
- * slab/large.h - who allocated what is no object of a slab: runs of pages, kernel areas.  track.c has the theory.
+ * slab/large.h - allocations in somebody else's name; and who allocated what is no object of a slab: runs of
+ * pages, kernel areas.  track.c has the theory.
  */
 #ifndef QI_LARGE_H
 #define QI_LARGE_H
 
+#include <quire/heap.h>
+
 #include "../base/atomic.h"
 #include "../base/check.h"
+
+/* The public calls, made by one that is asked by caller. */
+void *qi_kmalloc_from(size_t size, quire_gfp gfp, uintptr_t caller);
+void qi_kfree_from(void *p, uintptr_t caller);
 
 #if QUIRE_TRACK
 

@@ -24,7 +24,8 @@ struct qi_slab *qi_leak_slab_at(uintptr_t p)
     if (!(qi_load_acquire(&page->flags) & QUIRE_PG_SLAB))
         return NULL;
     s = (struct qi_slab *)(uintptr_t)qi_load_relaxed(&page->owner);
-    return s && s->recip ? s : NULL; /* NULL: it is just going */
+    /* NULL: it is just going; no reciprocal: it has the heap's own books */
+    return s && s->recip && !(qi_load_relaxed(&s->cache->flags) & QI_CACHE_HIDDEN) ? s : NULL;
 }
 
 struct qi_found qi_leak_object(struct qi_slab *s, unsigned i)

@@ -11,6 +11,7 @@
 #include "../base/trace.h"
 #include "../sync/rwsem.h"
 #include "../sync/spin.h"
+#include "large.h"
 
 /*
  * What an object's state byte says.  IN: free, wherever it lies; the slab's bitmap tells the slab
@@ -146,6 +147,7 @@ struct qi_cache_node {
 #define QI_CACHE_RANDOM 0x800u
 #define QI_CACHE_CLEAR  0x1000u /* freed objects are cleared */
 #define QI_CACHE_HOLD   0x2000u /* freed objects wait in the quarantine */
+#define QI_CACHE_HIDDEN 0x4000u /* from the leak scan */
 #define QI_CACHE_MODES \
     (QUIRE_CACHE_REDZONE | QUIRE_CACHE_POISON | QI_CACHE_CLOSED | QI_CACHE_CLEAR | QI_CACHE_HOLD)
 
@@ -272,9 +274,6 @@ void qi_late_flush(void);
 
 /* ---- kmalloc.c ---- */
 void qi_kmalloc_init(void);
-/* The public calls, made by one that is asked by caller (QI_CALLER()). */
-void *qi_kmalloc_from(size_t size, quire_gfp gfp, uintptr_t caller);
-void qi_kfree_from(void *p, uintptr_t caller);
 /* A bit less in quire_cache.slow of all of kmalloc's caches. */
 void qi_kmalloc_clear_slow(uint32_t bit);
 /* To be called after quire_cache.slow of kmalloc's caches has changed. */

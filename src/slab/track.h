@@ -12,7 +12,6 @@
 
 #include "../base/trace.h"
 #include "depot.h"
-#include "large.h"
 #include "slab.h"
 
 #define QI_TRACK_TICK_SHIFT \
