@@ -206,6 +206,15 @@ _Static_assert(QUIRE_SLAB_SHEAF >= 4 && QUIRE_SLAB_SHEAF <= 128, "QUIRE_SLAB_SHE
 #error "QUIRE_EMPTY_PAGES must be 1..256"
 #endif
 
+/* Shadow memory (quire/shadow.h): the library and its embedder are compiled with -fsanitize=kernel-address, and each
+ * access of the heap's memory is checked; 0 or 1. */
+#ifndef QUIRE_SHADOW
+#define QUIRE_SHADOW 0
+#endif
+#if QUIRE_SHADOW < 0 || QUIRE_SHADOW > 1
+#error "QUIRE_SHADOW must be 0 or 1"
+#endif
+
 /* Debug checks: 0 = misuse by the caller only, 1 = also O(1) checks of our own invariants. */
 #ifndef QUIRE_DEBUG
 #define QUIRE_DEBUG 0

@@ -63,6 +63,9 @@
  *                                   know when a CPU holds none counts LOCKED events and these
  *   QPORT_FREE_FOREIGN(p)           may be left out: quire_kfree() got a pointer that is no object and no
  *                                   run; true: it was the port's, which has taken it back
+ *   QPORT_SHADOW_BASE, QPORT_SHADOW_SPAN   with QUIRE_SHADOW alone: uintptr_t; the address of one byte for each 8 of
+ *                                   the direct map, zeros at the start of the heap, and how many bytes of the
+ *                                   direct map they are for
  *   QPORT_GUARD_PAGE(page, closed)  may be left out: without it there are no sampled objects (quire/harden.h).  Every
  *                                   access of this CPU to this 4 KiB page of the direct map faults from now
  *                                   on, or none does; of other CPUs soon.  The fault handler asks

@@ -179,6 +179,53 @@ static void map_ram(void)
     }
 }
 
+#if QUIRE_SHADOW
+
+uintptr_t bare_shadow_span;
+
+/* A byte for each 8 of RAM (quire/shadow.h), 2 MiB for each 16 in which there is any. */
+static void map_shadow(void)
+{
+    u64 done = 0;
+
+    for (u32 i = 0; i < boot_memmap.n; i++) {
+        const struct quire_mem_range *r = &boot_memmap.ranges[i];
+        u64 at = K_MAX(K_DOWN(r->base.v, 8 * QUIRE_HUGE_SIZE), done);
+
+        if (r->kind != QUIRE_MEM_USABLE)
+            continue;
+        for (; at < r->base.v + r->len; at += 8 * QUIRE_HUGE_SIZE) {
+            q_pa pa;
+
+            if (quire_memmap_alloc(&boot_memmap, QUIRE_HUGE_SIZE, QUIRE_HUGE_SIZE, 0, 0, "shadow",
+                                   &pa) != QUIRE_OK)
+                kpanic("no memory for the shadow of %#lx", (unsigned long)at);
+            map(QPORT_SHADOW_BASE + at / 8, pa.v, QUIRE_HUGE_SIZE, QUIRE_READ | QUIRE_WRITE);
+        }
+        done = at;
+    }
+    bare_shadow_span = done;
+}
+
+/* With the tables in use, which reach all of it. */
+static void clear_shadow(void)
+{
+    struct quire_translation t;
+
+    for (u64 at = 0; at < bare_shadow_span; at += 8 * QUIRE_HUGE_SIZE) {
+        quire_pt_translate(kernel_root, QPORT_SHADOW_BASE + at / 8, &t);
+        if (t.present)
+            memset((void *)(QPORT_SHADOW_BASE + at / 8), 0, QUIRE_HUGE_SIZE);
+    }
+}
+
+#else
+
+static void map_shadow(void) {}
+static void clear_shadow(void) {}
+
+#endif
+
 static void map_image(void)
 {
     map((u64)kernel_text_start, image_pa(kernel_text_start),
@@ -234,7 +281,9 @@ void bootmap_tables(void)
         kpanic("no memory for the kernel's tables");
     map_ram();
     map_image();
+    map_shadow();
     write_cr3(kernel_root.v);
+    clear_shadow();
 }
 
 void bootmap_report(void)

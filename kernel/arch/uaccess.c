@@ -8,6 +8,8 @@
 #include "uaccess.h"
 #include "x86.h"
 
+#include <quire/shadow.h>
+
 /* Words, then the odd bytes; a word that faults is tried again bytewise, so that the count is
  * exact. */
 static inline size_t copy(void *to, const void *from, size_t n)
@@ -30,11 +32,13 @@ static inline size_t copy(void *to, const void *from, size_t n)
 
 size_t copy_from_user_part(void *to, u64 from, size_t n)
 {
+    quire_shadow_check(to, n, true);
     return user_range_ok(from, n) ? copy(to, (const void *)from, n) : n;
 }
 
 size_t copy_to_user_part(u64 to, const void *from, size_t n)
 {
+    quire_shadow_check(from, n, false);
     return user_range_ok(to, n) ? copy((void *)to, from, n) : n;
 }
 

@@ -4,6 +4,9 @@
 #include "k.h"
 
 #include <quire/format.h>
+#include <quire/shadow.h>
+
+/* The compiler leaves it to these to look at shadow memory, where there is any. */
 
 /* Words at a time: counted in instructions, a byte costs as much as a word. */
 
@@ -12,6 +15,8 @@ void *memcpy(void *d, const void *s, size_t n)
     void *to = d;
     size_t words = n / 8, bytes = n & 7;
 
+    quire_shadow_check(s, n, false);
+    quire_shadow_check(d, n, true);
     if (words)
         __asm__ volatile("rep movsq" : "+D"(to), "+S"(s), "+c"(words) : : "memory");
     if (bytes)
@@ -26,6 +31,8 @@ void *memmove(void *d, const void *s, size_t n)
 
     if ((u64)d - (u64)s >= n)
         return memcpy(d, s, n);
+    quire_shadow_check(s, n, false);
+    quire_shadow_check(d, n, true);
     /* overlapping, d above s: from the end; the direction flag would cost more than it saves */
     for (; n >= 8; n -= 8) {
         u64 w;
@@ -46,6 +53,7 @@ void *memset(void *d, int c, size_t n)
     size_t words = n / 8, bytes = n & 7;
     u64 fill = (u8)c * 0x0101010101010101ull;
 
+    quire_shadow_check(d, n, true);
     if (words)
         __asm__ volatile("rep stosq" : "+D"(to), "+c"(words) : "a"(fill) : "memory");
     if (bytes)

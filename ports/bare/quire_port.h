@@ -21,6 +21,11 @@
 void bare_vmemmap_release(uintptr_t from, uintptr_t to);
 void bare_guard_page(void *page, bool closed);
 #define QPORT_GUARD_PAGE(page, closed) bare_guard_page(page, closed)
+#if QUIRE_SHADOW
+#define QPORT_SHADOW_BASE 0xffffec0000000000ul
+#define QPORT_SHADOW_SPAN bare_shadow_span
+extern uintptr_t bare_shadow_span;
+#endif
 /* Every switch of spaces flushes: the machines this port is run on so far have no PCID. */
 #define QPORT_ASIDS 1
 

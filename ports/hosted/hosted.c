@@ -17,6 +17,9 @@
 #include <quire/port.h>
 
 uintptr_t hosted_direct_base, hosted_vmemmap_base;
+#if QUIRE_SHADOW
+uintptr_t hosted_shadow_base, hosted_shadow_span;
+#endif
 __thread unsigned hosted_cpu;
 __thread jmp_buf *hosted_panic_jump;
 uint64_t hosted_tlb_flushes;
@@ -64,6 +67,10 @@ void hosted_init(uint64_t span)
     hosted_direct_base = (hosted_direct_base + QUIRE_HUGE_SIZE - 1) & ~(QUIRE_HUGE_SIZE - 1);
     if (QUIRE_MEMORY_MODEL == QUIRE_MODEL_VMEMMAP)
         hosted_vmemmap_base = (uintptr_t)reserve(vmemmap_bytes);
+#if QUIRE_SHADOW
+    hosted_shadow_span = arena_bytes - QUIRE_HUGE_SIZE;
+    hosted_shadow_base = (uintptr_t)reserve(hosted_shadow_span / 8);
+#endif
     populated = reserve(vmemmap_bytes / QUIRE_PAGE_SIZE);
     hosted_cpu = 0;
     hosted_fail_populate = -1;
@@ -120,6 +127,9 @@ void hosted_fini(void)
     munmap((void *)hosted_direct_base, arena_bytes - QUIRE_HUGE_SIZE);
     if (QUIRE_MEMORY_MODEL == QUIRE_MODEL_VMEMMAP)
         munmap((void *)hosted_vmemmap_base, vmemmap_bytes);
+#if QUIRE_SHADOW
+    munmap((void *)hosted_shadow_base, hosted_shadow_span / 8);
+#endif
     munmap(populated, vmemmap_bytes / QUIRE_PAGE_SIZE);
     arena_bytes = 0;
 }

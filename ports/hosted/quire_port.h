@@ -50,6 +50,12 @@ size_t hosted_symbol(uintptr_t addr, char *buf, size_t cap);
 extern __thread uintptr_t hosted_task;
 #define QPORT_TRACK_TASK() hosted_task
 
+#if QUIRE_SHADOW
+extern uintptr_t hosted_shadow_base, hosted_shadow_span;
+#define QPORT_SHADOW_BASE hosted_shadow_base
+#define QPORT_SHADOW_SPAN hosted_shadow_span
+#endif
+
 static inline unsigned qport_cpu(void) { return hosted_cpu; }
 #define QPORT_CONTEXTS 1u
 static inline unsigned qport_context(void) { return hosted_cpu; }

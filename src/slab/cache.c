@@ -150,6 +150,7 @@ enum quire_status quire_heap_init(void)
     _Static_assert(QI_COUNT(sheaf_names) == QI_COUNT(sheaf_objects), "a name for each");
     _Static_assert(QI_COUNT(header_names) == QI_COUNT(header_objects), "a name for each");
     qi_options_init();
+    qi_shadow_init();
     qi_late_init();
     qi_list_init(&qi_caches);
     qi_rwsem_init(&qi_caches_lock, &caches_class);

@@ -26,7 +26,7 @@ static uint64_t *size_word(const struct quire_cache *c, const void *obj)
 static uint64_t size_mask(const void *obj) { return qi_mix(qi_heap_secret ^ (uintptr_t)obj); }
 
 /* False: the word was overwritten. */
-static bool read_size(const struct quire_cache *c, const void *obj, size_t *asked)
+QUIRE_NO_SHADOW static bool read_size(const struct quire_cache *c, const void *obj, size_t *asked)
 {
     uint64_t v = *size_word(c, obj) ^ size_mask(obj);
 
@@ -57,7 +57,8 @@ static void set_red_right(const struct quire_cache *c, uint8_t *obj, size_t aske
     write_size(c, obj, asked);
 }
 
-static const uint8_t *first_other(const uint8_t *p, const uint8_t *end, uint8_t want)
+QUIRE_NO_SHADOW static const uint8_t *first_other(const uint8_t *p, const uint8_t *end,
+                                                  uint8_t want)
 {
     for (; p < end; p++)
         if (*p != want)
@@ -89,7 +90,7 @@ static void poison(const struct quire_cache *c, uint8_t *obj)
     obj[c->size - 1] = POISON_END;
 }
 
-static const uint8_t *poison_damage(const struct quire_cache *c, const uint8_t *obj)
+QUIRE_NO_SHADOW static const uint8_t *poison_damage(const struct quire_cache *c, const uint8_t *obj)
 {
     const uint8_t *last = obj + c->size - 1, *at = first_other(obj, last, POISON_FREE);
 
@@ -107,7 +108,7 @@ const uint8_t *qi_guard_damage(const struct quire_cache *c, const void *obj, boo
 
 void qi_guard_new(const struct quire_cache *c, void *obj) { poison(c, obj); }
 
-void qi_guard_check_free(const struct quire_cache *c, const void *obj)
+QUIRE_NO_SHADOW void qi_guard_check_free(const struct quire_cache *c, const void *obj)
 {
     const uint8_t *at = qi_guard_damage(c, obj, false);
 
@@ -118,13 +119,26 @@ void qi_guard_check_free(const struct quire_cache *c, const void *obj)
            (long)(at - (const uint8_t *)obj), *at);
 }
 
+/* What is behind asked bytes of the slot becomes red zone, to the bytes and to the shadow. */
+static void close_tail(const struct quire_cache *c, uint8_t *obj, size_t asked)
+{
+    qi_shadow_set(obj, c->slot - c->left, 0);
+    if (c->flags & QUIRE_CACHE_REDZONE)
+        set_red_right(c, obj, asked);
+    qi_shadow_out(obj, asked, c->slot - c->left);
+}
+
 void qi_guard_alloc(const struct quire_cache *c, void *obj, size_t asked)
 {
+    uint8_t *left = (uint8_t *)obj - c->left;
+
     qi_guard_check_free(c, obj);
     if (c->flags & QUIRE_CACHE_REDZONE) {
-        __builtin_memset((uint8_t *)obj - c->left, RED, c->left);
-        set_red_right(c, obj, asked);
+        qi_shadow_set(left, c->left, 0);
+        __builtin_memset(left, RED, c->left);
+        qi_shadow_set(left, c->left, QI_SHADOW_RED);
     }
+    close_tail(c, obj, asked);
 }
 
 void qi_guard_shrink(void *obj, size_t asked)
@@ -135,11 +149,11 @@ void qi_guard_shrink(void *obj, size_t asked)
         qi_sample_shrink(obj, asked);
     else if (qi_page_has_objects(page) &&
              (qi_slab_of_page(page)->cache->flags & QUIRE_CACHE_REDZONE))
-        set_red_right(qi_slab_of_page(page)->cache, obj, asked);
+        close_tail(qi_slab_of_page(page)->cache, obj, asked);
 }
 
-static _Noreturn void red_zone_broken(const struct quire_cache *c, const uint8_t *obj,
-                                      const uint8_t *at)
+QUIRE_NO_SHADOW static _Noreturn void red_zone_broken(const struct quire_cache *c,
+                                                      const uint8_t *obj, const uint8_t *at)
 {
     size_t asked;
 
@@ -156,10 +170,12 @@ void qi_guard_free(const struct quire_cache *c, void *obj)
 
     if (QI_UNLIKELY(at))
         red_zone_broken(c, obj, at);
+    qi_shadow_set(obj, c->slot - c->left, 0);
     if (c->flags & QUIRE_CACHE_POISON)
         poison(c, obj);
     else if (c->flags & QI_CACHE_CLEAR)
         __builtin_memset(obj, 0, c->size);
+    qi_shadow_set(obj, c->slot - c->left, QI_SHADOW_FREED);
 }
 
 /* ---- runs of pages ---- */
@@ -168,10 +184,12 @@ void qi_guard_run_alloc(uint8_t *run, size_t asked, size_t bytes)
 {
     if (qi_heap_mode(QUIRE_HARDEN_REDZONE))
         __builtin_memset(run + asked, RED, bytes - asked);
+    qi_shadow_out(run, asked, bytes);
 }
 
 void qi_guard_run_free(uint8_t *run, size_t asked, size_t bytes)
 {
+    qi_shadow_set(run, bytes, 0);
     if (qi_heap_mode(QUIRE_HARDEN_REDZONE)) {
         const uint8_t *at = first_other(run + asked, run + bytes, RED);
 

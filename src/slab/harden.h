@@ -4,6 +4,7 @@
 #ifndef QI_HARDEN_H
 #define QI_HARDEN_H
 
+#include "shadow.h"
 #include "slab.h"
 
 /* ---- options.c ---- */

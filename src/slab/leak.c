@@ -137,7 +137,8 @@ static void shade(struct scan *sc, const struct qi_found *f)
 }
 
 /* Not seen by the monitors of races: whoever has the memory may write it at this moment. */
-__attribute__((no_sanitize("thread", "address"))) static uintptr_t read_word(uintptr_t at)
+__attribute__((no_sanitize("thread", "address", "kernel-address"))) static uintptr_t
+read_word(uintptr_t at)
 {
     return *(const volatile uintptr_t *)at;
 }

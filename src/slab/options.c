@@ -33,6 +33,8 @@ uint64_t qi_mix(uint64_t v)
 void qi_options_init(void)
 {
     qi_heap_options = asked;
+    if (QUIRE_SHADOW) /* objects must not touch, nor be reused at once */
+        qi_heap_options.flags |= QUIRE_HARDEN_REDZONE | QUIRE_HARDEN_QUARANTINE;
     if (!qi_heap_options.sample_interval)
         qi_heap_options.sample_interval = SAMPLE_INTERVAL;
     if (!qi_heap_options.sample_objects)

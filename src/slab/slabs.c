@@ -116,6 +116,8 @@ static struct qi_slab *slab_make(struct quire_cache *c, quire_gfp gfp, unsigned 
         else
             qi_guard_new(c, qi_slab_object(s, i));
     }
+    if (!c->internal)
+        qi_shadow_set(quire_page_ptr(page), QUIRE_PAGE_SIZE << order, QI_SHADOW_FRESH);
     return s;
 }
 
@@ -125,6 +127,7 @@ void qi_slab_release(struct qi_slab *s)
     unsigned order = s->order;
 
     unmark_pages(page, order);
+    qi_shadow_set(quire_page_ptr(page), QUIRE_PAGE_SIZE << order, 0);
     qi_track_slab_gone(s);
     if (!s->cache->internal)
         qi_internal_free(qi_header_cache(s->n), s);

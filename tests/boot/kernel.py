@@ -89,8 +89,8 @@ def test_caches_and_colours(t):
     t.check(off.stdout == "colours 1\nexact 0\nother 0\n", off)
 
 
-def dies(t, how, *wanted, heap=None):
-    options = ["--heap", heap] if heap else []
+def dies(t, how, *wanted, heap=None, options=()):
+    options = list(options) + (["--heap", heap] if heap else [])
     ours = t.quire(TRUE, options=options + ["--append", "quire.crash=" + how], timeout=60)
     t.check(ours.status == 125, ours)
     for text in wanted:
@@ -143,6 +143,28 @@ def test_programs_run_under_every_mode(t):
         t.check(ours.status == 0 and ours.stderr.count("verify heap: success") == 2, (heap, ours))
     ours = t.quire(TRUE, options=["--heap", "poison,redzones"], timeout=60)
     t.check(ours.status == 125 and "'redzones' is no mode of the heap" in ours.stderr, ours)
+
+
+def shadow(t):
+    return ["--kernel", os.path.join(t.build, "quire-kernel-shadow.elf")]
+
+
+# The kernel built with shadow memory names the access itself, and whose object it was.
+# proves: AS-54 AS-55
+def test_shadow_kernel_sees_each_access(t):
+    for how, kind, byte in (("overflow", "out of bounds", 100), ("underflow", "out of bounds", -1), ("late", "use after free", 50)):
+        dies(t, how, r"shadow: %s: write of 1 bytes at 0x\w+, by 0x\w+" % kind, r"byte %d of object 0x\w+ of kmalloc-112" % byte,
+             r"=> 0x\w+:.*>", r"panic: shadow: %s" % kind, r"by 0x\w+ selftest_crash", options=shadow(t))
+    dies(t, "twice", r"panic: heap: .*double free of object .*in quarantine", options=shadow(t))
+
+
+# And runs what the other runs, without a word.
+def test_shadow_kernel_runs_programs(t):
+    ours = t.quire("busybox", "sh", "-c", "for i in 1 2 3; do ls -lR /proc/self /etc >/dev/null; done; sleep 0.1 & wait; "
+                   "dd if=/dev/zero of=/tmp/a bs=1M count=8 2>/dev/null; md5sum /tmp/a | cut -c 1-8",
+                   options=shadow(t) + ["--log", "--append", "quire.selftest", "--cpus", "4"], timeout=120)
+    t.check(ours.status == 0 and ours.stdout == "96995b58\n" and "shadow:" not in ours.stderr, ours)
+    t.check(ours.stderr.count("verify heap: success") == 2, ours)
 
 
 # From QEMU's start to the first program and its end: within a second, however much memory there is.  The
