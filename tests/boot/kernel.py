@@ -1,4 +1,5 @@
 """The kernel's own behaviour: what it maps, how it counts CPUs and memory, how it dies."""
+import os
 import re
 import time
 
