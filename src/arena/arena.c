@@ -28,7 +28,7 @@
  *
  * Misuse.  A header is sealed with 16 bits that depend on all its words, its address and a secret, so a pointer
  * that is no piece's, a piece freed twice (not OUT, or merged away and unsealed) and overwritten books are
- * told with certainty 65535/65536, and an overrun by one byte always, by the guard.  Who allocated the piece is
+ * told in 65535 of 65536 cases, and an overrun by one byte always, by the guard.  Who allocated the piece is
  * in the header and in the message.
  *
  * Aligned requests look at up to ALIGN_TRIES chunks that could do, then at one that must.
@@ -53,29 +53,11 @@ _Static_assert(sizeof(((struct quire_arena *)0)->lock) >= sizeof(struct qi_spin)
 
 /* ---- seals ---- */
 
-static uint64_t check_of(const struct quire_arena *a, const struct qi_chunk *c, uint64_t tag)
-{
-    uint64_t h = ((uintptr_t)c ^ a->secret) * 0x9e3779b97f4a7c15 ^ tag;
-
-    h = (h ^ h >> 29 ^ c->before) * 0xbf58476d1ce4e5b9;
-    h = (h ^ h >> 32 ^ c->asked) * 0x94d049bb133111eb;
-    h = (h ^ h >> 29 ^ c->site) * 0xd6e8feb86659fd93;
-    return h >> 48;
-}
-
 void qi_chunk_seal(const struct quire_arena *a, struct qi_chunk *c, uint64_t bytes, unsigned flags)
 {
     uint64_t tag = bytes | flags;
 
-    c->tag = check_of(a, c, tag) << 48 | tag;
-}
-
-bool qi_chunk_sealed(const struct quire_arena *a, const struct qi_chunk *c)
-{
-    uint64_t low = ((uint64_t)1 << 48) - 1;
-
-    return !((uintptr_t)c % QI_CHUNK_UNIT) && (uintptr_t)c >= a->low && (uintptr_t)c < a->high &&
-           c->tag >> 48 == check_of(a, c, c->tag & low);
+    c->tag = qi_chunk_check(a, c, tag) << 48 | tag;
 }
 
 static void reseal(const struct quire_arena *a, struct qi_chunk *c)
@@ -399,10 +381,11 @@ static unsigned long lock_piece(struct quire_arena *a, const void *p, const char
     unsigned long irq = qi_spin_lock_irq(qi_arena_lock(a));
     const struct qi_chunk *c = qi_chunk_of(p);
     const char *wrong = wrong_with(a, p);
-    bool readable = qi_chunk_sealed(a, c);
+    bool readable;
 
     if (QI_LIKELY(!wrong))
         return irq;
+    readable = qi_chunk_sealed(a, c);
     qi_spin_unlock_irq(qi_arena_lock(a), irq);
     if (readable)
         qi_bug("arena %s: %s: %p, %lu bytes, allocated at %#lx, %s (offset %ld)", a->name, who, p,

@@ -70,10 +70,30 @@ static inline struct qi_spin *qi_arena_lock(struct quire_arena *a)
     return (struct qi_spin *)a->lock;
 }
 
+/* 16 bits of all words of a header whose tag is to be that: an odd factor carries a change of any bit of
+ * them into the upper ones. */
+static inline uint64_t qi_chunk_check(const struct quire_arena *a, const struct qi_chunk *c,
+                                      uint64_t tag)
+{
+    uint64_t h = ((uintptr_t)c ^ a->secret ^ tag) * 0x9e3779b97f4a7c15;
+    uint64_t rest = c->before ^ (c->asked << 21 | c->asked >> 43) ^ (c->site << 42 | c->site >> 22);
+
+    return ((h ^ h >> 32) + rest) * 0xd6e8feb86659fd93 >> 48;
+}
+/* There may be a chunk at c: its words may be looked at. */
+static inline bool qi_chunk_place(const struct quire_arena *a, const struct qi_chunk *c)
+{
+    return !((uintptr_t)c % QI_CHUNK_UNIT) && (uintptr_t)c - a->low < a->high - a->low;
+}
+/* There is one: its words are those that were sealed. */
+static inline bool qi_chunk_sealed(const struct quire_arena *a, const struct qi_chunk *c)
+{
+    return qi_chunk_place(a, c) &&
+           c->tag >> 48 == qi_chunk_check(a, c, c->tag & (((uint64_t)1 << 48) - 1));
+}
+
 /* Give c its tag; before, asked and site are set. */
 void qi_chunk_seal(const struct quire_arena *a, struct qi_chunk *c, uint64_t bytes, unsigned flags);
-/* c may be looked at, and its words are those that were sealed. */
-bool qi_chunk_sealed(const struct quire_arena *a, const struct qi_chunk *c);
 /* First byte behind what was asked for that is not as it was left; NULL: intact. */
 const uint8_t *qi_chunk_overrun(const struct qi_chunk *c);
 

@@ -18,23 +18,36 @@ static uint64_t priority(const struct quire_arena *a, const struct qi_chunk *c)
     return (h ^ h >> 32) * 0xd6e8feb86659fd93;
 }
 
-/* c, after a look at it; NULL stays NULL. */
-static struct qi_chunk *checked(const struct quire_arena *a, struct qi_chunk *c)
+static _Noreturn void lost(const struct quire_arena *a, const struct qi_chunk *c)
 {
-    QI_CHECK(!c || (qi_chunk_sealed(a, c) && qi_chunk_is_free(c)),
-             "arena %s: the tree of free pieces leads to %p, which is none: one was written to",
-             a->name, (void *)c);
+    qi_bug("arena %s: the tree of free pieces leads to %p, which is none: one was written to",
+           a->name, (const void *)c);
+}
+
+/* c, after a look at it, for going there; NULL stays NULL. */
+static QI_ALWAYS_INLINE struct qi_chunk *checked(const struct quire_arena *a, struct qi_chunk *c)
+{
+    if (QI_UNLIKELY(c && !(qi_chunk_sealed(a, c) && qi_chunk_is_free(c))))
+        lost(a, c);
     return c;
 }
 
-static uint64_t largest(const struct qi_chunk *c) { return c ? c->largest : 0; }
+/* For a look alone, its place is enough. */
+static QI_ALWAYS_INLINE uint64_t largest(const struct quire_arena *a, const struct qi_chunk *c)
+{
+    if (!c)
+        return 0;
+    if (QI_UNLIKELY(!qi_chunk_place(a, c)))
+        lost(a, c);
+    return c->largest;
+}
 
 static uint64_t largest_of(const struct quire_arena *a, const struct qi_chunk *c)
 {
-    uint64_t most = qi_chunk_bytes(c);
+    uint64_t l = largest(a, c->left), r = largest(a, c->right), most = qi_chunk_bytes(c);
 
-    most = QI_MAX(most, largest(checked(a, c->left)));
-    return QI_MAX(most, largest(checked(a, c->right)));
+    most = QI_MAX(most, l);
+    return QI_MAX(most, r);
 }
 
 static void update_up(struct quire_arena *a, struct qi_chunk *c)
@@ -130,10 +143,8 @@ void qi_tree_resized(struct quire_arena *a, struct qi_chunk *c) { update_up(a, c
 static struct qi_chunk *fit_below(const struct quire_arena *a, struct qi_chunk *c, uint64_t bytes)
 {
     while (c && c->largest >= bytes) {
-        struct qi_chunk *l = checked(a, c->left);
-
-        if (largest(l) >= bytes)
-            c = l;
+        if (largest(a, c->left) >= bytes)
+            c = checked(a, c->left);
         else if (qi_chunk_bytes(c) >= bytes)
             return c;
         else
