@@ -207,6 +207,48 @@ static void a_refused_change_keeps_the_block(void **state)
     quire_kvfree(q);
 }
 
+/* Every second frame is free, so no two in a row are: the heap has nothing of two pages, an area has, of frames
+ * that lie apart.  Before and after, when blocks can be had, the heap serves, whose memory is contiguous. */
+/* proves: VM-11 LX-05 X-15 */
+static void areas_serve_when_memory_is_in_pieces(void **state)
+{
+    enum { MOST = 64 * 256, SIZE = 32768 };
+    static struct quire_page *page[MOST];
+    uint8_t *p = quire_kvmalloc(SIZE, QUIRE_GFP_KERNEL);
+    uint64_t apart = 0;
+    size_t n = 0;
+
+    (void)state;
+    assert_false(is_area(p));
+    for (size_t i = 0; i < SIZE; i += 4096)
+        assert_int_equal(quire_pa_of_kla(Q_KLA((uintptr_t)p + i)).v,
+                         quire_pa_of_kla(Q_KLA((uintptr_t)p)).v + i);
+    quire_kvfree(p);
+    quire_heap_drain();
+    while (n < MOST && (page[n] = quire_page_alloc(0, QUIRE_GFP_MEMALLOC, QUIRE_NODE_ANY)))
+        n++;
+    for (size_t i = 0; i < n; i++)
+        if (quire_pfn_of_page(page[i]).v % 2)
+            quire_page_free(page[i], 0);
+    assert_null(quire_kmalloc(SIZE, QUIRE_GFP_KERNEL));
+    assert_null(quire_kmalloc(8192, QUIRE_GFP_KERNEL));
+    p = quire_kvmalloc(SIZE, QUIRE_GFP_KERNEL);
+    assert_true(is_area(p));
+    each(p, SIZE, 6, true);
+    for (size_t i = 4096; i < SIZE; i += 4096)
+        apart += see(p + i) != see(p + i - 4096) + 4096;
+    assert_int_equal(apart, SIZE / 4096 - 1);
+    each(p, SIZE, 6, false);
+    quire_kvfree(p);
+    for (size_t i = 0; i < n; i++)
+        if (!(quire_pfn_of_page(page[i]).v % 2))
+            quire_page_free(page[i], 0);
+    quire_kva_purge();
+    p = quire_kvmalloc(SIZE, QUIRE_GFP_KERNEL);
+    assert_false(is_area(p));
+    quire_kvfree(p);
+}
+
 static void a_sensitive_free_leaves_nothing(void **state)
 {
     (void)state;
@@ -229,6 +271,7 @@ int main(void)
         TEST(random_sizes_keep_their_content),
         TEST(arrays_and_zeros),
         TEST(a_refused_change_keeps_the_block),
+        TEST(areas_serve_when_memory_is_in_pieces),
         TEST(a_sensitive_free_leaves_nothing),
     };
 

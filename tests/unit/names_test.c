@@ -123,7 +123,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* proves: AS-36 AS-37 VM-11 */
+/* proves: AS-36 AS-37 */
 static void a_driver_lives_and_goes(void **state)
 {
     struct toy *t = toy_probe(0x80000000);
