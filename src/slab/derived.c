@@ -87,7 +87,7 @@ void *quire_kmemdup(const void *from, size_t n, quire_gfp gfp)
 {
     void *p = qi_kmalloc_from(n, gfp & ~QUIRE_GFP_ZERO, QI_CALLER());
 
-    if (p)
+    if (p && n) /* of 0 bytes at NULL there is a copy too */
         __builtin_memcpy(p, from, n);
     return p;
 }
