@@ -2,34 +2,12 @@
  * kva_kvmalloc_test.c - memory of any size, of the heap or of an area, against a byte model.  Areas are
  * written and read through the direct map: no kernel address is mapped in a hosted process.
  */
-#include <heap_machine.h>
-
-#include <quire/kva.h>
-
-#define AREAS  0xffffc90000000000ull
-#define DEVICE 0xfffff00000000000ull
-
-static q_pa root;
+#include <kva_machine.h>
 
 static int setup(void **state)
 {
-    struct quire_kva_layout l = {
-        .areas_start = Q_KVA(AREAS),
-        .areas_end = Q_KVA(AREAS + (1ull << 40)),
-        .stacks_start = Q_KVA(AREAS + (1ull << 40)),
-        .stacks_end = Q_KVA(AREAS + (2ull << 40)),
-        .device_start = Q_KVA(DEVICE),
-        .device_end = Q_KVA(DEVICE + (1ull << 36)),
-    };
-    struct quire_page *table;
-
     (void)state;
-    heap_machine(64 * HEAP_MIB, 1);
-    table = quire_page_alloc(0, QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
-    assert_non_null(table);
-    root = quire_pa_of_page(table);
-    assert_int_equal(quire_pt_init(root), QUIRE_OK);
-    assert_int_equal(quire_kva_init(&l), QUIRE_OK);
+    kva_machine(64 * HEAP_MIB, 1, 1ull << 40);
     return 0;
 }
 
@@ -42,23 +20,14 @@ static int teardown(void **state)
     return 0;
 }
 
-static uint64_t frames_left(void)
-{
-    quire_kva_purge();
-    return heap_free_pages() + quire_pt_pages();
-}
-
 static bool is_area(const void *p) { return (uintptr_t)p >= AREAS; }
 
 static uint8_t *see(void *p)
 {
-    struct quire_translation t;
+    uint8_t *at = is_area(p) ? at_kernel_address(p) : p;
 
-    if (!is_area(p))
-        return p;
-    quire_pt_translate(root, (uintptr_t)p, &t);
-    assert_true(t.present);
-    return quire_ptr_of_pa(t.pa);
+    assert_non_null(at);
+    return at;
 }
 
 static uint8_t byte_of(unsigned seed, size_t i) { return (uint8_t)(seed + i * 7 + i / 4096); }

@@ -2,7 +2,7 @@
  * names_test.c - quire/names_linux.h: a driver as it would be written for Linux, compiled as it stands, and
  * run.
  */
-#include <heap_machine.h>
+#include <kva_machine.h>
 
 #include <quire/names_linux.h>
 
@@ -82,34 +82,12 @@ static struct toy *toy_probe(uint64_t registers)
 
 /* ---- the machine ---- */
 
-#define AREAS  0xffffc90000000000ull
-#define DEVICE 0xfffff00000000000ull
-
 static uint64_t before;
-
-static uint64_t frames_left(void)
-{
-    quire_kva_purge();
-    return heap_free_pages() + quire_pt_pages();
-}
 
 static int setup(void **state)
 {
-    struct quire_kva_layout l = {
-        .areas_start = Q_KVA(AREAS),
-        .areas_end = Q_KVA(AREAS + (1ull << 40)),
-        .stacks_start = Q_KVA(AREAS + (1ull << 40)),
-        .stacks_end = Q_KVA(AREAS + (2ull << 40)),
-        .device_start = Q_KVA(DEVICE),
-        .device_end = Q_KVA(DEVICE + (1ull << 36)),
-    };
-    struct quire_page *table;
-
     (void)state;
-    heap_machine(64 * HEAP_MIB, 2);
-    table = quire_page_alloc(0, QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
-    assert_int_equal(quire_pt_init(quire_pa_of_page(table)), QUIRE_OK);
-    assert_int_equal(quire_kva_init(&l), QUIRE_OK);
+    kva_machine(64 * HEAP_MIB, 2, 1ull << 40);
     before = frames_left();
     return 0;
 }
