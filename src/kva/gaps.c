@@ -7,13 +7,18 @@ static uint32_t height(const struct qi_gap_node *n) { return n ? n->height : 0; 
 static uint64_t max_gap(const struct qi_gap_node *n) { return n ? n->max_gap : 0; }
 static uint64_t gap_before(const struct qi_gap_node *n) { return n->start - n->prev->end; }
 
-static void update(struct qi_gap_node *n)
+static inline uint64_t gap_of(const struct qi_gap_node *n)
 {
     uint64_t gap = gap_before(n);
 
-    n->height = QI_MAX(height(n->left), height(n->right)) + 1;
     gap = QI_MAX(gap, max_gap(n->left));
-    n->max_gap = QI_MAX(gap, max_gap(n->right));
+    return QI_MAX(gap, max_gap(n->right));
+}
+
+static inline void update(struct qi_gap_node *n)
+{
+    n->height = QI_MAX(height(n->left), height(n->right)) + 1;
+    n->max_gap = gap_of(n);
 }
 
 /* Let child stand where old stands under its parent. */
@@ -91,15 +96,15 @@ static void rebalance(struct qi_gaps *g, struct qi_gap_node *n)
     }
 }
 
-/* The gap in front of n changed: its sums and those above, as far as they change. */
+/* The gap in front of n changed: the largest of it and of those above, as far as they change. */
 static void refresh(struct qi_gap_node *n)
 {
     for (; n; n = n->parent) {
-        uint64_t before = n->max_gap;
+        uint64_t gap = gap_of(n);
 
-        update(n);
-        if (n->max_gap == before)
+        if (n->max_gap == gap)
             break;
+        n->max_gap = gap;
     }
 }
 
