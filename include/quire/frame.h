@@ -198,6 +198,13 @@ uint64_t quire_frame_deferred(void);
  * again in a hosted port after hosted_init().  INVALID names on the log what is wrong. */
 enum quire_status quire_frame_init(const struct quire_boot *boot);
 
+/*
+ * A frame that the boot map kept for somebody is free memory from now on, its content nobody's.  INVALID: it is not such
+ * a frame, or was released before.  The boot map goes on naming its owner.  Any context, beside whatever
+ * other CPUs do.
+ */
+enum quire_status quire_frame_release(q_pfn pfn);
+
 /* Nodes and zones are made; these never change after quire_frame_init(). */
 unsigned quire_nodes(void);
 unsigned quire_cpu_node(unsigned cpu);

@@ -76,7 +76,8 @@
  *                                   be zeros.  Task, may sleep
  *   QPORT_VMEMMAP_SHARE(at, pa)     may be left out, with the next: the 4 KiB of the vmemmap array at at
  *                                   show those at pa, read-only, on every CPU; the memory that was
- *                                   there is the port's again.  Cannot fail; task
+ *                                   there is the port's again.  Cannot fail: a port that lacks memory
+ *                                   for a table leaves all as it is, and saves nothing; task
  *   QPORT_VMEMMAP_UNSHARE(at)       an enum quire_status: memory of their own, writable, which says what
  *                                   they have shown so far; at no time do they say anything else; task
  *   QPORT_VMEMMAP_PLACE(from, to, pa)  may be left out, with the next: an enum quire_status; [from, to) of the

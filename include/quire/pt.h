@@ -51,6 +51,12 @@ void quire_pt_cpu_online(void);
 enum quire_status quire_pt_kernel_map(uint64_t va, q_pa pa, uint64_t len, unsigned prot,
                                       unsigned max_leaf_shift);
 void quire_pt_kernel_unmap(uint64_t va, uint64_t len);
+/*
+ * The 4 KiB at va, which are mapped so, lead to other memory from now on, which says the same as long as any
+ * CPU may still read the old one: until this returns.  At no time is there nothing.  A larger leaf is split.
+ * NOT_FOUND: nothing is mapped there; NO_MEMORY: for a table; INVALID.  No one else maps or unmaps there.  Task context.
+ */
+enum quire_status quire_pt_kernel_remap(uint64_t va, q_pa pa, unsigned prot);
 
 /*
  * Close the 4 KiB leaf of the kernel's at va, in the table at root, to every access, or open it for reading and

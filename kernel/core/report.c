@@ -9,6 +9,7 @@
 #include "heapwatch.h"
 #include "ktime.h"
 #include "measure.h"
+#include "bare.h"
 #include "task.h"
 #include <quire/heap.h>
 #include <quire/kva.h>
@@ -64,6 +65,7 @@ static void print_memory(void)
            (unsigned long)lowest_free);
     printk("quire: cache files %lu shared %lu pages", (unsigned long)files, (unsigned long)shared);
     printk("quire: tables %lu pages", (unsigned long)quire_pt_pages());
+    printk("quire: maps shared %lu pages", (unsigned long)vmemmap_pages_saved());
     printk("quire: areas %lu bytes %lu stacks %lu", (unsigned long)kva.areas,
            (unsigned long)kva.bytes, (unsigned long)kva.stacks);
     printk("quire: tlb requests %lu ipis %lu local %lu", (unsigned long)tlb.requests,

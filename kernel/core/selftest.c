@@ -9,6 +9,7 @@
  *                    heap object: what happens when the kernel itself is wrong
  */
 #include "arch/cpu.h"
+#include "bare.h"
 #include "ktime.h"
 #include "task.h"
 #include "wait.h"
@@ -59,6 +60,50 @@ void selftest_print_tables(void)
     quire_pt_dump(kernel_root, 0xffff800000000000, 0, print_mapping, NULL);
 }
 
+/* ---- huge pages that share their struct pages ---- */
+
+#define HUGE_PAGES 8
+#define TAILS      (QUIRE_HUGE_SIZE / QUIRE_PAGE_SIZE)
+
+static bool leads_to_head(struct quire_page *head)
+{
+    for (unsigned i = 0; i < TAILS; i++)
+        if (quire_page_head(head + i) != head)
+            return false;
+    return true;
+}
+
+/* Each gives back 3 of 4 pages of its map, and gets them again; its tails lead to its head all the time. */
+static bool verify_huge(struct quire_page *const *pages, unsigned n)
+{
+    u64 before = quire_free_pages();
+    bool ok = true;
+
+    for (unsigned i = 0; i < n; i++)
+        ok &= quire_page_map_share(pages[i]) == QUIRE_OK && leads_to_head(pages[i]);
+    printk("quire: %u huge pages share %lu pages of their map: %ld frames more are free", n,
+           (unsigned long)vmemmap_pages_saved(), (long)(quire_free_pages() - before));
+    for (unsigned i = 0; i < n; i++)
+        ok &= quire_page_map_restore(pages[i]) == QUIRE_OK && leads_to_head(pages[i]);
+    return ok && !vmemmap_pages_saved();
+}
+
+static void verify_maps(void)
+{
+    struct quire_page *pages[HUGE_PAGES];
+    unsigned n = 0;
+    bool ok;
+
+    while (n < HUGE_PAGES && (pages[n] = quire_page_alloc(QUIRE_HUGE_ORDER, QUIRE_GFP_KERNEL,
+                                                          QUIRE_NODE_ANY)) != NULL)
+        n++;
+    ok = check("maps", verify_huge(pages, n) ? QUIRE_OK : QUIRE_CORRUPT);
+    while (n)
+        quire_page_free(pages[--n], QUIRE_HUGE_ORDER);
+    if (!ok)
+        kpanic("struct pages that huge pages share are wrong");
+}
+
 /* Another CPU that has nothing to do may be clearing frames, and have some in its hands: what is damaged stays
  * so, and this does not. */
 static enum quire_status verify_frames(void)
@@ -93,6 +138,7 @@ void selftest_boot(void)
     if (quire_port_selftest(&culprit) != QUIRE_OK)
         kpanic("the port's hook %s is wrong", culprit);
     printk("quire: verify port: %s", quire_status_text(QUIRE_OK));
+    verify_maps();
     selftest_verify();
 }
 

@@ -11,6 +11,9 @@
  * Memory that comes later has its struct pages in single frames of the allocator, mapped at once: a
  * block of 2 MiB needs four, which go with it.  Where a leaf of the boot reaches beyond the memory that was
  * there, it serves what comes, and stays.
+ *
+ * The part of a huge block that shows what other blocks' show (quire_page_map_share) is mapped in pages of 4 KiB; a leaf
+ * that it cuts is split for good.  What was behind it goes to the allocator, also what boot had reserved.
  */
 #include "bare.h"
 #include "k.h"
@@ -160,6 +163,47 @@ void bare_vmemmap_release(uintptr_t from, uintptr_t to)
         next = K_MIN(K_MIN(to, va + CHUNK * 4096ul), K_DOWN(va, LEAF) + LEAF);
         release(va, (unsigned)((next - va) / 4096));
     }
+}
+
+/* ---- Shared by huge blocks ---- */
+
+static u64 pages_saved; /* atomic */
+
+u64 vmemmap_pages_saved(void) { return __atomic_load_n(&pages_saved, __ATOMIC_RELAXED); }
+
+void bare_vmemmap_share(uintptr_t at, q_pa pa)
+{
+    struct quire_translation t;
+    q_pfn old;
+
+    quire_pt_translate(kernel_root, at, &t);
+    old = quire_pfn_of_pa(t.pa);
+    if (!t.present || quire_pt_kernel_remap(at, pa, QUIRE_READ) != QUIRE_OK)
+        return;
+    if (quire_frame_release(old) != QUIRE_OK) /* it was not of a leaf of the boot */
+        quire_page_free(quire_page_of_pfn(old), 0);
+    __atomic_add_fetch(&pages_saved, 1, __ATOMIC_RELAXED);
+}
+
+enum quire_status bare_vmemmap_unshare(uintptr_t at)
+{
+    struct quire_translation t;
+    struct quire_page *page;
+    enum quire_status s;
+
+    quire_pt_translate(kernel_root, at, &t);
+    if (t.prot & QUIRE_WRITE) /* there was no table for it */
+        return QUIRE_OK;
+    page = quire_page_alloc(0, QUIRE_GFP_KERNEL, QUIRE_NODE_ANY);
+    if (!page)
+        return QUIRE_NO_MEMORY;
+    qport_copy_page(quire_page_ptr(page), (void *)at);
+    s = quire_pt_kernel_remap(at, quire_pa_of_page(page), QUIRE_READ | QUIRE_WRITE);
+    if (s != QUIRE_OK)
+        quire_page_free(page, 0);
+    else
+        __atomic_sub_fetch(&pages_saved, 1, __ATOMIC_RELAXED);
+    return s;
 }
 
 bool bare_vmemmap_fault(uint64_t va)

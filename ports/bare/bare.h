@@ -20,6 +20,9 @@ void bare_guard_page(void *page, bool closed);
  * none. */
 void vmemmap_reserve(void);
 
+/* Pages of the array that huge blocks share instead of having their own. */
+uint64_t vmemmap_pages_saved(void);
+
 /* The kernel asks, at a fault of its own: was that the first touch of a reserved part of the
  * struct page array?  Then it is mapped now, zeroed.  Any context. */
 bool bare_vmemmap_fault(uint64_t va);

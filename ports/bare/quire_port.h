@@ -19,6 +19,10 @@
 #define QPORT_VMEMMAP_BASE              0xffffea0000000000ul
 #define QPORT_VMEMMAP_RELEASE(from, to) bare_vmemmap_release(from, to)
 void bare_vmemmap_release(uintptr_t from, uintptr_t to);
+#define QPORT_VMEMMAP_SHARE(at, pa) bare_vmemmap_share(at, pa)
+#define QPORT_VMEMMAP_UNSHARE(at)   bare_vmemmap_unshare(at)
+void bare_vmemmap_share(uintptr_t at, q_pa pa);
+enum quire_status bare_vmemmap_unshare(uintptr_t at);
 void bare_guard_page(void *page, bool closed);
 #define QPORT_GUARD_PAGE(page, closed) bare_guard_page(page, closed)
 #if QUIRE_SHADOW

@@ -444,6 +444,29 @@ void quire_pt_kernel_unmap(uint64_t va, uint64_t len)
     qi_kpt_flush(Q_KVA(va), len);
 }
 
+enum quire_status quire_pt_kernel_remap(uint64_t va, q_pa pa, unsigned prot)
+{
+    enum quire_status s;
+    unsigned level;
+    qi_pte *p;
+
+    if (!kernel_range_ok(va, QUIRE_PAGE_SIZE) || !frames_ok(pa.v, QUIRE_PAGE_SIZE) ||
+        !qi_kpt_prot_ok(prot))
+        return QUIRE_INVALID;
+    s = split_at(va);
+    if (s == QUIRE_OK)
+        s = split_at(va + QUIRE_PAGE_SIZE);
+    if (s != QUIRE_OK)
+        return s;
+    p = qi_pt_lookup(kernel_root, va, &level);
+    if (!p || level || qi_pte_none(qi_pte_load(p)))
+        return QUIRE_NOT_FOUND;
+    qi_pte_set(
+        p, qi_pte_leaf(qi_pte_template(prot | QUIRE_GLOBAL, QUIRE_CACHED), quire_pfn_of_pa(pa), 0));
+    qi_kpt_flush(Q_KVA(va), QUIRE_PAGE_SIZE);
+    return QUIRE_OK;
+}
+
 void quire_pt_guard(q_pa root, uint64_t va, bool closed)
 {
     unsigned level;

@@ -1,4 +1,5 @@
-"""A kernel that boots on the first part of its memory: the rest is there when the first program looks."""
+"""The array of struct pages: a kernel that boots on the first part of its memory, the rest of which is there when the first
+program looks; huge pages that share their part of the array."""
 import re
 
 PYTHON = "/usr/bin/python3"
@@ -38,3 +39,16 @@ print(sum(b == bytearray(b'%8d' % i) * (1 << 17) for i, b in enumerate(blocks)))
 """, options=["--mem", "1G", "--append", "quire.first=1 quire.selftest", "--log"])
     t.expect(done, "700\n")
     t.check(done.stderr.count("verify frames: success") == 2, done)
+
+
+# Of 4 pages of struct pages each, 8 huge pages keep one; the others are free memory meanwhile, but for what that takes: a page
+# of tails that all show, and a table for each leaf that is split. All is as before when they have theirs again.
+# proves: LX-29
+def test_huge_pages_share_their_struct_pages(t):
+    for options in (["--mem", "512M"], ["--mem", "4G", "--cpus", "4", "--nodes", "2"]):
+        done = t.quire(BOX, "true", options=[*options, "--append", "quire.selftest", "--log", "--report"])
+        t.check(done.status == 0, done)
+        shared, freed = map(int, re.search(r"8 huge pages share (\d+) pages of their map: (-?\d+) frames", done.stderr).groups())
+        t.check(shared == 24 and 16 <= freed <= 32, (shared, freed))
+        t.check("verify maps: success" in done.stderr and done.stderr.count("verify frames: success") == 2, done)
+        t.check(re.search(r"maps +0 shared|maps shared 0 pages", done.stderr), done)

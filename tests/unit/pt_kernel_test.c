@@ -235,6 +235,44 @@ static void kernel_flush_reaches_every_cpu_online(void **state)
     assert_int_equal(interrupted, 1 << 0 | 1 << 1 | 1 << 3 | 1 << 7);
 }
 
+/* One page of a large leaf leads to other memory, its neighbours where they did; every CPU hears of it. */
+static void one_page_leads_elsewhere(void **state)
+{
+    const unsigned rw = QUIRE_READ | QUIRE_WRITE;
+    const uint64_t va = WINDOW + 5 * 4096, other = 9 * MIB;
+    struct walk w;
+
+    (void)state;
+    assert_int_equal(quire_pt_kernel_map(WINDOW, Q_PA(2 * MIB), 2 * MIB, rw, 21), QUIRE_OK);
+    quire_frame_fail_after(1); /* the table that the leaf becomes */
+    assert_int_equal(quire_pt_kernel_remap(va, Q_PA(other), QUIRE_READ), QUIRE_NO_MEMORY);
+    quire_frame_fail_after(-1);
+    assert_int_equal(pt_walk(kernel_root.v, va, kernel_write, &w), WALK_OK);
+    assert_int_equal(w.page_size, 21);
+    hosted_ipi = interrupt;
+    interrupted = 0;
+    hosted_cpu_set(3);
+    quire_pt_cpu_online();
+    hosted_cpu_set(0);
+    assert_int_equal(quire_pt_kernel_remap(va, Q_PA(other), QUIRE_READ), QUIRE_OK);
+    assert_int_equal(interrupted, 1 << 3);
+    for (uint64_t at = WINDOW; at < WINDOW + 2 * MIB; at += 4096) {
+        assert_int_equal(pt_walk(kernel_root.v, at, kernel_read, &w), WALK_OK);
+        assert_int_equal(w.pa, at == va ? other : 2 * MIB + (at - WINDOW));
+        assert_int_equal(access_of(kernel_root, at, kernel_write),
+                         at == va ? WALK_PROTECTION : WALK_OK);
+    }
+    assert_int_equal(quire_pt_kernel_remap(va, Q_PA(2 * MIB + 5 * 4096), rw), QUIRE_OK);
+    assert_int_equal(access_of(kernel_root, va, kernel_write), WALK_OK);
+    assert_int_equal(quire_pt_kernel_remap(WINDOW + 2 * MIB, Q_PA(other), rw), QUIRE_NOT_FOUND);
+    assert_int_equal(quire_pt_kernel_remap(va + 1, Q_PA(other), rw), QUIRE_INVALID);
+    assert_int_equal(quire_pt_kernel_remap(va, Q_PA(other + 1), rw), QUIRE_INVALID);
+    assert_int_equal(quire_pt_kernel_remap(4096, Q_PA(other), rw), QUIRE_INVALID);
+    assert_int_equal(quire_pt_kernel_remap(va, Q_PA(other), QUIRE_WRITE | QUIRE_EXEC),
+                     QUIRE_INVALID);
+    quire_pt_kernel_unmap(WINDOW, 2 * MIB);
+}
+
 /* ---- Failure ---- */
 
 /* Take all memory but n frames; returns how many were taken. */
@@ -348,6 +386,7 @@ int main(void)
         T(kernel_device_mappings),
         T(kernel_mappings_are_never_writable_and_executable),
         T(kernel_flush_reaches_every_cpu_online),
+        T(one_page_leads_elsewhere),
         T(each_table_allocation_fails_once),
         T(init_fails_without_trace),
         T(misuse_is_caught),

@@ -34,7 +34,7 @@ class Report:
                 self.heap = numbers(rest)
             elif kind == "site":
                 self.sites.append((rest[0], numbers(rest[1:])))
-            elif kind in ("tlb", "tables", "cache", "areas"):
+            elif kind in ("tlb", "tables", "maps", "cache", "areas"):
                 self.other[kind] = numbers(words[1:])
 
     def peak_pages(self):
