@@ -48,8 +48,8 @@ static void *allocate(size_t size, unsigned zero)
         return zero ? quire_kzalloc(size, QUIRE_GFP_KERNEL) : quire_kmalloc(size, QUIRE_GFP_KERNEL);
     if (size <= MALLOC_MIDDLE_MOST && !zero && (p = malloc_middle(size)))
         return p;
-    /* of a run it is known what is zeros */
-    p = size <= RUN_MOST ? quire_kmalloc(size, QUIRE_GFP_KERNEL) : NULL;
+    /* of a run it is known what is zeros, of a fresh mapping that all is */
+    p = size <= (zero ? ZEROED_RUN_MOST : RUN_MOST) ? quire_kmalloc(size, QUIRE_GFP_KERNEL) : NULL;
     if (!p)
         return size <= PTRDIFF_MAX ? malloc_large(size, 1) : NULL;
     if (zero)

@@ -17,7 +17,7 @@ static void kmalloc_classes(void **state)
         assert_true(have >= size && have >= 8);
         if (size > 64 && size <= 10240)
             assert_true(have - size <= size / 3);
-        assert_int_equal((uintptr_t)p % 8, 0);
+        assert_int_equal((uintptr_t)p % QUIRE_KMALLOC_ALIGN, 0);
         if (size && !(size & (size - 1)))
             assert_int_equal((uintptr_t)p % (size < 4096 ? size : 4096), 0);
         assert_int_equal(quire_pa_of_kla(Q_KLA(p)).v + QPORT_DIRECT_BASE, (uintptr_t)p);
