@@ -100,8 +100,7 @@ enum quire_status qport_vmemmap_populate(uintptr_t from, uintptr_t to, unsigned 
 
 static enum quire_status start_library(uint64_t span)
 {
-    struct quire_boot boot = {
-        .map = &map, .nodes = 1, .cpus = QUIRE_MAX_CPUS, .first_bytes = CHUNK};
+    struct quire_boot boot = {.map = &map, .nodes = 1, .cpus = malloc_slots, .first_bytes = CHUNK};
     enum quire_status s;
 
     quire_memmap_init(&map, ranges, sizeof ranges / sizeof ranges[0], reserved,

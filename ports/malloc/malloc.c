@@ -20,6 +20,8 @@
 
 #define RUN_MOST (QUIRE_PAGE_SIZE << QUIRE_MAX_ORDER)
 #define ZERO     1u
+/* Tables that calloc() makes once for all are larger. */
+#define ZEROED_RUN_MOST (1ull << 20)
 /* The library's fast path becomes a part of it; what is rare there is out of line. */
 #define MALLOC_HOT MALLOC_PUBLIC __attribute__((flatten))
 

@@ -39,7 +39,8 @@ static void give_rest(void *object, size_t size)
     static void made_##class(void *object) { give_rest(object, size_of(class)); }
 MADE(0)
 MADE(1)
-MADE(2) MADE(4) MADE(5) MADE(6) MADE(8) MADE(9) MADE(10) MADE(12) MADE(13) MADE(14)
+MADE(2)
+MADE(4) MADE(5) MADE(6) MADE(8) MADE(9) MADE(10) MADE(12) MADE(13) MADE(14)
 
     static void (*const made[CLASSES])(void *) = {
         made_0, made_1, made_2,  NULL, made_4,  made_5,  made_6,  NULL,

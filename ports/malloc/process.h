@@ -40,6 +40,8 @@ static inline bool malloc_in_reserve(const void *p)
 
 /* ---- slot.c ---- */
 
+extern unsigned malloc_slots; /* CPUs that the machine has */
+
 /* Make qport_cpu() good for this thread: its own slot, or a shared one that is given back by
  * malloc_leave().  False: the machine could not be started. */
 struct malloc_visit {

@@ -7,7 +7,7 @@
  * takes, for each call, one of a few shared slots under a lock, as does a thread that is ending.  Slot 0
  * is used by nobody: it is the CPU that the machine is started on.
  *
- *     slot   0       1 .. OWN        OWN + 1 .. QUIRE_MAX_CPUS - 1
+ *     slot   0       1 .. OWN         OWN + 1 .. ALL - 1
  *            start   one thread each  shared, a lock each
  *
  * End of a thread.  The destructor of a thread-specific value gives what the slot's lists hold back to the slabs and
@@ -34,7 +34,12 @@
 #include "process.h"
 
 #define SHARED 4u
-#define OWN    (QUIRE_MAX_CPUS - SHARED - 1)
+#define PER_CPU \
+    6u /* slots for each of the host's: threads that compute at once, and those that wait meanwhile */
+#define ALL malloc_slots
+#define OWN (ALL - SHARED - 1)
+
+unsigned malloc_slots;
 
 __thread unsigned long malloc_cpu;
 /* This thread never gets a slot of its own (again). */
@@ -129,7 +134,7 @@ static bool fork_borrows;
 static void before_fork(void)
 {
     malloc_lock(&registry);
-    for (unsigned i = OWN + 1; i < QUIRE_MAX_CPUS; i++)
+    for (unsigned i = OWN + 1; i < ALL; i++)
         malloc_lock(&slots[i].lock);
     malloc_lock(&malloc_large_lock);
     malloc_lock(&malloc_pages_lock);
@@ -151,7 +156,7 @@ static void fork_over(void)
     __atomic_store_n(&forking, 0, __ATOMIC_RELEASE);
     malloc_unlock(&malloc_pages_lock);
     malloc_unlock(&malloc_large_lock);
-    for (unsigned i = OWN + 1; i < QUIRE_MAX_CPUS; i++)
+    for (unsigned i = OWN + 1; i < ALL; i++)
         malloc_unlock(&slots[i].lock);
     malloc_unlock(&registry);
 }
@@ -159,7 +164,7 @@ static void fork_over(void)
 static void after_fork_parent(void)
 {
     fork_over();
-    qport_wake(&forking, QUIRE_MAX_CPUS);
+    qport_wake(&forking, ALL);
 }
 
 static void after_fork_child(void)
@@ -174,6 +179,16 @@ static void after_fork_child(void)
 
 /* ---- Start ---- */
 
+static void count_slots(void)
+{
+    cpu_set_t cpus;
+    unsigned n = sched_getaffinity(0, sizeof cpus, &cpus) ? 2 : (unsigned)CPU_COUNT(&cpus);
+
+    malloc_slots = n * PER_CPU + SHARED + 1;
+    if (malloc_slots > QUIRE_MAX_CPUS)
+        malloc_slots = QUIRE_MAX_CPUS;
+}
+
 /* The first call of the process; nobody else may go on before it is done. */
 static bool begin(void)
 {
@@ -184,6 +199,7 @@ static bool begin(void)
         bool good;
 
         barriers = !syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+        count_slots();
         errno = before;
         good = malloc_machine_start() && !pthread_key_create(&at_exit, thread_ends) &&
                !pthread_atfork(before_fork, after_fork_parent, after_fork_child);
