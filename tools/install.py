@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Installs the quire command, the kernel that it boots, the library and its headers: install.py --prefix DIR.
+"""Installs the quire command, the kernel that it boots, the library and its headers, the malloc: install.py --prefix DIR.
 
 DESTDIR in the environment goes before every path, as packagers expect.
 """
@@ -34,11 +34,12 @@ def main():
     build = os.path.join(ROOT, args.build)
     prefix = os.path.abspath(args.prefix)
     top = os.environ.get("DESTDIR", "") + prefix
-    for name in ("quire-kernel.elf", "libquire.a"):
+    for name in ("quire-kernel.elf", "libquire.a", "libquire-malloc.so"):
         if not os.path.exists(os.path.join(build, name)):
             sys.exit("%s is not built" % name)
     put(os.path.join(build, "quire-kernel.elf"), top + "/lib/quire/quire-kernel.elf")
     put(os.path.join(build, "libquire.a"), top + "/lib/libquire.a")
+    put(os.path.join(build, "libquire-malloc.so"), top + "/lib/libquire-malloc.so", 0o755)
     for path in glob.glob(os.path.join(ROOT, "tools", "quire", "*.py")):
         put(path, top + "/lib/quire/quire/" + os.path.basename(path))
     for path in glob.glob(os.path.join(ROOT, "include", "quire", "*.h")):
