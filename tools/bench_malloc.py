@@ -3,7 +3,7 @@
 
 The programs of tests/malloc/programs.py in their full size (a 100 MB database and so on), in turn with each
 malloc; what comes out must be equal.  Tab-separated: program, seconds of processor with glibc's and with ours, ratio, the
-same for seconds on the clock (which say little on a busy machine).  Medians.
+same for seconds on the clock (which say little on a busy machine).  Medians; ratios are of runs side by side.
 """
 import argparse
 import os
@@ -35,7 +35,7 @@ def timed(program, folder, preload):
 
 
 def measure(kind, library, rounds, full):
-    """{malloc: (median processor, median clock)}, or why not."""
+    """For processor and clock: glibc's median, ours, and the median of the rounds' ratios; or why not."""
     with tempfile.TemporaryDirectory(prefix="quire-malloc-") as folder:
         program = kind(folder, full)
         missing = programs.absent(kind, program)
@@ -50,7 +50,9 @@ def measure(kind, library, rounds, full):
                     times.append((cpu, clock))
         if len(results) != 1:
             raise programs.Wrong("%s: results differ" % kind.name)
-        return [tuple(statistics.median(t[i] for t in times) for i in (0, 1)) for times in seen.values()]
+        theirs, ours = seen.values()
+        return [(statistics.median(t[i] for t in theirs), statistics.median(t[i] for t in ours),
+                 statistics.median(o[i] / t[i] for t, o in zip(theirs, ours))) for i in (0, 1)]
 
 
 def main():
@@ -70,9 +72,8 @@ def main():
         if isinstance(found, str):
             print("%s\tskipped: %s" % (kind.name, found))
             continue
-        (cpu, clock), (our_cpu, our_clock) = found
-        print("%s\t%.2f\t%.2f\t%.3f\t%.2f\t%.2f\t%.3f\t%.2f\ttools/bench_malloc.py %s" % (
-            kind.name, cpu, our_cpu, our_cpu / cpu, clock, our_clock, our_clock / clock, GOAL, name), flush=True)
+        print("\t".join([kind.name] + ["%.2f\t%.2f\t%.3f" % part for part in found] +
+                        ["%.2f" % GOAL, "tools/bench_malloc.py " + name]), flush=True)
     return 0
 
 

@@ -28,7 +28,7 @@ ALLOWED = {
     "kernel": {"include/quire", "ports/bare", "kernel"},
     "tests": {"include/quire", "port", "src", "ports/hosted", "ports/sim", "tools/sim", "kernel", "tests", "libc"},
     "tests/minimal_port": {"include/quire", "port", "libc"},
-    "tests/malloc": {"libc"},
+    "tests/malloc": {"libc", "tests/malloc"},
     "tests/heap_only": {"include/quire", "port", "libc"},
     "tests/guest": {"libc", "tests/guest"},
     "bench": {"include/quire", "ports/hosted", "bench", "libc"},

@@ -191,6 +191,14 @@ _Static_assert(QUIRE_SLAB_SHEAF >= 4 && QUIRE_SLAB_SHEAF <= 128, "QUIRE_SLAB_SHE
 #error "QUIRE_KMALLOC_FINE must be 0 or 1"
 #endif
 
+/* Most KiB of objects that a sheaf holds, of which each CPU has two for each cache; 4..256. */
+#ifndef QUIRE_SHEAF_KB
+#define QUIRE_SHEAF_KB 16u
+#endif
+#if QUIRE_SHEAF_KB < 4 || QUIRE_SHEAF_KB > 256
+#error "QUIRE_SHEAF_KB must be 4..256"
+#endif
+
 /* Kept by each cache on each node: KiB of objects in the barn, an eighth of that many sheaves at most; pages of
  * empty slabs.  More is faster where many objects come and go at a time.  16..2048; 1..256. */
 #ifndef QUIRE_BARN_KB

@@ -119,6 +119,7 @@ bool malloc_machine_start(void)
     while (!reserve_span(span))
         if ((span /= 2) < 2 * CHUNK)
             return false;
+    madvise((void *)(malloc_reserve_end - TOP), TOP, MADV_NOHUGEPAGE);
     started = allow(malloc_reserve_end - TOP, malloc_reserve_end) &&
               malloc_pages_start(span / QUIRE_PAGE_SIZE) && start_library(span) == QUIRE_OK;
     errno = before;

@@ -86,11 +86,20 @@ static __attribute__((noinline)) void free_slowly(void *p)
 
 /* ---- The calls of every day ---- */
 
+static __attribute__((noinline)) void *allocate_more(size_t size)
+{
+    void *p = malloc_cpu && size <= MALLOC_MIDDLE_MOST ? malloc_middle(size) : NULL;
+
+    return MALLOC_LIKELY(p != NULL) ? p : allocate_slowly(size, 0);
+}
+
 MALLOC_HOT void *malloc(size_t size)
 {
     void *p;
 
-    if (MALLOC_UNLIKELY(!malloc_cpu || size > MALLOC_CLASS_MOST))
+    if (MALLOC_UNLIKELY(size > MALLOC_CLASS_MOST))
+        return allocate_more(size);
+    if (MALLOC_UNLIKELY(!malloc_cpu))
         return allocate_slowly(size, 0);
     p = quire_kmalloc(size, QUIRE_GFP_KERNEL);
     return MALLOC_LIKELY(p != NULL) ? p : no_memory();

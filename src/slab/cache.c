@@ -7,9 +7,8 @@
 
 #define SIZE_MAX_OBJECT (1u << 20)
 #define ALIGN_MAX       4096u
-#define MIN_OBJECTS     16u    /* aimed at in a slab, as far as its largest order allows */
-#define SHEAF_BYTES     16384u /* of objects, at most, ... */
-#define SHEAF_LEAST     4u     /* ... but so many */
+#define MIN_OBJECTS     16u /* aimed at in a slab, as far as its largest order allows */
+#define SHEAF_LEAST     4u  /* objects that a sheaf holds, however large */
 
 struct qi_list qi_caches;
 struct qi_rwsem qi_caches_lock;
@@ -99,7 +98,8 @@ void qi_cache_setup(struct quire_cache *c, const char *name, size_t size, size_t
     choose_order(c);
     c->sheaf_cap = c->flags >> 16 & 0xff;
     if (!c->sheaf_cap)
-        c->sheaf_cap = (uint8_t)clamp(SHEAF_BYTES / c->slot, SHEAF_LEAST, QUIRE_SLAB_SHEAF);
+        c->sheaf_cap =
+            (uint8_t)clamp(QUIRE_SHEAF_KB * 1024 / c->slot, SHEAF_LEAST, QUIRE_SLAB_SHEAF);
     c->max_sheaves =
         (uint8_t)clamp(QUIRE_BARN_KB * 1024 / c->slot / c->sheaf_cap, 1, QUIRE_BARN_KB / 8);
     c->max_empty = (uint16_t)clamp(QUIRE_EMPTY_PAGES >> c->order, 1, QUIRE_EMPTY_PAGES);

@@ -21,6 +21,8 @@
 
 #include <cmocka.h>
 
+#include "resident.h"
+
 #define MIB                  ((size_t)1 << 20)
 #define TOO_MUCH             (too_much())
 #define IS_ALIGNED(p, align) (!((uintptr_t)(p) & ((align)-1)))
@@ -56,17 +58,6 @@ static bool painted(const unsigned char *p, size_t n, size_t of, unsigned seed)
         if (i != of - 1 && p[i] != (unsigned char)(seed + i / 61))
             return false;
     return n < of || !n || p[n - 1] == (unsigned char)seed;
-}
-
-static size_t resident(void)
-{
-    unsigned long pages = 0, rss = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-
-    assert_non_null(f);
-    assert_int_equal(fscanf(f, "%lu %lu", &pages, &rss), 2);
-    fclose(f);
-    return rss * 4096;
 }
 
 static void test_it_is_ours(void **state)
@@ -157,7 +148,7 @@ static void test_pages(void **state)
     assert_true(q && IS_ALIGNED(q, 4096) && malloc_usable_size(q) >= 8192);
     free(p);
     free(q);
-    p = memalign(48, 10); /* not a power of two: the next */
+    p = memalign(asked(48), 10); /* not a power of two: the next */
     assert_true(p && IS_ALIGNED(p, 64));
     free(p);
 }
@@ -182,13 +173,13 @@ static void test_limits(void **state)
     FAILS(memalign(64, asked(SIZE_MAX - 10)), ENOMEM);
     FAILS(memalign(64, TOO_MUCH), ENOMEM);
     FAILS(memalign(TOO_MUCH / 2, 1), ENOMEM);
-    FAILS(memalign(SIZE_MAX, 1), EINVAL);
-    FAILS(aligned_alloc(24, 100), EINVAL);
-    FAILS(aligned_alloc(0, 100), EINVAL);
+    FAILS(memalign(asked(SIZE_MAX), 1), EINVAL);
+    FAILS(aligned_alloc(asked(24), 100), EINVAL);
+    FAILS(aligned_alloc(asked(0), 100), EINVAL);
     FAILS(pvalloc(SIZE_MAX - 100), ENOMEM);
     errno = 0;
-    assert_int_equal(posix_memalign(&keep, 24, 10), EINVAL);
-    assert_int_equal(posix_memalign(&keep, 4, 10), EINVAL);
+    assert_int_equal(posix_memalign(&keep, asked(24), 10), EINVAL);
+    assert_int_equal(posix_memalign(&keep, asked(4), 10), EINVAL);
     assert_int_equal(posix_memalign(&keep, 64, TOO_MUCH), ENOMEM);
     assert_int_equal(errno, 0);
     assert_ptr_equal(keep, here);

@@ -74,7 +74,7 @@ class Sqlite:
     needs = ["sqlite3"]
 
     def __init__(self, folder, full):
-        self.rows = 400000 if full else 15000
+        self.rows = 900000 if full else 15000
 
     def missing(self):
         return None

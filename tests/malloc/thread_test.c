@@ -19,6 +19,8 @@
 
 #include <cmocka.h>
 
+#include "resident.h"
+
 #define MIB    ((size_t)1 << 20)
 #define SHARED 256 /* objects that anybody frees */
 #define OWN    300
@@ -190,17 +192,6 @@ static void test_500_threads(void **state)
 }
 
 /* ---- The end of threads ---- */
-
-static size_t resident(void)
-{
-    unsigned long pages = 0, rss = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-
-    assert_non_null(f);
-    assert_int_equal(fscanf(f, "%lu %lu", &pages, &rss), 2);
-    fclose(f);
-    return rss * 4096;
-}
 
 /* Fills its lists with objects of all classes, and leaves nothing. */
 static void *visit(void *arg)
