@@ -55,6 +55,19 @@ unsigned quire_node_distance(unsigned from, unsigned to)
 
 bool quire_pfn_valid(q_pfn pfn) { return pfn.v < window_pages; }
 
+/* The window, of which the host alone knows more. */
+enum quire_status quire_zone_stats(unsigned i, struct quire_zone_stats *out)
+{
+    if (i)
+        return QUIRE_NOT_FOUND;
+    *out = (struct quire_zone_stats){.name = "window",
+                                     .type = QUIRE_ZONE_NORMAL,
+                                     .start = Q_PFN(0),
+                                     .end = Q_PFN(window_pages),
+                                     .present = window_pages};
+    return QUIRE_OK;
+}
+
 struct quire_page *quire_page_alloc(unsigned order, quire_gfp gfp, unsigned node)
 {
     uint64_t bytes = QUIRE_PAGE_SIZE << order, at;

@@ -36,7 +36,7 @@ static void *get(void *ctx, size_t *bytes)
         return NULL;
     *bytes = (size_t)QUIRE_PAGE_SIZE << order;
     for (unsigned i = 0; i < 1u << order; i++) {
-        qi_page_make_run(&page[i], 0); /* the arena knows the sizes */
+        qi_page_make_run(&page[i], QUIRE_PAGE_SIZE); /* the arena knows the sizes of its pieces */
         qi_store_relaxed(&page[i].flags, QUIRE_PG_SLAB);
     }
     qi_heap_reaches((uintptr_t)quire_pa_of_page(page).v + *bytes);
