@@ -31,7 +31,7 @@ ALLOWED = {
     "tests/malloc": {"libc", "tests/malloc"},
     "tests/heap_only": {"include/quire", "port", "libc"},
     "tests/guest": {"libc", "tests/guest"},
-    "bench": {"include/quire", "ports/hosted", "bench", "libc"},
+    "bench": {"include/quire", "ports/hosted", "bench", "src", "libc"},  # src: structures that no header of ours shows
     "bench/guest": {"bench"},
 }
 for i, layer in enumerate(LAYERS):
