@@ -12,6 +12,8 @@
 
 #define LEAST_BITS 14u /* the first class is above 2^14 */
 #define CLASSES    16u
+/* The smallest order that holds an object, and few in a sheaf. */
+#define ONE_A_SLAB (QUIRE_CACHE_MAX_ORDER(0) | QUIRE_CACHE_SHEAF(4))
 
 static struct quire_cache *caches[CLASSES]; /* atomic; made at their first use */
 
@@ -25,14 +27,14 @@ static size_t size_of(unsigned class)
     return (size_t)(5 + class % 4) << (LEAST_BITS - 2 + class / 4);
 }
 
-/* The rest of the run, for each class: its length is the next power of two. */
-static void give_rest(void *object, size_t size)
+/* What is behind the one object of a slab. */
+static void give_rest(char *object, size_t size)
 {
-    size_t run = QUIRE_PAGE_SIZE;
+    const struct quire_page *head = quire_page_head(quire_page_of_ptr(object));
+    size_t run = QUIRE_PAGE_SIZE << quire_page_order(head);
 
-    while (run < size)
-        run *= 2;
-    malloc_pages_spare((char *)object + size, run - size);
+    if (run < 2 * size)
+        malloc_pages_spare(object + size, run - size);
 }
 
 #define MADE(class) \
@@ -41,7 +43,9 @@ MADE(0)
 MADE(1)
 MADE(2)
 MADE(4)
-MADE(5) MADE(6) MADE(8) MADE(9) MADE(10) MADE(12) MADE(13) MADE(14)
+MADE(5)
+MADE(6)
+MADE(8) MADE(9) MADE(10) MADE(12) MADE(13) MADE(14)
 
     static void (*const made[CLASSES])(void *) = {
         made_0, made_1, made_2,  NULL, made_4,  made_5,  made_6,  NULL,
@@ -53,8 +57,8 @@ static __attribute__((noinline)) struct quire_cache *make(unsigned class)
 
     malloc_lock(&malloc_large_lock);
     c = __atomic_load_n(&caches[class], __ATOMIC_ACQUIRE);
-    if (!c && quire_cache_create(names[class], size_of(class), QUIRE_PAGE_SIZE, 0, made[class],
-                                 &c) == QUIRE_OK)
+    if (!c && quire_cache_create(names[class], size_of(class), QUIRE_PAGE_SIZE, ONE_A_SLAB,
+                                 made[class], &c) == QUIRE_OK)
         __atomic_store_n(&caches[class], c, __ATOMIC_RELEASE);
     malloc_unlock(&malloc_large_lock);
     return c;

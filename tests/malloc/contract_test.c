@@ -113,6 +113,35 @@ static void test_small_sizes_one_by_one(void **state)
     }
 }
 
+/* Objects of pages, beside one another: each keeps its content while others come and go. */
+static void test_middle_sizes_keep_to_themselves(void **state)
+{
+    enum { N = 400 };
+    static struct {
+        unsigned char *p;
+        size_t n;
+    } o[N];
+    unsigned rng = 1;
+
+    (void)state;
+    memset(o, 0, sizeof o);
+    for (unsigned round = 0; round < 20 * N; round++) {
+        unsigned i = (rng = rng * 1103515245u + 12345u) >> 16 & 0xffff;
+        size_t class = (size_t)(4 + i % 4) << (i / 4 % 7 + 11);
+
+        i = round < N ? round : i % N;
+        if (o[i].p)
+            assert_true(painted(o[i].p, o[i].n, o[i].n, i));
+        free(o[i].p);
+        o[i].n = class + (round & 1 ? 0 : class / 5);
+        paint(o[i].p = malloc(o[i].n), o[i].n, i);
+    }
+    for (unsigned i = 0; i < N; i++) {
+        assert_true(painted(o[i].p, o[i].n, o[i].n, i));
+        free(o[i].p);
+    }
+}
+
 static void test_alignments(void **state)
 {
     (void)state;
@@ -406,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_it_is_ours),
         cmocka_unit_test(test_every_size),
         cmocka_unit_test(test_small_sizes_one_by_one),
+        cmocka_unit_test(test_middle_sizes_keep_to_themselves),
         cmocka_unit_test(test_alignments),
         cmocka_unit_test(test_pages),
         cmocka_unit_test(test_limits),
