@@ -44,11 +44,22 @@ static inline unsigned qi_bits_count(const uint64_t b[QI_BLOCK_WORDS])
 /* Bit w set: word w is all free. */
 static inline uint64_t qi_bits_full_words(const uint64_t b[QI_BLOCK_WORDS])
 {
-    uint64_t full = 0;
+    uint64_t full = b[7] == UINT64_MAX;
 
-    for (unsigned w = 0; w < QI_BLOCK_WORDS; w++)
-        full |= (uint64_t)(b[w] == UINT64_MAX) << w;
-    return full;
+    full =
+        full * 2 + (b[6] == UINT64_MAX); /* written out: gcc keeps the loop, of twice the length */
+    full = full * 2 + (b[5] == UINT64_MAX);
+    full = full * 2 + (b[4] == UINT64_MAX);
+    full = full * 2 + (b[3] == UINT64_MAX);
+    full = full * 2 + (b[2] == UINT64_MAX);
+    full = full * 2 + (b[1] == UINT64_MAX);
+    return full * 2 + (b[0] == UINT64_MAX);
+}
+/* Order of the largest run of whole words; there are some. */
+static inline unsigned qi_full_words_order(uint64_t full)
+{
+    full = qi_fold(full, 1);
+    return !full ? 6 : qi_fold(full, 2) ? 8 : 7;
 }
 
 /* Order of the largest run in a word that is not 0. */
@@ -69,10 +80,8 @@ static inline unsigned qi_bits_max_order(const uint64_t b[QI_BLOCK_WORDS], unsig
     if (most >= QI_WORD_ORDER) {
         uint64_t full = qi_bits_full_words(b);
 
-        if (full) {
-            full = qi_fold(full, 1);
-            return !full ? 6 : qi_fold(full, 2) ? 8 : 7;
-        }
+        if (full)
+            return qi_full_words_order(full);
         most = QI_WORD_ORDER - 1;
     }
     for (unsigned w = 0; w < QI_BLOCK_WORDS && max < most; w++)

@@ -189,7 +189,9 @@ static void part_changed(struct qi_zone *z, uint32_t i, unsigned was_free, unsig
     part_settle(z, i);
 }
 
-static void part_taken(struct qi_zone *z, uint32_t i, unsigned n)
+/* n frames of a block were taken, after which these words are whole; 0: or not. */
+static QI_ALWAYS_INLINE void part_taken_but(struct qi_zone *z, uint32_t i, unsigned n,
+                                            unsigned whole)
 {
     struct qi_block *b = &z->blocks[i];
     unsigned was_free = b->free, was_list = qi_part_list(b);
@@ -197,9 +199,15 @@ static void part_taken(struct qi_zone *z, uint32_t i, unsigned n)
 
     b->free = (uint16_t)(b->free - n);
     count(z, b, -(uint64_t)n);
-    if (b->free && order)
+    if (whole)
+        order = qi_full_words_order(whole);
+    else if (b->free && order)
         order = qi_bits_max_order(z->bits[i], order);
     part_changed(z, i, was_free, was_list, order);
+}
+static QI_NOINLINE void part_taken(struct qi_zone *z, uint32_t i, unsigned n)
+{
+    part_taken_but(z, i, n, 0);
 }
 
 void qi_zone_add_part(struct qi_zone *z, uint32_t i)
@@ -501,9 +509,9 @@ static uint64_t lowest_bits(uint64_t x, unsigned n, unsigned k)
     return x & ~rest;
 }
 
-/* Up to k frames of a word; returns how many. */
-static QI_ALWAYS_INLINE unsigned take_from_word(uint64_t *word, struct quire_page *base, unsigned k,
-                                                unsigned has, struct qi_words *out)
+/* Up to k frames of a word that has more, or has as many as it has; returns how many. */
+static unsigned take_from_word(uint64_t *word, struct quire_page *base, unsigned k, unsigned has,
+                               struct qi_words *out)
 {
     uint64_t x = *word, take = has > k ? lowest_bits(x, k, has) : x;
 
@@ -512,29 +520,39 @@ static QI_ALWAYS_INLINE unsigned take_from_word(uint64_t *word, struct quire_pag
     return QI_MIN(has, k);
 }
 
-/* Up to n frames of block i: whole words of whole words' worth; else from broken words first, whole words last; returns
- * how many. */
-static unsigned take_from_block(struct qi_zone *z, uint32_t i, unsigned n, struct qi_words *out)
+/* What whole words of a block do not serve, or are too good for: broken ones first. */
+static QI_NOINLINE unsigned take_broken(uint64_t *bits, struct quire_page *base, unsigned n,
+                                        unsigned *whole, struct qi_words *out)
+{
+    unsigned got = 0, w;
+
+    for (w = 0; w < QI_BLOCK_WORDS && got < n && out->n < QI_WORDS; w++)
+        if (bits[w] && !(*whole >> w & 1))
+            got += take_from_word(&bits[w], base + w * 64, n - got, qi_popcount(bits[w]), out);
+    for (; *whole && got < n && out->n < QI_WORDS; *whole &= *whole - 1) {
+        w = qi_lowest_bit(*whole);
+        got += take_from_word(&bits[w], base + w * 64, n - got, 64, out);
+    }
+    return got;
+}
+
+/* Up to n frames of block i: whole words of whole words' worth, the rest of broken ones if there are any. */
+static QI_ALWAYS_INLINE unsigned take_from_block(struct qi_zone *z, uint32_t i, unsigned n,
+                                                 struct qi_words *out)
 {
     struct quire_page *base = quire_page_of_pfn(Q_PFN(qi_block_pfn(z, i)));
-    unsigned got = 0, whole = 0, w;
-    uint64_t *bits = z->bits[i];
+    unsigned got = 0, whole = (unsigned)qi_bits_full_words(z->bits[i]);
 
-    for (w = 0; w < QI_BLOCK_WORDS; w++)
-        whole |= (unsigned)(bits[w] == UINT64_MAX) << w;
     for (; whole && n - got >= 64 && out->n < QI_WORDS; whole &= whole - 1) {
-        w = qi_lowest_bit(whole);
-        bits[w] = 0;
+        unsigned w = qi_lowest_bit(whole);
+
+        z->bits[i][w] = 0;
         out->word[out->n++] = (struct qi_word){base + w * 64, UINT64_MAX};
         got += 64;
     }
-    for (w = 0; w < QI_BLOCK_WORDS && got < n && out->n < QI_WORDS; w++)
-        if (bits[w] && !(whole >> w & 1))
-            got += take_from_word(&bits[w], base + w * 64, n - got, qi_popcount(bits[w]), out);
-    for (; whole && got < n && out->n < QI_WORDS; whole &= whole - 1) {
-        w = qi_lowest_bit(whole);
-        got += take_from_word(&bits[w], base + w * 64, n - got, 64, out);
-    }
+    if (got < n)
+        got += take_broken(z->bits[i], base, n - got, &whole, out);
+    part_taken_but(z, i, got, whole);
     return got;
 }
 
@@ -543,16 +561,13 @@ void qi_zone_take_words(struct qi_zone *z, unsigned type, unsigned n, struct qi_
     out->n = out->frames = 0;
     while (out->frames < n && out->n < QI_WORDS) {
         uint32_t i = part_choose(z, type, 0);
-        unsigned k;
 
         if (i == QI_NONE && !out->n)
             /* for more than what was found no other type's block is broken into */
             i = part_steal(z, type, 0);
         if (i == QI_NONE)
             return;
-        k = take_from_block(z, i, n - out->frames, out);
-        part_taken(z, i, k);
-        out->frames += k;
+        out->frames += take_from_block(z, i, n - out->frames, out);
     }
 }
 
@@ -566,7 +581,9 @@ void qi_zone_take_rest(struct qi_zone *z, struct quire_page *base, unsigned n, s
     if (z->blocks[i].state != QI_BLOCK_PART || !rest || (k = qi_popcount(rest)) > n)
         return;
     *word = 0;
-    *out = (struct qi_words){k, 1, {{base, rest}}};
+    out->frames = k;
+    out->n = 1;
+    out->word[0] = (struct qi_word){base, rest};
     part_taken(z, i, k);
 }
 
@@ -622,7 +639,7 @@ void qi_zone_give_mask(struct qi_zone *z, uint64_t pfn, uint64_t mask)
     struct qi_block *b = &z->blocks[i];
     uint64_t *word = &z->bits[i][pfn / 64 % QI_BLOCK_WORDS];
     unsigned was_free = b->free, was_list = qi_part_list(b), order = was_free ? b->order : 0;
-    unsigned n = mask & (mask - 1) ? qi_popcount(mask) : 1, max;
+    unsigned n = !(mask & (mask - 1)) ? 1 : mask == UINT64_MAX ? 64 : qi_popcount(mask), max;
 
     QI_CHECK(b->state == QI_BLOCK_PART && !(*word & mask),
              "frames: pfn %#lx mask %#lx: block state %u, bits %#lx: freed twice",

@@ -82,12 +82,18 @@ static QI_NOINLINE unsigned hand_out_run(struct quire_page *p, unsigned n, struc
 }
 
 /* Frames out of a bitmap, made into pages; bad ones are withheld.  Returns where the next one goes. */
-static struct quire_page **hand_out(const struct qi_word *w, struct quire_page **out,
-                                    uint32_t flags)
+static QI_ALWAYS_INLINE struct quire_page **hand_out(const struct qi_word *w,
+                                                     struct quire_page **out, uint32_t flags)
 {
     uint64_t bits = w->bits;
 
-    while (bits) {
+    if (QI_LIKELY(bits == UINT64_MAX)) {
+        unsigned n = hand_out_run(w->base, 64, out, flags);
+
+        bits = n < 64 ? bits << n : 0;
+        out += n;
+    }
+    while (QI_UNLIKELY(bits)) {
         unsigned at = qi_lowest_bit(bits);
         uint64_t gap = ~(bits >> at);
         unsigned len = gap ? qi_lowest_bit(gap) : 64, k;
@@ -108,7 +114,7 @@ static struct quire_page **hand_out(const struct qi_word *w, struct quire_page *
 }
 
 /* Up to n, until one is unfit, which is then on top. */
-static QI_ALWAYS_INLINE size_t pop_many(struct qi_stack *s, size_t n, struct quire_page **out)
+static QI_NOINLINE size_t pop_many(struct qi_stack *s, size_t n, struct quire_page **out)
 {
     struct quire_page **top = s->top;
     uint32_t flags = s->flags;
@@ -127,7 +133,8 @@ static QI_ALWAYS_INLINE size_t pop_many(struct qi_stack *s, size_t n, struct qui
 }
 
 /* Straight from the blocks of a zone, up to n. */
-static size_t take_from_blocks(struct qi_zone *z, unsigned type, size_t n, struct quire_page **out)
+static QI_ALWAYS_INLINE size_t take_from_blocks(struct qi_zone *z, unsigned type, size_t n,
+                                                struct quire_page **out)
 {
     uint32_t flags = z->place | type << QI_PG_TYPE_SHIFT;
     struct quire_page **at = out, **end = out + n;
@@ -220,18 +227,32 @@ size_t qi_page_alloc_bulk_among(size_t n, struct quire_page **out, quire_gfp gfp
     return got;
 }
 
-/* From the preferred zone while it has plenty: all from the stack, or an array that is much for it from the blocks,
- * where frames lie word by word. */
-static QI_ALWAYS_INLINE size_t take_preferred(size_t n, struct quire_page **out, quire_gfp gfp)
+/* n pages of the preferred zone: from the stack, if it has all of them; or from the blocks, where frames lie word by
+ * word, while there is plenty.  Else 0. */
+static QI_NOINLINE size_t alloc_words(size_t n, struct quire_page **out, quire_gfp gfp)
 {
+    unsigned long irq = qport_irq_save();
     struct qi_stack *s = qi_stack_fast(0, gfp);
     struct qi_zone *z = s->zone;
+    size_t got = 0;
 
-    if (n <= qi_stack_count(s) || n < WORDS_FROM || n > STEP || QI_UNLIKELY(!z))
-        return pop_many(s, n, out);
-    if (QI_UNLIKELY(qi_zone_spare(z, qi_gfp_class(gfp), gfp, QI_MARK_LOW) < n))
-        return 0;
-    return take_from_blocks(z, s->type, n, out);
+    if (n <= qi_stack_count(s))
+        got = pop_many(s, n, out);
+    else if (QI_LIKELY(z && qi_zone_spare(z, qi_gfp_class(gfp), gfp, QI_MARK_LOW) >= n))
+        got = take_from_blocks(z, s->type, n, out);
+    qport_irq_restore(irq);
+    if (QI_UNLIKELY(qi_load_relaxed(&qi_pressure_noted)))
+        qi_pressure_tell();
+    return got;
+}
+
+static size_t alloc_few(size_t n, struct quire_page **out, quire_gfp gfp)
+{
+    unsigned long irq = qport_irq_save();
+    size_t got = pop_many(qi_stack_fast(0, gfp), n, out);
+
+    qport_irq_restore(irq);
+    return got;
 }
 
 size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, unsigned node)
@@ -239,12 +260,9 @@ size_t quire_page_alloc_bulk(size_t n, struct quire_page **out, quire_gfp gfp, u
     size_t got = 0;
 
     if (QI_LIKELY(node == QUIRE_NODE_ANY && !(gfp & (QUIRE_GFP_THISNODE | QUIRE_GFP_ZERO)) &&
-                  !quire_frame_fail_armed())) {
-        unsigned long irq = qport_irq_save();
-
-        got = take_preferred(n, out, gfp);
-        qport_irq_restore(irq);
-    }
+                  !quire_frame_fail_armed()))
+        got =
+            n - WORDS_FROM <= STEP - WORDS_FROM ? alloc_words(n, out, gfp) : alloc_few(n, out, gfp);
     if (QI_LIKELY(got == n))
         return n;
     return got + qi_page_alloc_bulk_among(n - got, out + got, gfp, node, ~0ull);
@@ -434,11 +452,14 @@ void quire_page_free_bulk(size_t n, struct quire_page **pages)
 {
     for (size_t k; n; n -= k, pages += k) {
         unsigned long irq = qport_irq_save();
-        struct qi_stack *s =
-            qi_stack_home(&qi_frame_cpus[qport_cpu()], quire_page_flags_now(pages[0]));
+        uint32_t flags = quire_page_flags_now(pages[0]);
+        struct qi_stack *s = qi_stack_home(&qi_frame_cpus[qport_cpu()], flags);
 
-        /* what belongs on the stack of the first, and fits */
-        k = fits(s, n) ? push_many(s, n, pages) : 0;
+        /* what belongs on the stack of the first, and fits; or else to its zone */
+        if (fits(s, n))
+            k = push_many(s, n, pages);
+        else
+            k = give_to_blocks(s->zone, QI_MIN(n, (size_t)STEP), pages, flags & QI_PG_KEPT);
         qport_irq_restore(irq);
         if (QI_LIKELY(k == n))
             return;

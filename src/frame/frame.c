@@ -67,7 +67,7 @@
  * flag, wherever the frame is), reserved or never allocated frames, wrong order, tails, frames that are
  * mapped or that others hold; a frame that was written to while free is caught when it goes out.
  *
- * Cost.  An order-0 pair is 68 instructions on bare x86-64, ten of which switch interrupts.
+ * Cost.  An order-0 pair is 60 instructions on bare x86-64, ten of which switch interrupts.
  * 0.16 bytes a frame for bitmap and descriptor.  Figures and alternatives: docs/design/frames.md.
  *
  * Sources.  LLFree (Wrenger et al., ATC 2023): bitmaps of a cache line, fuller chunks first.  Linux
@@ -378,40 +378,16 @@ struct quire_page *qi_page_alloc_slow(unsigned order, quire_gfp gfp, unsigned no
     return qi_page_alloc_among(order, gfp, node, ALL_NODES);
 }
 
-/* What a stack of the preferred zone may be filled with: the request has no wish but this zone, which is above
- * its low mark; 0: the long way. */
-static uint64_t may_refill(const struct qi_stack *s, quire_gfp gfp)
-{
-    unsigned class = qi_gfp_class(gfp), node = qi_cpu_nodes[qport_cpu()];
-    struct qi_zone *z = s->zone;
-
-    if (!z || z != qi_zone_listed(qi_zonelists[node][class]) || z->node != node ||
-        qi_load_relaxed(&fail_left))
-        return 0;
-    return qi_zone_spare(z, class, gfp, QI_MARK_LOW);
-}
-
 /* The fast path found its stack empty, or what is on top bad. */
 QI_NOINLINE struct quire_page *qi_page_alloc_instead(unsigned order, quire_gfp gfp,
                                                      unsigned long irq)
 {
     struct qi_stack *s = qi_stack_fast(order, gfp);
-    struct quire_page *p = NULL;
-    uint64_t may;
 
-    if (QI_UNLIKELY(s->top != s->base)) {
+    if (QI_UNLIKELY(s->top != s->base))
         qi_pages_sift(qi_stack_pop(s), order);
-    } else if ((may = may_refill(s, gfp)) && qi_stack_fill(s, may)) {
-        qi_zone_taken(s->zone);
-        p = qi_stack_pop(s);
-        p = offer(p, order, s->flags) ? p : NULL;
-    }
     qport_irq_restore(irq);
-    if (QI_UNLIKELY(!p))
-        return qi_page_alloc_slow(order, gfp, QUIRE_NODE_ANY);
-    if (QI_UNLIKELY(qi_load_relaxed(&qi_pressure_noted)))
-        qi_pressure_tell();
-    return p;
+    return qi_page_alloc_slow(order, gfp, QUIRE_NODE_ANY);
 }
 
 /* All but single frames. */
@@ -422,6 +398,13 @@ static QI_NOINLINE struct quire_page *alloc_block(unsigned order, quire_gfp gfp)
     return qi_page_pop(order, gfp);
 }
 
+static QI_NOINLINE struct quire_page *alloc_and_clear(quire_gfp gfp)
+{
+    struct quire_page *p = qi_page_pop(0, gfp & ~QUIRE_GFP_ZERO);
+
+    return QI_LIKELY(p != NULL) ? clear_block(p, 0) : NULL;
+}
+
 /* A single frame, cleared in advance or now. */
 static QI_NOINLINE struct quire_page *alloc_zeroed(quire_gfp gfp)
 {
@@ -429,8 +412,7 @@ static QI_NOINLINE struct quire_page *alloc_zeroed(quire_gfp gfp)
 
     if (qi_load_relaxed(&qi_zero_used) && (p = qi_zero_take(gfp)))
         return p;
-    p = qi_page_pop(0, gfp & ~QUIRE_GFP_ZERO);
-    return QI_LIKELY(p != NULL) ? clear_block(p, 0) : NULL;
+    return alloc_and_clear(gfp);
 }
 
 /* What quire_page_alloc() has one test for. */

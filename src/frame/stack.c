@@ -294,11 +294,12 @@ static bool warm(struct qi_stack *s)
 static unsigned fill_frames(struct qi_stack *s, unsigned want, uint64_t may)
 {
     struct qi_stack *cold = s + QI_STACK_COLD * QI_STACK_TYPES;
-    struct qi_words words, rest = {0};
+    struct qi_words words, rest;
     struct qi_zone *z = s->zone;
     struct quire_page **at;
 
     may = QI_MIN(may, plenty(z));
+    rest.n = 0;
     qi_zone_lock(z);
     qi_zone_take_words(z, s->type, want, &words);
     if (words.frames == want && want > 1 && may > want)

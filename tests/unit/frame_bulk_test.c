@@ -165,6 +165,56 @@ static void twice_in_an_array(void **state)
             }
 }
 
+/* n frames, and the list that they belong in is closed: so they go to the blocks. */
+static void take_closed(size_t n)
+{
+    struct qi_stack *s;
+
+    machine(16 * MIB, 32 * MIB);
+    take(n, 0);
+    s = qi_stack_of(&qi_frame_cpus[0], qi_zones[0].place, 0, QUIRE_UNMOVABLE);
+    s->end = s->base;
+}
+
+/* An array that passes the lists is looked at no less, in order and not; nor is what comes from the blocks.
+ * proves: TRAP-3 */
+static void long_arrays_are_checked_as_well(void **state)
+{
+    enum { N = 150 };
+
+    (void)state;
+    for (volatile unsigned at = 0; at < N; at += 7) /* volatile: a panic jumps back */
+        for (volatile unsigned way = 0; way < 2; way++) {
+            struct quire_page *p;
+
+            take_closed(N);
+            quire_page_free_bulk(N, array);
+            assert_true(zone_stats(0).cached < N);
+            all_back();
+
+            take_closed(N);
+            if (way)
+                shuffle(N);
+            array[at]->refs = 2;
+            PANICS(quire_page_free_bulk(N, array), "others hold");
+            take_closed(N);
+            if (way)
+                shuffle(N);
+            array[at] = array[(at + 1 + test_random_below(N - 1)) % N];
+            PANICS(quire_page_free_bulk(N, array), "double free");
+
+            take_closed(N);
+            p = array[at];
+            quire_page_free_bulk(N, array);
+            quire_frame_drain();
+            if (way)
+                p->flags &= ~QUIRE_PG_FREE;
+            else
+                p->maps = 1;
+            PANICS(quire_page_alloc_bulk(N, array, 0, ANY), way ? "written to" : "maps 1");
+        }
+}
+
 /* A frame that was damaged while it was free stops the array that it would go out with; a bad one is left
  * out of it. */
 static void unfit_frames_do_not_go_out(void **state)
@@ -230,6 +280,7 @@ int main(void)
         cmocka_unit_test(of_every_kind),
         cmocka_unit_test(the_culprit_is_named),
         cmocka_unit_test(twice_in_an_array),
+        cmocka_unit_test(long_arrays_are_checked_as_well),
         cmocka_unit_test(unfit_frames_do_not_go_out),
         cmocka_unit_test(large_arrays_pass_the_lists),
     };

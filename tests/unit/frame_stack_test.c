@@ -275,6 +275,17 @@ static void lists_follow_the_demand(void **state)
         }
 }
 
+/* Frames that CPU 0 holds in blocks of order 4 and up. */
+static uint64_t in_blocks(void)
+{
+    uint64_t n = 0;
+
+    for (unsigned k = QI_STACK_SMALL; k < QI_STACK_COLD; k++)
+        for (unsigned t = 0; t < QI_STACK_TYPES; t++)
+            n += (uint64_t)qi_stack_count(stack(0, 0, k, t)) << k;
+    return n;
+}
+
 /* When memory is short a CPU holds back no more than a few frames at once. */
 static void nothing_is_hoarded_when_memory_is_short(void **state)
 {
@@ -291,6 +302,14 @@ static void nothing_is_hoarded_when_memory_is_short(void **state)
         held[n++] = get(0), quire_frame_drain();
     held[n++] = get(0);
     assert_true(cached() < 8);
+    /* a larger block that comes back now is free for all with the next ordinary request */
+    quire_page_free(quire_page_alloc(4, QUIRE_GFP_MEMALLOC, ANY), 4);
+    assert_int_equal(in_blocks(), 16);
+    for (unsigned i = 0; i < 10; i++) { /* until single frames are used up */
+        held[n] = quire_page_alloc(0, QUIRE_GFP_KERNEL, ANY);
+        assert_non_null(held[n++]);
+    }
+    assert_int_equal(in_blocks(), 0);
     give_back(n, 0);
     everything_is_back();
 }
