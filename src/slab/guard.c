@@ -175,7 +175,10 @@ void qi_guard_free(const struct quire_cache *c, void *obj)
         poison(c, obj);
     else if (c->flags & QI_CACHE_CLEAR)
         __builtin_memset(obj, 0, c->size);
-    qi_shadow_set(obj, c->slot - c->left, QI_SHADOW_FREED);
+    if (c->flags & QUIRE_CACHE_RCU) /* a reader may still look at it */
+        qi_shadow_out(obj, c->size, c->slot - c->left);
+    else
+        qi_shadow_set(obj, c->slot - c->left, QI_SHADOW_FREED);
 }
 
 /* ---- runs of pages ---- */
