@@ -57,9 +57,19 @@ static void set_red_right(const struct quire_cache *c, uint8_t *obj, size_t aske
     write_size(c, obj, asked);
 }
 
+typedef uint64_t __attribute__((may_alias)) any_word;
+
+/* A word at a time, where that is possible: most of this file's time goes here. */
 QUIRE_NO_SHADOW static const uint8_t *first_other(const uint8_t *p, const uint8_t *end,
                                                   uint8_t want)
 {
+    const uint64_t words = want * (uint64_t)0x0101010101010101;
+
+    for (; p < end && (uintptr_t)p % sizeof words; p++)
+        if (*p != want)
+            return p;
+    while ((size_t)(end - p) >= sizeof words && *(const any_word *)p == words)
+        p += sizeof words;
     for (; p < end; p++)
         if (*p != want)
             return p;
