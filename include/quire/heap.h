@@ -118,7 +118,10 @@ struct quire_cache_stats {
 };
 /* i-th cache, 0..; NOT_FOUND after the last. */
 enum quire_status quire_cache_stats(unsigned i, struct quire_cache_stats *out);
-enum quire_status quire_heap_verify(void);
+enum quire_status quire_heap_verify(void); /* of a heap that nobody uses meanwhile */
+/* Of one that is in use: what of it holds at all times.  Damage is told with who had the object and its
+ * neighbours (quire/track.h), and CORRUPT. */
+enum quire_status quire_heap_validate(void);
 
 /* Failure injection, a debugging feature: the n-th next allocation call of this layer fails (n
  * >= 1), then all succeed again; -1: off.  Costs the fast paths nothing while off.  Task

@@ -67,6 +67,8 @@ int show_vmallocinfo(struct text *t, u64 key); /* procvmalloc.c */
 /* procheap.c */
 int show_kmemleak(struct text *t, u64 key);
 int store_kmemleak(const char *text, size_t n, u64 key);
+int show_validate(struct text *t, u64 key);
+int store_validate(const char *text, size_t n, u64 key);
 /* What a function of quire/stats.h writes; key: that function. */
 int show_library(struct text *t, u64 key);
 extern const struct inode_ops kpageflags_ops, kpagecount_ops;

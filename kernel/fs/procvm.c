@@ -183,6 +183,7 @@ const struct gen_entry proc_quire_table[] = {GEN_LIBRARY("blocks", 0444, quire_b
                                              GEN_FILE("colours", show_colours),
                                              GEN_FILE("events", show_events),
                                              GEN_SECRET("pt", show_pt),
+                                             GEN_RW("validate", show_validate, store_validate),
                                              {.name = NULL}};
 const struct gen_entry extfrag_table[] = {
     GEN_LIBRARY("unusable_index", 0444, quire_extfrag_unusable),

@@ -124,7 +124,8 @@ QUIRE_NO_SHADOW void qi_guard_check_free(const struct quire_cache *c, const void
 
     if (QI_LIKELY(!at))
         return;
-    qi_track_describe(obj);
+    qi_damage_report(c, obj, at,
+                     at == (const uint8_t *)obj + c->size - 1 ? POISON_END : POISON_FREE);
     qi_bug("heap: %s: object %p was written after its free: byte %ld is %02x", c->name, obj,
            (long)(at - (const uint8_t *)obj), *at);
 }
@@ -169,7 +170,7 @@ QUIRE_NO_SHADOW static _Noreturn void red_zone_broken(const struct quire_cache *
 
     if (!read_size(c, obj, &asked))
         asked = c->size; /* nobody knows */
-    qi_track_describe(obj);
+    qi_damage_report(c, obj, at, at < (const uint8_t *)size_word(c, obj) ? RED : -1);
     qi_bug("heap: %s: red zone of object %p (%u bytes) overwritten at %p: offset %ld is %02x",
            c->name, (const void *)obj, (unsigned)asked, (const void *)at, (long)(at - obj), *at);
 }

@@ -495,11 +495,15 @@ static struct qi_slab *identify(struct quire_cache *c, void *p, uint8_t **state)
              "heap: %s: pointer %p freed twice or foreign: its page has flags %x and owner %lx",
              who, p, page->flags, (unsigned long)page->owner);
     s = qi_slab_of_page(page);
-    QI_CHECK(!c || s->cache == c, "heap: %s: object %p belongs to cache %s", who, p,
-             s->cache->name);
-    QI_CHECK(qi_slab_index(s, p, &i) && s->state[i] != QI_OBJ_EDGE,
-             "heap: %s: pointer %p is not the start of an object: slab at %p, slot %u",
-             s->cache->name, p, quire_page_ptr(s->page), s->cache->slot);
+    if (QI_UNLIKELY(c && s->cache != c)) {
+        qi_track_describe(p);
+        qi_bug("heap: %s: object %p belongs to cache %s", who, p, s->cache->name);
+    }
+    if (QI_UNLIKELY(!qi_slab_index(s, p, &i) || s->state[i] == QI_OBJ_EDGE)) {
+        quire_heap_describe(p);
+        qi_bug("heap: %s: pointer %p is not the start of an object: slab at %p, slot %u",
+               s->cache->name, p, quire_page_ptr(s->page), s->cache->slot);
+    }
     if (QI_UNLIKELY(!qi_is_out(s->state[i]))) {
         qi_track_describe(p);
         qi_bug("heap: %s: double free of object %p (number %u of its slab%s)", s->cache->name, p,

@@ -55,6 +55,11 @@ struct qi_track_large {
 /* Nothing is tracked; the start of the heap.  Tracking itself begins with quire_track_start(). */
 void qi_track_init(void);
 
+/* damage.c: log all about the byte at, in or beside an object, which should be want, -1: not known. */
+void qi_damage_report(const struct quire_cache *c, const void *obj, const uint8_t *at, int want);
+/* verify.c: the sheaves of one context, which must be at rest; adds what is in them. */
+bool qi_verify_sheaves(struct quire_cache *c, struct qi_cache_cpu *cc, uint64_t *cached);
+
 #if QUIRE_TRACK
 
 /* obj of c, which the caller holds and nobody has been given yet, was allocated by a call from

@@ -216,7 +216,7 @@ static bool verify_node(struct quire_cache *c, unsigned node, uint64_t *out)
     return true;
 }
 
-static bool verify_cpu(struct quire_cache *c, struct qi_cache_cpu *cc, uint64_t *cached)
+bool qi_verify_sheaves(struct quire_cache *c, struct qi_cache_cpu *cc, uint64_t *cached)
 {
     if (cc == &qi_no_cpu)
         return true;
@@ -242,7 +242,7 @@ static bool verify_cache(struct quire_cache *c)
             return false;
     }
     for (unsigned i = 0; i < QI_CONTEXTS; i++)
-        if (!verify_cpu(c, qi_load_acquire(&c->cpu[i]), &cached))
+        if (!qi_verify_sheaves(c, qi_load_acquire(&c->cpu[i]), &cached))
             return false;
     EXPECT(out + free + cached == total,
            "H7: %s: %lu out, %lu in slabs and barns, %lu at CPUs of %lu", c->name,

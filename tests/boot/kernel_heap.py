@@ -141,3 +141,24 @@ def test_slabtop_reads_slabinfo(t):
     t.check(len(rows) > 10 and any(r[7].startswith("kmalloc-") for r in rows), done.stdout)
     for objs, active, _, kib, slabs, per, cache, name in rows:
         t.check(int(active) <= int(objs) <= int(slabs) * int(per) and int(cache) * 1024 >= int(slabs) * 4096, (name, done.stdout))
+
+
+# The heap is looked through while other processors use it, under every mode of its hardening.
+# proves: VE-57
+def test_heap_is_validated_in_use(t):
+    for heap in ("none", "hardening,track", "full"):
+        out = in_guest(t, WORK + """
+assert text('/proc/quire/validate') == 'not asked\\n'
+going = os.fork()
+if not going:
+    work(10)
+    os._exit(0)
+looks, over = 0, 0
+while not over or looks < 5:
+    with open('/proc/quire/validate', 'w') as f: f.write('1')
+    assert text('/proc/quire/validate') == 'sound\\n'
+    looks += 1
+    over = over or os.waitpid(going, os.WNOHANG)[0]
+print(looks, 'looks')
+""", "--cpus", "4", "--heap", heap).stdout
+        t.check("looks" in out, out)
