@@ -7,8 +7,8 @@
  * allocated before is not known.  Whatever the heap then reports about an object says these too.
  *
  * A call site is the return address of the public call.  How much of the stack is seen depends on
- * the port (QPORT_BACKTRACE).  Records cost 56 bytes an object, and an allocation about half a
- * microsecond; what is not tracked costs nothing.
+ * the port (QPORT_BACKTRACE).  Records cost 80 bytes an object, and time mostly for the walk of
+ * the stack; what is not tracked costs nothing.
  */
 #ifndef QUIRE_TRACK_H
 #define QUIRE_TRACK_H

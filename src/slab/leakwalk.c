@@ -34,15 +34,26 @@ struct qi_found qi_leak_object(struct qi_slab *s, unsigned i)
                              s->cache->size};
 }
 
-/* Call one for each valid frame that is not free. */
+#define BLOCK_FRAMES ((uint64_t)1 << QUIRE_HUGE_ORDER)
+
+/* Call one for each frame that has a struct page, those of devices left out.  Memory comes and goes by
+ * whole pageblocks, so that one question serves for each. */
 static void each_page(void (*one)(void *ctx, struct quire_page *page), void *ctx)
 {
     struct quire_zone_stats z;
 
-    for (unsigned i = 0; quire_zone_stats(i, &z) == QUIRE_OK; i++)
-        for (uint64_t pfn = z.start.v; pfn < z.end.v; pfn++)
-            if (quire_pfn_valid(Q_PFN(pfn)))
+    for (unsigned i = 0; quire_zone_stats(i, &z) == QUIRE_OK; i++) {
+        bool valid = false;
+
+        if (z.type == QUIRE_ZONE_DEVICE)
+            continue;
+        for (uint64_t pfn = z.start.v; pfn < z.end.v; pfn++) {
+            if (pfn == z.start.v || pfn % BLOCK_FRAMES == 0)
+                valid = quire_pfn_valid(Q_PFN(pfn));
+            if (valid)
                 one(ctx, quire_page_of_pfn(Q_PFN(pfn)));
+        }
+    }
 }
 
 /* ---- objects with records ---- */

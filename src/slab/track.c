@@ -1,10 +1,10 @@
 /*
  * slab/track.c - who allocated each object, and who freed it.
  *
- * Model.  A slab of a tracked cache has a set of records beside it, one for each object: the same
- * order as the state bytes.  They are made at the first tracked allocation in the slab and goes
+ * Model.  A slab of a tracked cache has records beside it, one for each object, in the same
+ * order as the state bytes.  They are made at the first tracked allocation in the slab and go
  * with the slab.  A record holds numbers: of two stack traces (depot.c), of the call site (sites.c);
- * and times, CPUs, tasks.  So a record is 56 bytes however deep the stacks are, and nothing in or
+ * and times, CPUs, tasks.  So a record is 80 bytes however deep the stacks are, and nothing in or
  * beside the object changes: tracking can be switched on while the heap is in use.
  *
  * Whose is a record.  Its object's holder's, like the state byte: no lock.  Others look (reports, the
@@ -15,7 +15,7 @@
  * state GUARDED sends its free to qi_free_slow().  An object whose allocation was not seen has no
  * record or one that is not LIVE, and its free changes nothing.
  *
- * Failure.  No memory for a set or no room for a trace: the object, or its trace, is not known;
+ * Failure.  No memory for records or no room for a trace: the object, or its trace, is not known;
  * counted, never an error.
  *
  * Cost.  Off: nothing.  On: the walk of the stack, a look-up in the depot, two atomic additions for
