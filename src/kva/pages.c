@@ -145,7 +145,8 @@ bool qi_area_keep_pages(struct qi_area *a)
 {
     size_t n = qi_area_pages(a);
 
-    if (!a->slots || a->kind != QI_KVA_MEMORY || qi_load_relaxed(&kept) + n > kept_most)
+    if (!a->slots || a->kind != QI_KVA_MEMORY || a->pages == QI_NO_PAGE ||
+        qi_load_relaxed(&kept) + n > kept_most)
         return false;
     qi_fetch_add_relaxed(&kept, n);
     return true;
@@ -204,8 +205,11 @@ bool qi_area_populate(struct qi_area *a, quire_gfp gfp, unsigned node)
     while (got < n) {
         size_t more = take_pages(a, n - got, pages + got, gfp, node);
 
-        if (!more)
+        if (!more) { /* none is mapped yet; and a ready area has all of them or none */
+            a->next = NULL;
+            qi_areas_free_pages(a);
             return false;
+        }
         got += more;
     }
     qi_kpt_fill(slots, pages, n, qi_pte_template(OWN_PROT | QUIRE_GLOBAL, QUIRE_CACHED));

@@ -517,6 +517,39 @@ static void a_split_may_fail(void **state)
     quire_vfree(p);
 }
 
+/* Memory ends in the middle of an area: what it has by then goes back, and does not pass for the frames of a ready
+ * range, of which the next area of the size would map too few. */
+/* proves: TRAP-18 */
+static void half_an_area_is_no_ready_one(void **state)
+{
+    enum { PAGES = 7 };
+    const struct qi_want want = {
+        .bytes = PAGES * PAGE, .align = PAGE, .node = QUIRE_NODE_ANY, .kind = QI_KVA_MEMORY};
+    static struct quire_page *all[64 * HEAP_MIB / PAGE];
+
+    (void)state;
+    for (unsigned some = 0; some < PAGES; some++) {
+        struct qi_area *a = qi_area_make(QI_AREAS, &want);
+        size_t n = 0;
+        uint8_t *p;
+
+        assert_non_null(a);
+        while ((all[n] = quire_page_alloc(0, QUIRE_GFP_KERNEL, QUIRE_NODE_ANY)))
+            n++;
+        for (unsigned i = 0; i < some; i++)
+            quire_page_free(all[--n], 0);
+        assert_false(qi_area_populate(a, QUIRE_GFP_KERNEL, QUIRE_NODE_ANY));
+        qi_area_retire(a);
+        while (n)
+            quire_page_free(all[--n], 0);
+        qi_areas_flush(); /* makes ready what is ready */
+        assert_int_equal(qi_kept_pages(), 0);
+        assert_non_null(p = quire_vmalloc(PAGES * PAGE, 0));
+        for (unsigned i = 0; i < PAGES; i++)
+            assert_int_equal(prot_of((uintptr_t)p + i * PAGE), QUIRE_READ | QUIRE_WRITE);
+    }
+}
+
 /* Where small areas were before, a large one has large leaves again. */
 static void large_leaves_come_back(void **state)
 {
@@ -784,6 +817,7 @@ int main(void)
         TEST(addresses_are_told_apart),
         TEST(parts_are_protected),
         TEST(a_split_may_fail),
+        TEST(half_an_area_is_no_ready_one),
         TEST(large_leaves_come_back),
         TEST(stacks_come_and_go_together),
         TEST(large_alignments_never_overlap),
