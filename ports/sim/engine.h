@@ -17,6 +17,7 @@ struct sim_machine {
     unsigned cpus, nodes;
     uint64_t memory;     /* bytes of simulated memory, all nodes together */
     uint64_t hotplug;    /* of them, at the end: not there at first, may come and go */
+    unsigned heap;       /* modes of the heap: QUIRE_HARDEN_* */
     uint64_t max_points; /* a run that takes more has not come forward */
     /* what may go wrong by itself, each once in so many points; 0 never */
     unsigned interrupt_every; /* a device's interrupt, see sim_on_interrupt() */

@@ -207,6 +207,10 @@ static void start_library(const struct sim_machine *m)
     struct quire_page *root;
 
     start_frames(m);
+    /* the seed is no secret here: a run must be the same again */
+    must(quire_heap_configure(
+             &(struct quire_heap_options){.flags = m->heap, .quarantine_bytes = 16384, .seed = 1}),
+         "modes of the heap");
     must(quire_heap_init(), "heap");
     root = quire_page_alloc(0, QUIRE_GFP_ZERO, QUIRE_NODE_ANY);
     if (!root)

@@ -88,38 +88,44 @@ static void shuffle_locked(void)
     ring.entry[ring.first] = e;
 }
 
+/* Interrupts off.  held falls last: who destroys the cache waits for it, and then for nobody. */
 static void release(struct qi_entry e)
 {
     struct qi_slab *s = slab_of(&e);
+    struct quire_cache *c = s->cache;
 
     QI_CHECK(*e.state == QI_OBJ_HELD,
-             "heap: %s: object %p was freed twice: in quarantine its state is %u", s->cache->name,
-             e.obj, *e.state);
-    qi_guard_check_free(s->cache, e.obj);
+             "heap: %s: object %p was freed twice: in quarantine its state is %u", c->name, e.obj,
+             *e.state);
+    qi_guard_check_free(c, e.obj);
     *e.state = QI_OBJ_IN;
-    qi_fetch_sub_relaxed(&s->cache->held, 1u);
     qi_give(s, e);
+    qi_fetch_sub_acqrel(&c->held, 1u);
 }
 
 void qi_quarantine(struct quire_cache *c, struct qi_entry e)
 {
+    bool done = false;
+
     *e.state = QI_OBJ_HELD;
     qi_fetch_add_relaxed(&c->held, 1u);
-    for (;;) {
+    while (!done) {
         unsigned long irq = qi_spin_lock_irq(&ring.lock);
         struct qi_entry old;
 
-        if (!ring.n ||
-            (ring.n < ring.cap && ring.bytes + c->slot <= qi_heap_options.quarantine_bytes)) {
+        done = !ring.n ||
+               (ring.n < ring.cap && ring.bytes + c->slot <= qi_heap_options.quarantine_bytes);
+        if (done) {
             put_locked(c, e);
-            qi_spin_unlock_irq(&ring.lock, irq);
-            return;
+        } else {
+            if (c->flags & QI_CACHE_RANDOM)
+                shuffle_locked();
+            old = get_locked();
         }
-        if (c->flags & QI_CACHE_RANDOM)
-            shuffle_locked();
-        old = get_locked();
-        qi_spin_unlock_irq(&ring.lock, irq);
-        release(old);
+        qi_spin_unlock_raw(&ring.lock);
+        if (!done)
+            release(old);
+        qport_irq_restore(irq);
     }
 }
 
@@ -127,21 +133,21 @@ void qi_quarantine(struct quire_cache *c, struct qi_entry e)
 static bool turn(struct quire_cache *c)
 {
     unsigned long irq = qi_spin_lock_irq(&ring.lock);
-    struct quire_cache *whose;
-    struct qi_entry e;
+    struct quire_cache *whose = NULL;
+    bool any = ring.n;
+    struct qi_entry e = {NULL, NULL};
 
-    if (!ring.n) {
-        qi_spin_unlock_irq(&ring.lock, irq);
-        return false;
+    if (any) {
+        e = get_locked();
+        whose = slab_of(&e)->cache;
+        if (c && whose != c)
+            put_locked(whose, e);
     }
-    e = get_locked();
-    whose = slab_of(&e)->cache;
-    if (c && whose != c)
-        put_locked(whose, e);
-    qi_spin_unlock_irq(&ring.lock, irq);
-    if (!c || whose == c)
+    qi_spin_unlock_raw(&ring.lock);
+    if (any && (!c || whose == c))
         release(e);
-    return true;
+    qport_irq_restore(irq);
+    return any;
 }
 
 void qi_quarantine_flush(struct quire_cache *c)
@@ -153,6 +159,8 @@ void qi_quarantine_flush(struct quire_cache *c)
         }
         return;
     }
-    while (qi_load_relaxed(&c->held) && turn(c)) {
-    }
+    /* some may be on their way out at another CPU, which has them out of the ring already */
+    while (qi_load_acquire(&c->held))
+        if (!turn(c))
+            qport_relax();
 }

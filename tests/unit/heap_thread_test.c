@@ -85,11 +85,39 @@ static void threads_lose_nothing(void **state)
     expect_nothing_lost();
 }
 
+static int setup_modes(void **state, uint32_t flags)
+{
+    struct quire_heap_options o = {
+        .flags = flags, .sample_interval = 50, .quarantine_bytes = 20000};
+
+    o.seed = test_random() | 1;
+    assert_int_equal(quire_heap_configure(&o), QUIRE_OK);
+    return setup_nodes(state);
+}
+
+static int setup_hardened(void **state)
+{
+    return setup_modes(state, QUIRE_HEAP_FLAGS & ~QUIRE_HEAP_TRACK & ~QUIRE_HEAP_LEAKSCAN);
+}
+
+static int setup_encoded(void **state)
+{
+    return setup_modes(state, QUIRE_HARDEN_ENCODE | QUIRE_HARDEN_RANDOM | QUIRE_HARDEN_SAMPLE);
+}
+
+static int teardown_modes(void **state)
+{
+    quire_heap_configure(NULL);
+    return teardown(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(threads_lose_nothing),
         NODES(threads_lose_nothing),
+        cmocka_unit_test_setup_teardown(threads_lose_nothing, setup_hardened, teardown_modes),
+        cmocka_unit_test_setup_teardown(threads_lose_nothing, setup_encoded, teardown_modes),
     };
 
     test_seed("heap_thread_test");

@@ -11,6 +11,8 @@
 #include "args.h"
 #include "idioms.h"
 
+#include <quire/harden.h>
+
 enum {
     HOT_SPOTS = 3,
     MIB = 1 << 20,
@@ -69,6 +71,10 @@ static void draw_machine(struct sim_machine *m)
     m->wake_early = PICK(0, 4, 50);
     m->ipi_delay = PICK(1, 10, 100, 1000);
 }
+
+/* Those that need no pages that fault, and no books of who allocated what. */
+#define HEAP_MODES \
+    (QUIRE_HEAP_FLAGS & ~QUIRE_HARDEN_SAMPLE & ~QUIRE_HEAP_TRACK & ~QUIRE_HEAP_LEAKSCAN)
 
 static void draw_switches(struct sim_switches *s)
 {
@@ -319,4 +325,6 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
             else
                 add_drawn(p, t, &s, draw_op(&s));
     }
+    if (chance(25))
+        p->machine.heap = below(QUIRE_HEAP_FLAGS + 1) & HEAP_MODES;
 }

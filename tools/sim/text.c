@@ -7,6 +7,8 @@
  */
 #include "args.h"
 
+#include <quire/harden.h>
+
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +31,7 @@ static const struct field fields[] = {
     {"machine", "memory", AT(machine.memory), MEBIBYTES, 1, 1 << 20},
     {"machine", "hotplug", AT(machine.hotplug), MEBIBYTES, 0, 1 << 20},
     {"machine", "nodes", AT(machine.nodes), UNSIGNED, 1, 8},
+    {"machine", "heap", AT(machine.heap), UNSIGNED, 0, QUIRE_HEAP_FLAGS},
     {"machine", "max_points", AT(machine.max_points), U64, 1, UINT64_MAX},
     RATE(interrupt_every),
     RATE(stall_every),
