@@ -447,52 +447,6 @@ static void a_full_window_says_no(void **state)
     quire_vfree(p[0]);
 }
 
-/* ---- alignment in fragmented space ---- */
-
-/* proves: TRAP-16 X-17 */
-static void aligned_areas_never_overlap(void **state)
-{
-    enum { N = 300 };
-    static struct {
-        uint64_t at, bytes;
-    } got[N];
-    unsigned aligned = 0;
-
-    (void)state;
-    hosted_fini();
-    kva_machine(128 * HEAP_MIB, 1, 256 * HEAP_MIB);
-    memset(got, 0, sizeof got);
-    for (int round = 0; round < 6000; round++) {
-        unsigned k = (unsigned)test_random_below(N);
-        uint64_t align = PAGE << test_random_below(11), bytes;
-
-        if (got[k].at) {
-            quire_vfree((void *)got[k].at);
-            got[k].at = 0;
-            continue;
-        }
-        bytes = (1 + test_random_below(test_random_below(8) ? 40 : 600)) * PAGE;
-        got[k].at = (uintptr_t)quire_vmalloc_aligned(bytes, align, QUIRE_GFP_KERNEL);
-        got[k].bytes = bytes;
-        if (!got[k].at)
-            continue;
-        aligned += align == PAGE << 9;
-        assert_int_equal(got[k].at % align, 0);
-        for (unsigned i = 0; i < N; i++)
-            if (i != k && got[i].at)
-                assert_true(got[i].at + got[i].bytes + PAGE <= got[k].at ||
-                            got[k].at + bytes + PAGE <= got[i].at);
-        if (round % 500 == 0)
-            assert_int_equal(quire_kva_verify(), QUIRE_OK);
-    }
-    assert_true(aligned > 50);
-    for (unsigned i = 0; i < N; i++)
-        if (got[i].at)
-            quire_vfree((void *)got[i].at);
-    quire_kva_purge();
-    assert_int_equal(quire_kva_verify(), QUIRE_OK);
-}
-
 /* ---- the gap tree against a dumb model ---- */
 
 /* proves: AS-21 */
@@ -677,7 +631,6 @@ int main(void)
         TEST(free_stacks_are_kept),
         TEST(layouts_are_checked),
         TEST(a_full_window_says_no),
-        TEST(aligned_areas_never_overlap),
         TEST(gaps_are_found_like_by_a_linear_search),
         TEST(every_allocation_may_fail),
         TEST(threads_do_not_meet),
