@@ -133,7 +133,8 @@ static struct qi_block *take_empty(struct cpu_block *c)
         bool empty;
 
         qi_spin_lock(&b->lock);
-        empty = b->top && !b->live;
+        /* perhaps it never was more: its maker went on on another CPU */
+        empty = !b->live;
         b->current = !empty;
         qi_spin_unlock(&b->lock);
         if (empty)
