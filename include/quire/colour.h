@@ -16,22 +16,22 @@
 enum quire_cache_kind { QUIRE_CACHE_DATA = 1, QUIRE_CACHE_CODE = 2, QUIRE_CACHE_UNIFIED = 3 };
 
 /* One cache as the processor describes it. */
-struct quire_cache {
+struct quire_cpu_cache {
     uint8_t level; /* 1 is next to the core */
     uint8_t kind;  /* enum quire_cache_kind */
     uint16_t ways; /* 0: it does not say */
     uint32_t line, sets;
     uint32_t shared; /* logical CPUs that share one */
 };
-static inline uint64_t quire_cache_bytes(const struct quire_cache *c)
+static inline uint64_t quire_cache_bytes(const struct quire_cpu_cache *c)
 {
     return (uint64_t)c->ways * c->line * c->sets;
 }
 
 /* Colours of one cache: 1..QUIRE_MAX_COLOURS; 1: every frame may be anywhere in it. */
-unsigned quire_cache_colours(const struct quire_cache *c);
+unsigned quire_cache_colours(const struct quire_cpu_cache *c);
 /* Those worth having on a machine with these caches: of the last one that holds data. */
-unsigned quire_caches_colours(const struct quire_cache *caches, unsigned n);
+unsigned quire_caches_colours(const struct quire_cpu_cache *caches, unsigned n);
 
 /* Colours from now on, 1..QUIRE_MAX_COLOURS; 1: off.  INVALID: another number.  Any context. */
 enum quire_status quire_frame_set_colours(unsigned n);

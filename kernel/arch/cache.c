@@ -6,7 +6,7 @@
 #include "cmdline.h"
 #include "cpu.h"
 
-struct quire_cache cpu_caches[CPU_CACHES];
+struct quire_cpu_cache cpu_caches[CPU_CACHES];
 unsigned cpu_ncaches;
 
 /* One cache for each sub-leaf until one of type 0. */
@@ -18,7 +18,7 @@ static void read_leaf(u32 leaf)
         cpuid(leaf, sub, r);
         if (!(r[0] & 31))
             return;
-        cpu_caches[cpu_ncaches++] = (struct quire_cache){
+        cpu_caches[cpu_ncaches++] = (struct quire_cpu_cache){
             .level = r[0] >> 5 & 7,
             .kind = r[0] & 3,
             .ways = (u16)((r[1] >> 22) + 1),
@@ -37,12 +37,12 @@ static void add_old(unsigned level, unsigned kind, u32 kib, u32 ways, u32 line)
     if (level == 3 && r[3] & 1u << 28)
         shared = K_MAX(r[1] >> 16 & 255, 1u); /* logical processors in the package */
     if (kib && ways && line && cpu_ncaches < CPU_CACHES)
-        cpu_caches[cpu_ncaches++] = (struct quire_cache){.level = (u8)level,
-                                                         .kind = (u8)kind,
-                                                         .ways = (u16)ways,
-                                                         .line = line,
-                                                         .sets = kib * 1024 / ways / line,
-                                                         .shared = shared};
+        cpu_caches[cpu_ncaches++] = (struct quire_cpu_cache){.level = (u8)level,
+                                                             .kind = (u8)kind,
+                                                             .ways = (u16)ways,
+                                                             .line = line,
+                                                             .sets = kib * 1024 / ways / line,
+                                                             .shared = shared};
 }
 
 static void read_old(u32 max)

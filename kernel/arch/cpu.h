@@ -127,7 +127,7 @@ void acpi_parse(u64 rsdp_pa);
 
 /* ---- cache.c ---- */
 #define CPU_CACHES 8u
-extern struct quire_cache cpu_caches[CPU_CACHES]; /* of the boot CPU; by level */
+extern struct quire_cpu_cache cpu_caches[CPU_CACHES]; /* of the boot CPU; by level */
 extern unsigned cpu_ncaches;
 void cache_init(void);
 

@@ -6,12 +6,12 @@
 #include "gen.h"
 
 /* Keys: number of the cache, and the CPU. */
-static const struct quire_cache *cache_of(u64 key) { return &cpu_caches[key & 255]; }
+static const struct quire_cpu_cache *cache_of(u64 key) { return &cpu_caches[key & 255]; }
 
 static u64 count_caches(void) { return cpu_ncaches; }
 
 /* CPUs that share one have the same number but for the low bits of their APIC id. */
-static bool shares(unsigned a, unsigned b, const struct quire_cache *c)
+static bool shares(unsigned a, unsigned b, const struct quire_cpu_cache *c)
 {
     unsigned shift = 0;
 

@@ -30,16 +30,16 @@ static uint64_t exact_n, other_n; /* atomic */
 
 /* ---- Arithmetic ---- */
 
-unsigned quire_cache_colours(const struct quire_cache *c)
+unsigned quire_cache_colours(const struct quire_cpu_cache *c)
 {
     uint64_t n = (uint64_t)c->line * c->sets / QUIRE_PAGE_SIZE;
 
     return (unsigned)QI_MAX(QI_MIN(n, (uint64_t)QUIRE_MAX_COLOURS), (uint64_t)1);
 }
 
-unsigned quire_caches_colours(const struct quire_cache *caches, unsigned n)
+unsigned quire_caches_colours(const struct quire_cpu_cache *caches, unsigned n)
 {
-    const struct quire_cache *last = NULL;
+    const struct quire_cpu_cache *last = NULL;
 
     for (unsigned i = 0; i < n; i++)
         if (caches[i].kind & QUIRE_CACHE_DATA && (!last || caches[i].level > last->level))

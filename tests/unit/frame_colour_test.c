@@ -23,13 +23,13 @@ static uint64_t frames_of(unsigned colour, unsigned n)
 
 static void colours_follow_from_the_cache(void **state)
 {
-    static const struct quire_cache caches[] = {
+    static const struct quire_cpu_cache caches[] = {
         {.level = 1, .kind = QUIRE_CACHE_DATA, .ways = 8, .line = 64, .sets = 64},
         {.level = 1, .kind = QUIRE_CACHE_CODE, .ways = 8, .line = 64, .sets = 64},
         {.level = 2, .kind = QUIRE_CACHE_UNIFIED, .ways = 16, .line = 64, .sets = 2048},
         {.level = 3, .kind = QUIRE_CACHE_UNIFIED, .ways = 16, .line = 64, .sets = 16384},
     };
-    struct quire_cache c = caches[3];
+    struct quire_cpu_cache c = caches[3];
 
     (void)state;
     assert_int_equal(quire_cache_bytes(&caches[0]), 32 * 1024);
