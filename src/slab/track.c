@@ -124,10 +124,12 @@ uint32_t qi_track_now(void) { return (uint32_t)(qport_now_ns() >> QI_TRACK_TICK_
 static void note(struct qi_track_event *e, uintptr_t caller)
 {
     uintptr_t frames[QI_TRACE_MAX];
+    unsigned long irq = qport_irq_save();
 
+    qi_store_relaxed(&e->cpu, (uint32_t)qport_cpu());
+    qport_irq_restore(irq);
     qi_store_relaxed(&e->trace, qi_depot_put(frames, qi_trace(caller, frames, QI_TRACE_MAX)));
     qi_store_relaxed(&e->time, qi_track_now());
-    qi_store_relaxed(&e->cpu, (uint32_t)qport_cpu());
     qi_store_relaxed(&e->task, QPORT_TRACK_TASK());
 }
 
