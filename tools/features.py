@@ -2,7 +2,7 @@
 """The feature table: which test proves which row of features.tsv, and whether it passed.
 
 A test names the rows that it proves in a comment with the word "proves:", directly above a test function (C in
-tests/unit, tests/property, tests/fuzz; Python in tests/), or for a guest program, a fuzzer and
+tests/unit, tests/property, tests/malloc, tests/fuzz; Python in tests/), or for a guest program, a fuzzer and
 a scenario of the simulator anywhere in its head.  A row is proved if at least one test names it and all tests that name it passed
 when they last ran (BUILD/results).  A row whose same_as column names another shares that one's tests.  Words
 like TRAP-4 name the traps of TRAPS below in the same way.
@@ -46,10 +46,10 @@ def claims():
         for row in ROW.findall(text):
             found.append((row, test, path))
 
-    for folder in ("unit", "property"):
+    for folder, prefix in (("unit", ""), ("property", ""), ("malloc", "malloc_")):
         for path in sorted(glob.glob(os.path.join(ROOT, "tests", folder, "*.c"))):
             text = open(path, encoding="utf-8").read()
-            program = os.path.basename(path)[:-2]
+            program = prefix + os.path.basename(path)[:-2]
             seen = 0
             for m in C_PROVES.finditer(text):
                 seen += 1
