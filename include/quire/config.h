@@ -182,8 +182,8 @@ _Static_assert(QUIRE_SLAB_SHEAF >= 4 && QUIRE_SLAB_SHEAF <= 128, "QUIRE_SLAB_SHE
 #error "QUIRE_KMALLOC_ALIGN must be 8 or 16"
 #endif
 
-/* 1: quire_kmalloc() has 8 classes between 2^n and 2^(n + 1) instead of 4 up to 2 KiB: 4 % of memory is lost by rounding up
- * instead of 8 %, and there are half as many caches again. */
+/* 1: quire_kmalloc() has 8 classes instead of 4 between 512 bytes and 1 KiB, and between that and 2 KiB, and more above: of
+ * memory for sizes up to 2 KiB 4.5 % is lost by rounding up instead of 8 %. */
 #ifndef QUIRE_KMALLOC_FINE
 #define QUIRE_KMALLOC_FINE 0
 #endif

@@ -40,11 +40,11 @@ static void give_rest(char *object, size_t size)
 /* clang-format off */
 #define MADE(class) static void made_##class(void *object) { give_rest(object, size_of(class)); }
 MADE(0) MADE(1) MADE(2) MADE(4) MADE(5) MADE(6) MADE(8) MADE(9) MADE(10) MADE(12) MADE(13) MADE(14)
-    /* clang-format on */
 
-    static void (*const made[CLASSES])(void *) = {
-        made_0, made_1, made_2,  NULL, made_4,  made_5,  made_6,  NULL,
-        made_8, made_9, made_10, NULL, made_12, made_13, made_14, NULL};
+static void (*const made[CLASSES])(void *) = {
+    made_0, made_1, made_2,  NULL, made_4,  made_5,  made_6,  NULL,
+    made_8, made_9, made_10, NULL, made_12, made_13, made_14, NULL};
+/* clang-format on */
 
 static __attribute__((noinline)) struct quire_cache *make(unsigned class)
 {
