@@ -62,6 +62,7 @@ static void same_program(const struct sim_program *a, const struct sim_program *
     assert_int_equal(m->cpus, n->cpus);
     assert_int_equal(m->nodes, n->nodes);
     assert_int_equal(m->memory, n->memory);
+    assert_int_equal(m->heap, n->heap);
     assert_int_equal(m->max_points, n->max_points);
     assert_int_equal(m->interrupt_every, n->interrupt_every);
     assert_int_equal(m->stall_every, n->stall_every);

@@ -102,12 +102,12 @@ static const struct idiom idioms[] = {
           OP(object_bulk, SLOT, 3, 50), OP(object_free, SLOT)),
     IDIOM(KVA, OP(vmalloc, SLOT, 9000), OP(vtouch, SLOT, 1), OP(vfree, SLOT), OP(vpurge, 0),
           OP(vmalloc, SLOT, 20000), OP(vtouch, SLOT, 1), OP(vtouch, SLOT, 5)),
-    IDIOM(KVA, OP(kvmalloc, SLOT, 9000), OP(kvrealloc, SLOT, 40000), OP(kvrealloc, SLOT, 5000),
+    IDIOM(KVA, OP(kvmalloc, SLOT, 9000), OP(kvrealloc, SLOT, 32000), OP(kvrealloc, SLOT, 5000),
           OP(vfree, SLOT)),
     /* neighbours in an arena come, grow and go */
     IDIOM(HEAP, OP(arena, SLOT, 600, 0), OP(arena, SLOT2, 300, 1), OP(arena, SLOT, 900, 1),
-          OP(arena, SLOT2, 0, 2), OP(arena, SLOT2, 100, 6), OP(arena, SLOT, 0, 2),
-          OP(arena, SLOT, 2000, 1), OP(arena, SLOT2, 0, 4)),
+          OP(arena, SLOT2, 1, 2), OP(arena, SLOT2, 100, 6), OP(arena, SLOT, 1, 2),
+          OP(arena, SLOT, 2000, 1), OP(arena, SLOT2, 1, 4)),
     /* everything once while there is no memory */
     IDIOM(MEMORY_PRESSURE, OP(hog, 0), OP(frame_alloc, SLOT, 0, 0), OP(kmalloc, SLOT2, 500, 0),
           OP(frame_free, SLOT), OP(object_free, SLOT2), OP(unhog, 0)),
