@@ -107,19 +107,24 @@ static void flush_span(const struct qi_area *list)
 uint64_t qi_areas_flush(void)
 {
     struct qi_area *list = qi_lazy_take(), *warm = NULL, *cold = NULL;
-    uint64_t taken = 0, frames;
+    uint64_t taken = 0, keeps = 0, room = qi_kept_room(), frames;
 
     if (!list)
         return 0;
     flush_span(list);
     while (list) {
-        struct qi_area *a = list, **to = qi_area_keep_pages(a) ? &warm : &cold;
+        struct qi_area *a = list, **to = &cold;
 
+        if (qi_area_may_keep(a, room - keeps)) {
+            keeps += qi_area_pages(a);
+            to = &warm;
+        }
         list = a->next;
         a->next = *to;
         *to = a;
         taken += LAZY_ONE(qi_area_pages(a));
     }
+    qi_kept_count(keeps);
     frames = qi_areas_free_pages(cold);
     frames += qi_ranges_give(cold);
     frames += qi_ranges_give(warm); /* on top: they serve first */

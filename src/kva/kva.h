@@ -142,8 +142,15 @@ enum quire_status qi_area_map(struct qi_area *a, struct quire_page *const *pages
 void qi_area_unmap(struct qi_area *a);
 /* The own pages of the areas of a list, chained by next, go to the frame allocator; how many. */
 uint64_t qi_areas_free_pages(struct qi_area *list);
-/* May the frames of a, which has been flushed, stay with it for its next user?  Counts them. */
-bool qi_area_keep_pages(struct qi_area *a);
+/* The frames of an area that has been flushed may stay with it for its next user, if there is room; they are
+ * counted before anybody can find it. */
+static inline bool qi_area_may_keep(const struct qi_area *a, uint64_t room)
+{
+    return a->slots && a->pages != QI_NO_PAGE && a->kind == QI_KVA_MEMORY &&
+           qi_area_pages(a) <= room;
+}
+uint64_t qi_kept_room(void);
+void qi_kept_count(uint64_t pages);
 /* They go to the frame allocator after all; how many, 0: it has none. */
 uint64_t qi_area_drop_pages(struct qi_area *a);
 void qi_kept_init(uint64_t most); /* frames in all ready areas */

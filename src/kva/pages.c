@@ -141,16 +141,14 @@ void qi_kept_init(uint64_t most)
 
 uint64_t qi_kept_pages(void) { return qi_load_relaxed(&kept); }
 
-bool qi_area_keep_pages(struct qi_area *a)
+uint64_t qi_kept_room(void)
 {
-    size_t n = qi_area_pages(a);
+    uint64_t now = qi_load_relaxed(&kept);
 
-    if (!a->slots || a->kind != QI_KVA_MEMORY || a->pages == QI_NO_PAGE ||
-        qi_load_relaxed(&kept) + n > kept_most)
-        return false;
-    qi_fetch_add_relaxed(&kept, n);
-    return true;
+    return now < kept_most ? kept_most - now : 0;
 }
+
+void qi_kept_count(uint64_t pages) { qi_fetch_add_relaxed(&kept, pages); }
 
 uint64_t qi_area_drop_pages(struct qi_area *a)
 {
