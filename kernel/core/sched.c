@@ -28,6 +28,7 @@
 #include "sched.h"
 #include "arch/cpu.h"
 #include "task.h"
+#include <quire/heap.h>
 #include <quire/kva.h>
 #include <quire/space.h>
 
@@ -613,6 +614,7 @@ _Noreturn void sched_idle(void)
             quire_kva_tick();
         if (!c->rq.queued && quire_frame_deferred_step() == QUIRE_OK)
             continue;
+        quire_rcu_reclaim();
         if (!c->rq.queued && quire_frame_zero_idle(IDLE_CLEARS))
             continue;
         irq_off();

@@ -187,11 +187,65 @@ static void a_barn_is_opened_from_afar(void **state)
 
 #define FOUR(f) cmocka_unit_test_setup_teardown(f, setup_four, teardown)
 
+/* Four nodes; from each, which are nearer is another matter, as firmware's table has it.  Each slab is on the
+ * lists of its node, and as nodes run out of memory, one after the other, objects come from the nearest that has
+ * some: what is free in its slabs already, then new ones.
+ * proves: AS-33 */
+static void the_nearest_node_that_has_some(void **state)
+{
+    static const uint8_t distance[16] = {10, 40, 20, 30, 25, 10, 35, 15,
+                                         12, 14, 10, 13, 21, 31, 11, 10};
+    static struct quire_mem_range ranges[16], reserved[8];
+    static struct quire_memmap map;
+    static const uint8_t cpu_node[4] = {0, 1, 2, 3};
+    const uint64_t span = 64 * HEAP_MIB;
+    struct quire_boot boot = {
+        .map = &map, .nodes = 4, .cpus = 4, .cpu_node = cpu_node, .distance = distance};
+
+    (void)state;
+    for (unsigned home = 0; home < 4; home++) {
+        struct quire_cache *c;
+        unsigned seen = 1u << home;
+
+        hosted_init(span);
+        quire_memmap_init(&map, ranges, 16, reserved, 8);
+        assert_int_equal(quire_memmap_add(&map, Q_PA(HEAP_MIB), span - HEAP_MIB, QUIRE_MEM_USABLE),
+                         QUIRE_OK);
+        for (unsigned n = 0; n < 4; n++)
+            quire_memmap_set_node(&map, Q_PA(span / 4 * n), span / 4, n);
+        assert_int_equal(quire_frame_init(&boot), QUIRE_OK);
+        assert_int_equal(quire_heap_init(), QUIRE_OK);
+        hosted_cpu_set(home);
+        c = cache("near", 4096, 0, 0);
+        for (void *p; (p = quire_cache_alloc(c, QUIRE_GFP_KERNEL));) {
+            unsigned node = node_of(p);
+
+            assert_int_equal(qi_slab_of_page(quire_page_of_ptr(p))->node, node);
+            if (seen & 1u << node)
+                continue;
+            /* none of those that were not used yet is nearer */
+            for (unsigned n = 0; n < 4; n++)
+                if (!(seen & 1u << n))
+                    assert_true(distance[home * 4 + n] >= distance[home * 4 + node]);
+            seen |= 1u << node;
+        }
+        assert_int_equal(seen, 15);
+        for (unsigned n = 0; n < 4; n++)
+            assert_true(c->node[n].nslabs > 0);
+        assert_int_equal(quire_heap_verify(), QUIRE_OK);
+        hosted_fini();
+    }
+    setup(state); /* for the teardown */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        NODES(objects_stay_on_their_node), NODES(an_empty_node_falls_back),
-        FOUR(mixed_objects_go_home),       FOUR(the_nearest_node_helps),
+        cmocka_unit_test_teardown(the_nearest_node_that_has_some, teardown),
+        NODES(objects_stay_on_their_node),
+        NODES(an_empty_node_falls_back),
+        FOUR(mixed_objects_go_home),
+        FOUR(the_nearest_node_helps),
         NODES(a_barn_is_opened_from_afar),
     };
 
