@@ -25,7 +25,7 @@
  *   H4  an object IN is in exactly one place: its slab, one sheaf of a CPU, or one sheaf of a barn
  *   H5  main and spare of a CPU and all sheaves in the barn of n hold objects of node n only
  *   H6  a slab is on the list that its nfree says; full sheaves in a barn have sheaf_cap entries
- *   H7  objects out + in slabs + in barns + in CPUs' sheaves = objects in all slabs
+ *   H7  objects out + in slabs + in barns + on their way home + in CPUs' sheaves = objects in all slabs
  *
  * The fast path (slab.h, qi_alloc_fast and qi_free_fast).  Preemption off; the context's struct;
  * pop or push; state byte; preemption on.  The conditions that are not the common case are folded into
@@ -42,7 +42,8 @@
  * remainder test, one before the first or behind the last object an EDGE.
  *
  * NUMA.  A CPU's sheaves hold objects of its node (H5).  An object of another node goes into the
- * CPU's remote sheaf and home when that is full.  If a node has no memory its CPUs are given
+ * CPU's remote sheaf; when that is full it goes home whole (mail.h) if all are of one node, else each to
+ * its slab.  If a node has no memory its CPUs are given
  * objects of other nodes one by one, unless the caller forbids it.
  *
  * Locking.  struct qi_cache_cpu: its CPU with interrupts off.  qi_cache_node.lock: barn and slab
@@ -78,6 +79,8 @@ static void note_aside(struct qi_cache_cpu *cc)
 }
 
 static void save_main(struct qi_cache_cpu *cc) { cc->main->n = qi_cpu_count(cc); }
+
+static unsigned node_of(const void *obj) { return qi_slab_of_page(quire_page_of_ptr(obj))->node; }
 
 static struct qi_sheaf *new_sheaf(const struct quire_cache *c, quire_gfp gfp)
 {
@@ -192,13 +195,16 @@ void qi_drain_barn(struct quire_cache *c, unsigned node)
     struct qi_sheaf *sheaf;
 
     for (;;) {
-        qi_spin_lock_raw(&cn->lock);
-        sheaf = pop_sheaf(&cn->full_sheaves, &cn->nfull_sheaves);
-        if (sheaf)
-            cn->barn_cached -= sheaf->n;
-        else
-            sheaf = pop_sheaf(&cn->empty_sheaves, &cn->nempty_sheaves);
-        qi_spin_unlock_raw(&cn->lock);
+        sheaf = qi_mail_fetch(&cn->mail);
+        if (!sheaf) {
+            qi_spin_lock_raw(&cn->lock);
+            sheaf = pop_sheaf(&cn->full_sheaves, &cn->nfull_sheaves);
+            if (sheaf)
+                cn->barn_cached -= sheaf->n;
+            else
+                sheaf = pop_sheaf(&cn->empty_sheaves, &cn->nempty_sheaves);
+            qi_spin_unlock_raw(&cn->lock);
+        }
         if (!sheaf)
             return;
         drain_sheaf(c, sheaf);
@@ -212,8 +218,14 @@ void qi_drain_barn(struct quire_cache *c, unsigned node)
 static bool refill_from_node(struct quire_cache *c, struct qi_cache_cpu *cc)
 {
     struct qi_cache_node *cn = &c->node[cc->node];
-    struct qi_sheaf *surplus = NULL, *full;
+    struct qi_sheaf *surplus = NULL, *full = qi_mail_fetch(&cn->mail);
 
+    if (full) {
+        surplus = cc->main;
+        load_main(c, cc, full);
+        qi_internal_free(c->sheaves, surplus);
+        return true;
+    }
     qi_spin_lock_raw(&cn->lock);
     full = pop_sheaf(&cn->full_sheaves, &cn->nfull_sheaves);
     if (full) {
@@ -259,19 +271,22 @@ static void *take_from_node(struct quire_cache *c, unsigned node)
 {
     struct qi_cache_node *cn = &c->node[node];
     struct qi_entry e = {NULL, NULL};
+    struct qi_sheaf *sheaf = NULL;
 
     qi_spin_lock_raw(&cn->lock);
-    if (!qi_slabs_take_locked(c, cn, &e, 1) && cn->full_sheaves) {
-        struct qi_sheaf *sheaf = pop_sheaf(&cn->full_sheaves, &cn->nfull_sheaves);
-
-        cn->barn_cached -= sheaf->n;
+    if (!qi_slabs_take_locked(c, cn, &e, 1)) {
+        sheaf = pop_sheaf(&cn->full_sheaves, &cn->nfull_sheaves);
+        if (sheaf)
+            cn->barn_cached -= sheaf->n;
+    }
+    qi_spin_unlock_raw(&cn->lock);
+    if (!e.obj && !sheaf)
+        sheaf = qi_mail_fetch(&cn->mail);
+    if (sheaf) {
         e = entry_get(c, &sheaf->e[--sheaf->n]);
         /* no longer full, so no longer the barn's; its rest goes back to the slabs */
-        qi_spin_unlock_raw(&cn->lock);
         drain_sheaf(c, sheaf);
         qi_internal_free(c->sheaves, sheaf);
-    } else {
-        qi_spin_unlock_raw(&cn->lock);
     }
     if (e.obj) {
         *e.state = QI_OBJ_OUT(node);
@@ -442,6 +457,20 @@ static void push(struct quire_cache *c, struct qi_cache_cpu *cc, struct qi_entry
     cc->frees++;
 }
 
+/* A full sheaf to the node of all its objects; false: they are of several, or it has no room. */
+static bool send_home(struct quire_cache *c, struct qi_sheaf *sheaf)
+{
+    unsigned node;
+
+    if (c->flags & QI_CACHE_CLOSED)
+        return false;
+    node = node_of(sheaf->e[0].obj);
+    for (unsigned i = 1; i < sheaf->n; i++)
+        if (node_of(sheaf->e[i].obj) != node)
+            return false;
+    return qi_mail_post(&c->node[node].mail, sheaf);
+}
+
 /* An object of another node: collect, and send home by the sheaf. */
 static void push_remote(struct quire_cache *c, struct qi_cache_cpu *cc, struct qi_entry e)
 {
@@ -453,7 +482,11 @@ static void push_remote(struct quire_cache *c, struct qi_cache_cpu *cc, struct q
         return;
     }
     entry_put(c, &cc->remote->e[cc->remote->n++], e);
-    if (cc->remote->n >= c->sheaf_cap)
+    if (cc->remote->n < c->sheaf_cap)
+        return;
+    if (send_home(c, cc->remote))
+        cc->remote = NULL;
+    else
         drain_sheaf(c, cc->remote);
 }
 

@@ -12,6 +12,7 @@
 #include "../sync/rwsem.h"
 #include "../sync/spin.h"
 #include "large.h"
+#include "mail.h"
 
 /*
  * What an object's state byte says.  IN: free, wherever it lies; the slab's bitmap tells the slab
@@ -123,6 +124,7 @@ struct qi_cache_node {
     uint32_t nfull_sheaves, nempty_sheaves;
     struct qi_sheaf *full_sheaves, *empty_sheaves; /* the barn */
     struct qi_list slabs[QI_SLAB_LISTS];
+    struct qi_mail mail; /* no lock; full sheaves that CPUs of other nodes sent */
     uint64_t nslabs;
     uint64_t objects;     /* in all slabs */
     uint64_t in_slabs;    /* of them, free in slabs */

@@ -71,6 +71,7 @@ enum quire_status quire_cache_stats(unsigned i, struct quire_cache_stats *out)
         out->frees += cn->frees;
         free += cn->in_slabs + cn->barn_cached;
         qi_spin_unlock_irq(&cn->lock, irq);
+        free += (uint64_t)qi_mail_full(&cn->mail) * c->sheaf_cap;
     }
     free += count_cpu_cached(c, &out->frees);
     qi_rwsem_read_unlock(&qi_caches_lock);
@@ -209,6 +210,16 @@ static bool verify_node(struct quire_cache *c, unsigned node, uint64_t *out)
             return false;
         barn += f->n;
     }
+    for (unsigned i = 0; i < QI_MAIL_CELLS; i++) {
+        const struct qi_sheaf *f = qi_load_relaxed(&cn->mail.cell[i]);
+
+        if (!(qi_load_acquire(&cn->mail.word) >> (8 + i) & 1))
+            continue;
+        EXPECT(f->n == c->sheaf_cap, "H6: %s: a sheaf on its way home has %u entries", c->name,
+               f->n);
+        if (!verify_sheaf(c, f->e, f->n, node))
+            return false;
+    }
     EXPECT(slabs == cn->nslabs && objects == cn->objects && in_slabs == cn->in_slabs &&
                barn == cn->barn_cached && full == cn->nfull_sheaves,
            "H7: %s: node %u counts %lu slabs, %lu objects, %lu free", c->name, node,
@@ -235,7 +246,7 @@ static bool verify_cache(struct quire_cache *c)
         unsigned long irq = qi_spin_lock_irq(&cn->lock);
         bool good = verify_node(c, node, &out);
 
-        free += cn->in_slabs + cn->barn_cached;
+        free += cn->in_slabs + cn->barn_cached + (uint64_t)qi_mail_full(&cn->mail) * c->sheaf_cap;
         total += cn->objects;
         qi_spin_unlock_irq(&cn->lock, irq);
         if (!good)

@@ -185,6 +185,80 @@ static void a_barn_is_opened_from_afar(void **state)
     assert_int_equal(quire_heap_verify(), QUIRE_OK);
 }
 
+/* What is freed far from home goes there by the sheaf, without its lock, and is given out there next.
+ * proves: AS-32 AS-33 */
+static void sheaves_go_home_by_mail(void **state)
+{
+    enum { N = 16 };
+    struct quire_cache *c = cache("mail", 128, 0, QUIRE_CACHE_SHEAF(N));
+    void *p[N * (QI_MAIL_CELLS + 2)], *again;
+    uint64_t in_slabs, word = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < QI_COUNT(p); i++)
+        p[i] = quire_cache_alloc_node(c, QUIRE_GFP_THISNODE, 1);
+    again = quire_cache_alloc(c, QUIRE_GFP_KERNEL); /* of here: this CPU has its struct */
+    quire_cache_free(c, again);
+    in_slabs = c->node[1].in_slabs;
+    qi_spin_lock_raw(&c->node[1].lock);
+    for (unsigned i = 0; i < N * QI_MAIL_CELLS; i++) {
+        quire_cache_free(c, p[i]);
+        assert_int_equal(qi_mail_full(&c->node[1].mail), (i + 1) / N);
+        if ((i + 1) % N == 0) { /* the id counts each change */
+            assert_true(c->node[1].mail.word >> 16 > word >> 16);
+            word = c->node[1].mail.word;
+        }
+    }
+    qi_spin_unlock_raw(&c->node[1].lock);
+    heap_sound();
+    assert_int_equal(heap_stats("mail").active, 2 * N);
+    assert_int_equal(c->node[1].in_slabs, in_slabs);
+    for (unsigned i = 0; i < N; i++) /* no cell is free: to the slabs */
+        quire_cache_free(c, p[N * QI_MAIL_CELLS + i]);
+    assert_int_equal(c->node[1].in_slabs, in_slabs + N);
+    for (unsigned i = 0; i < N; i++)
+        quire_cache_free(c, p[N * (QI_MAIL_CELLS + 1) + i]);
+    hosted_cpu_set(1);
+    again = quire_cache_alloc(c, QUIRE_GFP_KERNEL);
+    assert_int_equal(qi_mail_full(&c->node[1].mail), QI_MAIL_CELLS - 1);
+    assert_ptr_equal(again, p[N - 1]);
+    quire_cache_free(c, again);
+    heap_sound();
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    expect_nothing_lost();
+}
+
+/* Another CPU fetches the sheaf and posts a different one in the same cell, after this one has looked at it and
+ * before it says so: the bits are what they were, the id is not, and the look counts for nothing.  Where the
+ * id wraps it is not 0.
+ * proves: AS-32 */
+static void a_cell_that_was_filled_again(void **state)
+{
+    struct qi_mail m = {.word = 0};
+    struct qi_sheaf *a = (void *)64, *b = (void *)128;
+    uint64_t seen;
+
+    (void)state;
+    assert_null(qi_mail_fetch(&m));
+    assert_true(qi_mail_post(&m, a));
+    seen = m.word;
+    assert_ptr_equal(qi_mail_fetch(&m), a);
+    assert_true(qi_mail_post(&m, b));
+    assert_int_equal(m.word & 0xffff, seen & 0xffff);
+    assert_false(qi_cas_acqrel(&m.word, &seen, qi_mail_next(seen, 0)));
+    assert_ptr_equal(qi_mail_fetch(&m), b);
+    m.word = ~(uint64_t)0 << 16;
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(qi_mail_post(&m, a));
+        assert_true(m.word >> 16 != 0);
+        assert_ptr_equal(qi_mail_fetch(&m), a);
+        assert_true(m.word >> 16 != 0);
+    }
+    for (unsigned i = 0; i < QI_MAIL_CELLS; i++)
+        assert_true(qi_mail_post(&m, a));
+    assert_false(qi_mail_post(&m, a));
+}
+
 #define FOUR(f) cmocka_unit_test_setup_teardown(f, setup_four, teardown)
 
 /* Four nodes; from each, which are nearer is another matter, as firmware's table has it.  Each slab is on the
@@ -241,6 +315,8 @@ static void the_nearest_node_that_has_some(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        NODES(sheaves_go_home_by_mail),
+        TEST(a_cell_that_was_filled_again),
         cmocka_unit_test_teardown(the_nearest_node_that_has_some, teardown),
         NODES(objects_stay_on_their_node),
         NODES(an_empty_node_falls_back),
