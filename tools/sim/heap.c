@@ -8,7 +8,7 @@
 static const struct {
     const char *name;
     unsigned size, align, flags;
-} cache_kinds[CACHES] = {{"small", 24, 8, 0},
+} cache_kinds[CACHES] = {{"small", 24, 8, QUIRE_CACHE_SHEAF(4)},
                          {"guarded", 200, 8, QUIRE_CACHE_REDZONE | QUIRE_CACHE_POISON},
                          {"large", 1500, 64, 0},
                          {"zeroed", 64, 64, QUIRE_CACHE_ZERO | QUIRE_CACHE_HWALIGN}};

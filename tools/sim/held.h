@@ -25,6 +25,10 @@ void object_give(struct held *h);
 void heap_setup(void);
 void heap_teardown(void);
 
+/* ---- readers.c ---- */
+void readers_setup(void);
+void readers_teardown(void);
+
 /* ---- areas.c ---- */
 void kv_check(const struct held *h, unsigned bytes);
 
@@ -36,6 +40,7 @@ void arena_teardown(void);
 /* Each gives true if the operation was its, whether or not what the slot holds let it be done. */
 bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *h);
 bool do_heap_op(struct worker *w, const struct sim_op *op, struct held *h);
+bool do_reader_op(struct worker *w, const struct sim_op *op, struct held *h);
 bool do_arena_op(struct worker *w, const struct sim_op *op, struct held *h);
 bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h);
 

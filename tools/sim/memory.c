@@ -104,7 +104,11 @@ void memory_interrupt(void)
     uint64_t pattern = sim_random(SIM_RANDOM_FAULTS);
 
     if (h->kind != HELD_NOTHING) {
-        memory_give_back(h);
+        /* others may still read it */
+        if (h->kind == HELD_KMALLOC && pattern & 1 && quire_kfree_rcu(h->p[0]) == QUIRE_OK)
+            h->kind = HELD_NOTHING;
+        else
+            memory_give_back(h);
         return;
     }
     h->pattern = pattern;
@@ -138,8 +142,8 @@ bool do_memory_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_frame_send:
     case SIM_OP_object_send: exchange(h, &world.boxes[op->arg[1] % SIM_BOXES]); return true;
     default:
-        return do_frame_op(w, op, h) || do_heap_op(w, op, h) || do_arena_op(w, op, h) ||
-               do_area_op(w, op, h) || do_dma_op(w, op, h);
+        return do_frame_op(w, op, h) || do_heap_op(w, op, h) || do_reader_op(w, op, h) ||
+               do_arena_op(w, op, h) || do_area_op(w, op, h) || do_dma_op(w, op, h);
     }
 }
 
@@ -148,6 +152,7 @@ bool do_memory_op(struct worker *w, const struct sim_op *op)
 void memory_setup(void)
 {
     heap_setup();
+    readers_setup();
     arena_setup();
     dma_setup();
 }
@@ -161,5 +166,6 @@ void memory_teardown(void)
             memory_give_back(&world.irq[i][k]);
     dma_teardown();
     arena_teardown();
+    readers_teardown();
     heap_teardown();
 }

@@ -109,6 +109,10 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(arena, HEAP, 5, A(slot, SLOT) A(bytes, BYTES) A(kind, BOX))                                 \
     X(heap_shrink, HEAP, 1, )                                                                     \
     X(cache_cycle, HEAP, 1, A(bytes, BYTES) A(n, COUNT))                                          \
+    X(object_prefill, HEAP, 3, A(slot, SLOT) A(cache, CACHE) A(n, COUNT))                         \
+    X(board_replace, HEAP, 5, A(place, BOX))                                                      \
+    X(board_read, HEAP, 6, A(place, BOX) A(n, COUNT))                                             \
+    X(rcu_reclaim, HEAP, 1, )                                                                     \
     X(dma_map, HEAP, 4, A(slot, SLOT) A(bytes, BYTES) A(kind, BOX))                               \
     X(dma_sync, HEAP, 4, A(slot, SLOT))                                                           \
     X(dma_unmap, HEAP, 4, A(slot, SLOT))                                                          \
