@@ -37,6 +37,8 @@ static void replace(struct worker *w, unsigned place)
     monitor_release(&board[place]);
     if (old)
         free_late(old);
+    if (fresh[0] & 1) /* not only when a batch is full */
+        quire_rcu_reclaim();
 }
 
 static void look(unsigned place, unsigned times)
