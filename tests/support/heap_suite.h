@@ -35,6 +35,21 @@ static inline int teardown(void **state)
     return 0;
 }
 
+/* A machine whose heap has modes of quire/harden.h, until teardown_modes(); the seed is drawn. */
+static inline void machine_of(struct quire_heap_options o)
+{
+    o.seed = test_random() | 1;
+    assert_int_equal(quire_heap_configure(&o), QUIRE_OK);
+    heap_machine(64 * HEAP_MIB, 1);
+    frames_at_start = quire_free_pages();
+}
+
+static inline int teardown_modes(void **state)
+{
+    quire_heap_configure(NULL);
+    return teardown(state);
+}
+
 /* Nothing is out: every frame is back. */
 static inline void expect_nothing_lost(void)
 {

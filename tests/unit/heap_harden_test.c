@@ -6,18 +6,7 @@
 
 static void machine(uint32_t flags, size_t quarantine)
 {
-    struct quire_heap_options o = {
-        .flags = flags, .quarantine_bytes = quarantine, .seed = test_random() | 1};
-
-    assert_int_equal(quire_heap_configure(&o), QUIRE_OK);
-    heap_machine(64 * HEAP_MIB, 1);
-    frames_at_start = quire_free_pages();
-}
-
-static int teardown_modes(void **state)
-{
-    quire_heap_configure(NULL);
-    return teardown(state);
+    machine_of((struct quire_heap_options){.flags = flags, .quarantine_bytes = quarantine});
 }
 
 static __attribute__((noinline)) bool alloc_panics(struct quire_cache *c)

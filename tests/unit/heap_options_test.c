@@ -103,12 +103,6 @@ static int setup_guards(void **state)
     return setup(state);
 }
 
-static int teardown_modes(void **state)
-{
-    quire_heap_configure(NULL);
-    return teardown(state);
-}
-
 /* With the switch on, every byte of a slot that was not asked for is a red zone, for every size of kmalloc
  * and for a cache that asked for nothing. */
 /* proves: AS-34 AS-61 VE-40 AS-55 */

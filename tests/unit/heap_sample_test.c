@@ -6,20 +6,8 @@
 
 static void machine(uint32_t interval, uint32_t objects)
 {
-    struct quire_heap_options o = {.flags = QUIRE_HARDEN_SAMPLE,
-                                   .sample_interval = interval,
-                                   .sample_objects = objects,
-                                   .seed = test_random() | 1};
-
-    assert_int_equal(quire_heap_configure(&o), QUIRE_OK);
-    heap_machine(64 * HEAP_MIB, 1);
-    frames_at_start = quire_free_pages();
-}
-
-static int teardown_modes(void **state)
-{
-    quire_heap_configure(NULL);
-    return teardown(state);
+    machine_of((struct quire_heap_options){
+        .flags = QUIRE_HARDEN_SAMPLE, .sample_interval = interval, .sample_objects = objects});
 }
 
 static void poke(volatile uint8_t *p) { *p = 1; }

@@ -105,12 +105,6 @@ static int setup_encoded(void **state)
     return setup_modes(state, QUIRE_HARDEN_ENCODE | QUIRE_HARDEN_RANDOM | QUIRE_HARDEN_SAMPLE);
 }
 
-static int teardown_modes(void **state)
-{
-    quire_heap_configure(NULL);
-    return teardown(state);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
