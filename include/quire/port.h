@@ -37,6 +37,8 @@
  *   void      qport_copy_page(void *dst, const void *src)
  *   QPORT_POINT(kind, ptr)          a scheduling point: before each lock, atomic, table write; a
  *                                   simulator switches CPUs here, everyone else defines it empty
+ *   QPORT_COPY_OPTIMISTIC(dst, src) may be left out: qport_copy_page(), of a frame that may be freed and used anew
+ *                                   meanwhile: if it was, the copy is thrown away.  For ports that look for races
  *   QPORT_TASK_POLICY()             may be left out: the struct quire_policy (quire/policy.h) of the running
  *                                   task for its new pages, or NULL; task context, stays valid
  *                                   while the task runs in the library
@@ -110,6 +112,9 @@
 
 #include <quire_port.h>
 
+#ifndef QPORT_COPY_OPTIMISTIC
+#define QPORT_COPY_OPTIMISTIC(dst, src) qport_copy_page(dst, src)
+#endif
 #ifndef QPORT_EVENT
 #define QPORT_EVENT(kind, ptr, n) ((void)0)
 #endif

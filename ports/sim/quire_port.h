@@ -74,6 +74,8 @@ void qport_preempt_enable(void);
 void qport_relax(void);
 void qport_clear_page(void *kla);
 void qport_copy_page(void *dst, const void *src);
+void sim_copy_optimistic(void *dst, const void *src);
+#define QPORT_COPY_OPTIMISTIC(dst, src) sim_copy_optimistic(dst, src)
 
 void qport_tlb_flush_page(uint64_t va, unsigned asid);
 void qport_tlb_flush_asid(unsigned asid);

@@ -128,7 +128,7 @@ static enum quire_status anon_copy(struct qi_vma *v, uint64_t va, qi_pte *slot, 
 
     if (QI_UNLIKELY(!page))
         return QUIRE_NO_MEMORY;
-    qport_copy_page(quire_page_ptr(page), quire_page_ptr(from));
+    QPORT_COPY_OPTIMISTIC(quire_page_ptr(page), quire_page_ptr(from));
     note_anon(v);
     *installed = install(v, va, slot, old, anon_leaf(v, page));
     if (QI_UNLIKELY(!*installed))
