@@ -85,24 +85,28 @@ static void close(struct cpu *cpu)
         enqueue(batch);
 }
 
-/* Make sure that this CPU's batch has room; interrupts off. */
-static bool make_room(struct cpu *cpu)
+/* e to this CPU's batch; interrupts off.  Another CPU may close the batch whenever the lock is free. */
+static bool defer(struct cpu *cpu, struct qi_entry e)
 {
     struct qi_sheaf *fresh, *full = NULL;
 
     qi_spin_lock_raw(&cpu->lock);
-    if (cpu->open && cpu->open->n < BATCH) {
+    if (!cpu->open || cpu->open->n == BATCH) {
         qi_spin_unlock_raw(&cpu->lock);
-        return true;
+        fresh = qi_internal_alloc(batch_cache, QUIRE_GFP_ATOMIC);
+        if (!fresh)
+            return false;
+        fresh->n = 1;
+        qi_spin_lock_raw(&cpu->lock);
+        full = cpu->open;
+        cpu->open = fresh;
     }
-    qi_spin_unlock_raw(&cpu->lock);
-    fresh = qi_internal_alloc(batch_cache, QUIRE_GFP_ATOMIC);
-    if (!fresh)
-        return false;
-    fresh->n = 1;
-    qi_spin_lock_raw(&cpu->lock);
-    full = cpu->open;
-    cpu->open = fresh;
+    /* an entry's low bit: it was GUARDED */
+    if (e.state && *e.state == QI_OBJ_GUARDED)
+        e.obj = (char *)e.obj + 1;
+    if (e.state)
+        *e.state = QI_OBJ_DEFERRED;
+    cpu->open->e[cpu->open->n++] = e;
     qi_spin_unlock_raw(&cpu->lock);
     if (full)
         enqueue(full);
@@ -112,30 +116,18 @@ static bool make_room(struct cpu *cpu)
 enum quire_status quire_kfree_rcu(void *p)
 {
     struct qi_entry e = {.obj = p};
-    enum quire_status st = QUIRE_NO_MEMORY;
     unsigned long irq;
-    struct cpu *cpu;
+    bool done;
 
     if (!p)
         return QUIRE_OK;
     qi_identify_any(p, &e.state);
     irq = qport_irq_save();
-    cpu = &cpus[qport_cpu()];
-    if (make_room(cpu)) {
-        /* an entry's low bit: it was GUARDED */
-        if (e.state && *e.state == QI_OBJ_GUARDED)
-            e.obj = (char *)p + 1;
-        if (e.state)
-            *e.state = QI_OBJ_DEFERRED;
-        qi_spin_lock_raw(&cpu->lock);
-        cpu->open->e[cpu->open->n++] = e;
-        qi_spin_unlock_raw(&cpu->lock);
-        st = QUIRE_OK;
-    }
+    done = defer(&cpus[qport_cpu()], e);
     qport_irq_restore(irq);
     if (qi_load_relaxed(&queue.waiting))
         qi_late_poll();
-    return st;
+    return done ? QUIRE_OK : QUIRE_NO_MEMORY;
 }
 
 void qi_late_slab(struct qi_slab *s)

@@ -233,6 +233,34 @@ static void readers_on_other_cpus(void **state)
     expect_nothing_lost();
 }
 
+static void *free_late(void *arg)
+{
+    hosted_cpu_set((unsigned)(uintptr_t)arg);
+    for (unsigned n = 0; n < 30000; n++)
+        if (quire_kfree_rcu(quire_kmalloc(64, QUIRE_GFP_KERNEL)) != QUIRE_OK)
+            return arg;
+    return NULL;
+}
+
+/* The open batches of all CPUs are closed under those who fill them. */
+static void batches_are_closed_by_others(void **state)
+{
+    pthread_t threads[3];
+
+    (void)state;
+    for (uintptr_t i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, free_late, (void *)(i + 1)), 0);
+    for (unsigned n = 0; n < 20000; n++)
+        qi_late_flush();
+    for (int i = 0; i < 3; i++) {
+        void *wrong;
+
+        assert_int_equal(pthread_join(threads[i], &wrong), 0);
+        assert_null(wrong);
+    }
+    expect_nothing_lost();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +270,7 @@ int main(void)
         TEST(no_memory_for_a_batch),
         TEST(pages_stay_while_somebody_reads),
         TEST(readers_on_other_cpus),
+        TEST(batches_are_closed_by_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
