@@ -45,9 +45,9 @@ struct cpu {
     struct task *task; /* 0: the running one */
     u32 index;         /* 8 */
     u32 context;       /* 12: 2 * index, + 1 in an interrupt handler */
-    u64 kstack;   /* 16: top of the current task's stack */
-    u64 user_rsp; /* 24: scratch of syscall_entry */
-    u64 canary;   /* 32: the running task's, that functions with arrays keep on the stack */
+    u64 kstack;        /* 16: top of the current task's stack */
+    u64 user_rsp;      /* 24: scratch of syscall_entry */
+    u64 canary;        /* 32: the running task's, that functions with arrays keep on the stack */
 
     struct tss *tss;
     struct cpu *self;
@@ -217,8 +217,8 @@ void selftest_print_tables(void);
 void selftest_lose(void); /* memory, for the leak scan to find */
 void selftest_crash(const char *how);
 void report_init(void);
-void report_boot(void);          /* the kernel's first instruction, or nearly */
-void report_first_program(void); /* it starts now */
+void report_boot(void);           /* the kernel's first instruction, or nearly */
+void report_first_program(void);  /* it starts now */
 void bench_run(const char *what); /* core/bench.c */
 extern void *syscall_table[SYSCALL_COUNT];
 

@@ -115,8 +115,8 @@ void task_start(struct task *t); /* make runnable for the first time */
 int mempolicy_clone(struct task *to, const struct task *from);
 /* Wake a sleeping task; any context. */
 void task_wake(struct task *t);
-void schedule(void);                  /* give up the CPU in the current state */
-void sched_yield_now(void);           /* stay runnable */
+void schedule(void);        /* give up the CPU in the current state */
+void sched_yield_now(void); /* stay runnable */
 /* Call one for each task that has a stack; interrupts off, no task begins or ends meanwhile. */
 void tasks_each(void (*one)(struct task *t, void *ctx), void *ctx);
 /* Where what is in use of the task's stack begins; of one that runs, all of it. */

@@ -129,8 +129,8 @@ void quire_dma_stats(const struct quire_dma_device *dev, struct quire_dma_stats 
 
     *out = (struct quire_dma_stats){0};
     for (uint32_t i = 0; i < qi_dma.nchunks; i++) {
-        out->slots += (unsigned)__builtin_popcountll(qi_dma.chunks[i].valid);
-        out->free_slots += (unsigned)__builtin_popcountll(qi_load_relaxed(&qi_dma.chunks[i].free));
+        out->slots += qi_popcount(qi_dma.chunks[i].valid);
+        out->free_slots += qi_popcount(qi_load_relaxed(&qi_dma.chunks[i].free));
     }
     if (dev) {
         add_device(dev, out);

@@ -30,10 +30,7 @@ static unsigned chunk_order(unsigned slots)
                         QUIRE_PAGE_SHIFT);
 }
 
-static unsigned chunk_slots(const struct qi_dma_chunk *c)
-{
-    return (unsigned)__builtin_popcountll(c->valid);
-}
+static unsigned chunk_slots(const struct qi_dma_chunk *c) { return qi_popcount(c->valid); }
 
 enum quire_status qi_dma_pool_init(uint32_t slots, uint64_t limit)
 {

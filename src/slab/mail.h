@@ -38,7 +38,7 @@ static inline uint64_t qi_mail_next(uint64_t word, uint32_t cells)
 }
 static inline unsigned qi_mail_full(const struct qi_mail *m)
 {
-    return (unsigned)__builtin_popcountll(qi_load_relaxed(&m->word) >> 8 & 0xff);
+    return qi_popcount(qi_load_relaxed(&m->word) >> 8 & 0xff);
 }
 
 /* False: no cell is free. */

@@ -358,7 +358,7 @@ static void random_calls_match_the_page_model(void **state)
     test_seed("mmap_prop");
     spaces[0].s = space_new(); /* caches warm up */
     quire_space_put(spaces[0].s);
-    quire_heap_shrink();
+    quire_heap_drain();
     frames = quire_free_pages();
     tables = quire_pt_pages();
     assert_int_equal(quire_object_create_shared(OBJECT_PAGES * PAGE, &object), QUIRE_OK);
@@ -375,7 +375,7 @@ static void random_calls_match_the_page_model(void **state)
             quire_space_put(spaces[k].s);
     quire_object_put(object);
     assert_int_equal(quire_pt_pages(), tables);
-    quire_heap_shrink();
+    quire_heap_drain();
     assert_int_equal(quire_frame_verify(), QUIRE_OK);
     assert_int_equal(quire_heap_verify(), QUIRE_OK);
     assert_int_equal(quire_free_pages(), frames);

@@ -20,7 +20,7 @@ static int setup(void **state)
     s = space_new();
     assert_int_equal(store(s, map_anon(s, PAGE), 1), QUIRE_OK);
     quire_space_put(s);
-    quire_heap_shrink();
+    quire_heap_drain();
     frames_before = quire_free_pages();
     s = space_new();
     return 0;
@@ -35,7 +35,7 @@ static int teardown(void **state)
         quire_space_put(s);
         s = NULL;
     }
-    quire_heap_shrink();
+    quire_heap_drain();
     assert_int_equal(quire_frame_verify(), QUIRE_OK);
     assert_int_equal(quire_heap_verify(), QUIRE_OK);
     assert_int_equal(quire_free_pages(), frames_before);
@@ -459,7 +459,7 @@ static void a_huge_leaf_is_split_where_it_is_cut(void **state)
     assert_int_equal(stats(s).rss_anon, 1023);
     assert_int_equal(quire_space_verify(s), QUIRE_OK);
     assert_int_equal(quire_munmap(s, Q_UVA(at), 6 * MIB), QUIRE_OK);
-    quire_heap_shrink();
+    quire_heap_drain();
     assert_true(quire_free_pages() + 8 >= free_pages);
 }
 
@@ -662,7 +662,7 @@ static void every_allocation_fails_once_and_nothing_is_lost(void **state)
         /* a huge page that cannot be had is no failure: small ones do */
         assert_true(st == QUIRE_OK || st == QUIRE_NO_MEMORY);
         failures += st == QUIRE_NO_MEMORY;
-        quire_heap_shrink();
+        quire_heap_drain();
         assert_int_equal(quire_free_pages(), frames_before);
         if (!hit)
             break;
@@ -680,7 +680,7 @@ static void every_allocation_fails_once_and_nothing_is_lost(void **state)
         hit = !quire_heap_fail_armed();
         quire_heap_fail_after(-1);
         assert_true(st == QUIRE_OK || st == QUIRE_NO_MEMORY);
-        quire_heap_shrink();
+        quire_heap_drain();
         assert_int_equal(quire_free_pages(), frames_before);
         if (!hit)
             break;

@@ -55,12 +55,14 @@ enum held_kind {
 /* What a slot or a box holds. */
 struct held {
     enum held_kind kind;
-    unsigned n;        /* FRAMES: order; PAGES, OBJECTS: how many; KMALLOC, AREA, KV, PIECE, MAPPED: bytes */
-    unsigned refs;     /* PAGES: references this worker holds of each; MAPPED: direction */
-    unsigned cache;    /* OBJECTS; MAPPED: device; AREA: pages that are read-only, a bit each */
-    uint64_t pattern;  /* what it is filled with */
-    void *p[64];       /* struct quire_page, objects, or the one address */
-    uint64_t words[9]; /* AREA: what each of its pages has; KV: first and last; MAPPED: bus address */
+    unsigned
+        n; /* FRAMES: order; PAGES, OBJECTS: how many; KMALLOC, AREA, KV, PIECE, MAPPED: bytes */
+    unsigned refs;    /* PAGES: references this worker holds of each; MAPPED: direction */
+    unsigned cache;   /* OBJECTS; MAPPED: device; AREA: pages that are read-only, a bit each */
+    uint64_t pattern; /* what it is filled with */
+    void *p[64];      /* struct quire_page, objects, or the one address */
+    uint64_t
+        words[9]; /* AREA: what each of its pages has; KV: first and last; MAPPED: bus address */
 };
 
 /* A pageblock, as the tasks have left it. */
