@@ -15,13 +15,13 @@
 /* span bytes, the first MiB missing, split evenly among nodes; CPU i is on node i % nodes. */
 static inline void heap_machine(uint64_t span, unsigned nodes)
 {
-    static struct quire_mem_range ranges[32], reserved[8];
+    static struct quire_mem_range ranges[32], reserved[32];
     static struct quire_memmap map;
     static uint8_t cpu_node[HEAP_CPUS];
     struct quire_boot boot = {.map = &map, .nodes = nodes, .cpus = HEAP_CPUS, .cpu_node = cpu_node};
 
     hosted_init(span);
-    quire_memmap_init(&map, ranges, 32, reserved, 8);
+    quire_memmap_init(&map, ranges, 32, reserved, 32);
     assert_int_equal(quire_memmap_add(&map, Q_PA(HEAP_MIB), span - HEAP_MIB, QUIRE_MEM_USABLE),
                      QUIRE_OK);
     for (unsigned n = 0; n < nodes; n++)

@@ -269,7 +269,7 @@ static void the_nearest_node_that_has_some(void **state)
 {
     static const uint8_t distance[16] = {10, 40, 20, 30, 25, 10, 35, 15,
                                          12, 14, 10, 13, 21, 31, 11, 10};
-    static struct quire_mem_range ranges[16], reserved[8];
+    static struct quire_mem_range ranges[16], reserved[32];
     static struct quire_memmap map;
     static const uint8_t cpu_node[4] = {0, 1, 2, 3};
     const uint64_t span = 64 * HEAP_MIB;
@@ -282,7 +282,7 @@ static void the_nearest_node_that_has_some(void **state)
         unsigned seen = 1u << home;
 
         hosted_init(span);
-        quire_memmap_init(&map, ranges, 16, reserved, 8);
+        quire_memmap_init(&map, ranges, 16, reserved, 32);
         assert_int_equal(quire_memmap_add(&map, Q_PA(HEAP_MIB), span - HEAP_MIB, QUIRE_MEM_USABLE),
                          QUIRE_OK);
         for (unsigned n = 0; n < 4; n++)

@@ -181,7 +181,7 @@ static void nodes_have_their_parts(void **state)
                 struct quire_page *page = quire_kva_page(p);
 
                 assert_int_equal(((uintptr_t)p - AREAS) / part, n);
-                assert_int_equal(page->flags >> QUIRE_PG_NODE_SHIFT & 255, n);
+                assert_int_equal(quire_page_node(page), n);
                 quire_vfree(p);
             }
             quire_kva_tick();
