@@ -53,8 +53,12 @@
 #endif
 #if QI_OWN_ADD_
 #define qi_own_add(p, v) qi_store_relaxed(p, __atomic_load_n(p, __ATOMIC_RELAXED) + (v))
+#define qi_load_operand(p) qi_load_relaxed(p)
 #else
 #define qi_own_add(p, v) ({ qi_point_(STORE, p); *(p) += (v); })
+/* As qi_load_relaxed(), of a word that is read once and whose every value will do: may be an operand of the
+ * instruction that uses it. */
+#define qi_load_operand(p) ({ qi_point_(LOAD, p); *(p); })
 #endif
 
 /* The thread sanitizer does not model fences.  Ours only order atomics that are read by the other

@@ -145,7 +145,7 @@ static QI_ALWAYS_INLINE void *alloc(size_t size, quire_gfp gfp, uintptr_t caller
 {
     if (QI_UNLIKELY(gfp & QI_GFP_SPECIAL))
         return alloc_unusual(size, gfp, QUIRE_NODE_ANY, caller ? caller : QI_CALLER());
-    if (QI_LIKELY(size < qi_load_relaxed(&small_limit)))
+    if (QI_LIKELY(size < qi_load_operand(&small_limit)))
         return qi_alloc_plain(small[(size + SMALL_STEP - 1) / SMALL_STEP], gfp);
     if (size > SMALL_MAX && size <= CLASS_MAX)
         return qi_alloc_fast(large[(size + LARGE_STEP - 1) / LARGE_STEP], gfp, size, caller);

@@ -374,6 +374,8 @@ void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node, size
     unsigned long irq;
     void *obj;
 
+    gfp &= ~QI_SLOW_ANY; /* the fast path has put both together */
+
     if (QI_UNLIKELY(slow & QI_SLOW_FAILING) && qi_heap_fail_now())
         return NULL;
     if (QI_UNLIKELY(gfp & (QUIRE_GFP_DMA | QUIRE_GFP_DMA32)) && !qi_cache_is_low(c, gfp))
@@ -566,7 +568,7 @@ void qi_identify_any(void *p, uint8_t **state)
         identify(NULL, p, state);
 }
 
-void qi_free_slow(void *p, struct quire_cache *c, uintptr_t caller)
+void qi_free_slow(struct quire_cache *c, void *p, uintptr_t caller)
 {
     struct qi_entry e = {.obj = p};
     struct quire_page *page;
@@ -682,39 +684,76 @@ bool quire_cache_alloc_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void
     return done == n;
 }
 
+/* Free p into the empty entry at; false if it is no object of the slab that is out here. */
+static QI_ALWAYS_INLINE bool give_one(struct qi_entry *at, void *p, uintptr_t origin,
+                                      uint64_t recip, uintptr_t span, uint8_t *states, uint8_t out)
+{
+    uintptr_t off = (uintptr_t)p - origin;
+    uint8_t *state;
+    uint64_t i, low;
+
+    if (QI_UNLIKELY(off >= span))
+        return false;
+    i = qi_mul_wide(off, recip, &low);
+    if (QI_UNLIKELY(low >= recip))
+        return false;
+    state = states + i;
+    QI_OPAQUE(state);
+    if (QI_UNLIKELY(*state != out))
+        return false;
+    *state = QI_OBJ_IN;
+    at->obj = p;
+    at->state = state;
+    return true;
+}
+
+/* Objects as long as they are of s, to the entries from top to before end; behind the last one filled.  Not inlined:
+ * all its values have registers. */
+static QI_NOINLINE struct qi_entry *give_run(struct qi_slab *s, struct qi_entry *top,
+                                             struct qi_entry *end, void **objs, uint8_t out)
+{
+    uintptr_t origin = s->origin, span = (s->n + (uintptr_t)1) * s->cache->slot;
+    uint64_t recip = s->recip;
+    uint8_t *states = s->state;
+    struct qi_entry *fours = top + (end - top) / 4 * 4; /* four a round: less to count */
+
+    for (; top != fours; top += 4, objs += 4) {
+        if (!give_one(top, objs[0], origin, recip, span, states, out))
+            return top;
+        if (!give_one(top + 1, objs[1], origin, recip, span, states, out))
+            return top + 1;
+        if (!give_one(top + 2, objs[2], origin, recip, span, states, out))
+            return top + 2;
+        if (!give_one(top + 3, objs[3], origin, recip, span, states, out))
+            return top + 3;
+    }
+    while (top != end && give_one(top, *objs, origin, recip, span, states, out))
+        top++, objs++;
+    return top;
+}
+
 /* Give objects of c to this CPU's main sheaf until one needs the slow way; how many.  A sheaf bounds
- * the time with preemption off.  Neighbours are often of one slab: its
- * books are looked up when an object lies outside the last one's only. */
+ * the time with preemption off.  Neighbours are often of one slab, whose books are looked up once for all of them; they
+ * stay true, for an object of it is in the sheaf. */
 static size_t give_bulk(struct quire_cache *c, size_t n, void **objs)
 {
     unsigned long irq = qi_enter();
     struct qi_cache_cpu *cc = qi_load_relaxed(&c->cpu[qi_context()]);
-    struct qi_entry *top = cc->top, *end = top + QI_MIN(n, (size_t)(cc->end - top));
-    uint64_t i, low, recip = 0, objects = 0;
-    uint8_t *state, *states = NULL, out = cc->out;
-    uintptr_t origin = 0;
+    struct qi_entry *first = cc->top, *top = first, *next;
+    struct qi_entry *end = top + QI_MIN(n, (size_t)(cc->end - top));
     struct qi_slab *s;
 
-    for (; top != end; top++, objs++) {
-        i = qi_mul_wide((uintptr_t)*objs - origin, recip, &low);
-        if (QI_UNLIKELY(low >= recip || i - 1 >= objects)) {
-            if (!qi_slab_of_user(*objs, &s) || s->cache != c || !qi_slab_index(s, *objs, &i))
-                break;
-            origin = s->origin;
-            recip = s->recip;
-            objects = s->n;
-            states = s->state;
-        }
-        state = states + i;
-        QI_OPAQUE(state);
-        if (QI_UNLIKELY(*state != out))
+    while (top != end) {
+        if (!qi_slab_of_user(objs[top - first], &s) || s->cache != c)
             break;
-        QPORT_EVENT(OBJECT_FREE, *objs, c->slot);
-        *state = QI_OBJ_IN;
-        top->obj = *objs;
-        top->state = state;
+        next = give_run(s, top, end, objs + (top - first), cc->out);
+        if (next == top)
+            break;
+        top = next;
     }
-    n = (size_t)(top - cc->top);
+    n = (size_t)(top - first);
+    for (size_t i = 0; i < n; i++)
+        QPORT_EVENT(OBJECT_FREE, objs[i], c->slot);
     if (n) { /* not into the struct that CPUs without sheaves share */
         qi_store_relaxed(&cc->top, top);
         cc->frees += n;
@@ -745,6 +784,6 @@ void quire_cache_free_bulk(struct quire_cache *c, size_t n, void **objs)
     for (size_t i = 0; i < n;) {
         i += give_bulk(c, n - i, objs + i);
         if (i < n && !empty_out(c))
-            qi_free_slow(objs[i++], c, QI_CALLER());
+            qi_free_slow(c, objs[i++], QI_CALLER());
     }
 }

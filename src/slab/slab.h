@@ -196,7 +196,7 @@ QI_NOINLINE void *qi_alloc_slow(struct quire_cache *c, quire_gfp gfp);
 QI_NOINLINE void *qi_alloc_special(struct quire_cache *c, quire_gfp gfp, unsigned node,
                                    size_t asked, uintptr_t caller);
 /* Free p, finding out what it is; c NULL: of any cache, and p may be NULL. */
-QI_NOINLINE void qi_free_slow(void *p, struct quire_cache *c, uintptr_t caller);
+QI_NOINLINE void qi_free_slow(struct quire_cache *c, void *p, uintptr_t caller);
 /* Panic unless p may be freed; the state of an object in a slab, or NULL. */
 void qi_identify_any(void *p, uint8_t **state);
 /* An object whose state byte is IN, to this CPU's sheaves or where it belongs. */
@@ -363,6 +363,8 @@ static QI_ALWAYS_INLINE void *qi_alloc_plain(struct quire_cache *c, quire_gfp gf
     qi_own_add(&cc->top, -1);
     *top[-1].state = cc->out;
     obj = top[-1].obj;
+    if (!obj) /* then the caller, who tests for NULL, does so after the slow way only */
+        __builtin_unreachable();
     QPORT_EVENT(OBJECT_ALLOC, obj, c->slot);
     qi_leave(irq);
     return obj;
@@ -372,7 +374,9 @@ static QI_ALWAYS_INLINE void *qi_alloc_plain(struct quire_cache *c, quire_gfp gf
 static QI_ALWAYS_INLINE void *qi_alloc_fast(struct quire_cache *c, quire_gfp gfp, size_t asked,
                                             uintptr_t caller)
 {
-    if (QI_UNLIKELY((gfp | qi_load_relaxed(&c->slow)) & (QI_GFP_SPECIAL | QI_SLOW_ANY)))
+    gfp |= qi_load_operand(&c->slow);
+    QI_OPAQUE(gfp);
+    if (QI_UNLIKELY(gfp & (QI_GFP_SPECIAL | QI_SLOW_ANY)))
         return qi_alloc_special(c, gfp, QUIRE_NODE_ANY, asked, caller ? caller : QI_CALLER());
     return qi_alloc_plain(c, gfp);
 }
@@ -396,7 +400,7 @@ static QI_ALWAYS_INLINE bool qi_slab_of_user(const void *p, struct qi_slab **s)
     uintptr_t off = (uintptr_t)p - QPORT_DIRECT_BASE;
     const struct quire_page *page;
 
-    if (QI_UNLIKELY(off >= qi_load_relaxed(&qi_heap_end)))
+    if (QI_UNLIKELY(off >= qi_load_operand(&qi_heap_end)))
         return false;
     page = quire_page_of_pfn(Q_PFN(off >> QUIRE_PAGE_SHIFT));
     /* nobody but the heap changes the flags of its pages: a plain read */
@@ -444,7 +448,7 @@ static QI_ALWAYS_INLINE void qi_free_any(void *p, uintptr_t caller)
         if (QI_LIKELY(qi_free_plain(s->cache, p, state)))
             return;
     }
-    qi_free_slow(p, NULL, caller ? caller : QI_CALLER());
+    qi_free_slow(NULL, p, caller ? caller : QI_CALLER());
 }
 
 static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p)
@@ -459,7 +463,7 @@ static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p)
         if (QI_LIKELY(qi_free_plain(c, p, state)))
             return;
     }
-    qi_free_slow(p, c, QI_CALLER());
+    qi_free_slow(c, p, QI_CALLER());
 }
 
 #endif

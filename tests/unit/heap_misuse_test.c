@@ -169,7 +169,7 @@ static void a_page_that_is_leaving(void **state)
     (void)state;
     page->flags |= QUIRE_PG_SLAB;
     assert_int_equal(page->owner, 0);
-    assert_true(HOSTED_EXPECT_PANIC(qi_free_slow(p + 4096, NULL, 0)));
+    assert_true(HOSTED_EXPECT_PANIC(qi_free_slow(NULL, p + 4096, 0)));
     caught("freed twice or foreign");
     page->flags &= ~QUIRE_PG_SLAB;
     quire_kfree(p);
