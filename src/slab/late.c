@@ -19,6 +19,7 @@
  * none, but readers still read them.
  */
 #include "harden.h"
+#include "leak.h"
 #include "track.h"
 
 #include "../sync/rcu.h"
@@ -122,9 +123,12 @@ enum quire_status quire_kfree_rcu(void *p)
     if (!p)
         return QUIRE_OK;
     qi_identify_any(p, &e.state);
+    qi_leak_late(p); /* before: somebody else may free it the next moment */
     irq = qport_irq_save();
     done = defer(&cpus[qport_cpu()], e);
     qport_irq_restore(irq);
+    if (!done)
+        qi_leak_not_late(p);
     if (qi_load_relaxed(&queue.waiting))
         qi_late_poll();
     return done ? QUIRE_OK : QUIRE_NO_MEMORY;

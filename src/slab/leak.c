@@ -136,19 +136,12 @@ static void shade(struct scan *sc, const struct qi_found *f)
         sc->overflow = true;
 }
 
-/* Not seen by the monitors of races: whoever has the memory may write it at this moment. */
-__attribute__((no_sanitize("thread", "address", "kernel-address"))) static uintptr_t
-read_word(uintptr_t at)
-{
-    return *(const volatile uintptr_t *)at;
-}
-
 static void look_at(struct scan *sc, uintptr_t from, uintptr_t to)
 {
     struct qi_found f;
 
     for (; from < to; from += sizeof(uintptr_t)) {
-        uintptr_t word = read_word(from);
+        uintptr_t word = qi_leak_word(from);
 
         if (word >= QUIRE_PAGE_SIZE && find(sc, word, &f))
             shade(sc, &f);
@@ -261,14 +254,14 @@ static void shade_held(void *scan, const struct qi_found *f)
     struct scan *sc = scan;
 
     sc->stats.objects++;
-    if (qi_load_relaxed(&f->t->marks) & QI_MARK_NOT_LEAK)
+    if (qi_load_relaxed(&f->t->marks) & QI_MARK_HELD)
         shade(sc, f);
 }
 
 static bool is_white(const struct scan *sc, const struct qi_found *f)
 {
     return qi_load_relaxed(&f->t->reached) < sc->gray &&
-           !(qi_load_relaxed(&f->t->marks) & (QI_MARK_IGNORE | QI_MARK_NOT_LEAK));
+           !(qi_load_relaxed(&f->t->marks) & (QI_MARK_IGNORE | QI_MARK_HELD));
 }
 
 static uint32_t checksum(const struct qi_found *f)
@@ -277,7 +270,7 @@ static uint32_t checksum(const struct qi_found *f)
 
     for (uintptr_t at = f->start; at + sizeof(uintptr_t) <= f->start + f->bytes;
          at += sizeof(uintptr_t)) {
-        h = (h ^ read_word(at)) * 0x9e3779b97f4a7c15;
+        h = (h ^ qi_leak_word(at)) * 0x9e3779b97f4a7c15;
         h ^= h >> 32;
     }
     return (uint32_t)h ? (uint32_t)h : 1;

@@ -10,8 +10,14 @@
 
 #if QUIRE_TRACK
 void qi_leak_init(void);
+/* The object at p is about to be freed when its readers have gone: no word needs to point to it; or it is not
+ * after all.  The caller holds it.  Any context. */
+void qi_leak_late(const void *p);
+void qi_leak_not_late(const void *p);
 #else
 static inline void qi_leak_init(void) {}
+static inline void qi_leak_late(const void *p) { (void)p; }
+static inline void qi_leak_not_late(const void *p) { (void)p; }
 #endif
 
 /* A tracked object. */
@@ -20,6 +26,13 @@ struct qi_found {
     uintptr_t start;
     size_t bytes;
 };
+
+/* Not seen by the monitors of races: whoever has the memory may write it at this moment. */
+__attribute__((no_sanitize("thread", "address", "kernel-address"))) static inline uintptr_t
+qi_leak_word(uintptr_t at)
+{
+    return *(const volatile uintptr_t *)at;
+}
 
 typedef void (*qi_leak_one)(void *ctx, const struct qi_found *f);
 

@@ -3,6 +3,8 @@
  */
 #include "leak.h"
 
+#include "harden.h"
+
 #include <quire/format.h>
 
 #if QUIRE_TRACK
@@ -21,6 +23,26 @@ static void mark(const void *p, uint32_t what)
     qi_spin_unlock_irq(&qi_track_lock, irq);
 }
 
+void qi_leak_late(const void *p)
+{
+    if (qi_heap_mode(QUIRE_HEAP_LEAKSCAN))
+        mark(p, QI_MARK_LATE);
+}
+
+void qi_leak_not_late(const void *p)
+{
+    unsigned long irq;
+    struct qi_track *t;
+
+    if (!qi_heap_mode(QUIRE_HEAP_LEAKSCAN))
+        return;
+    irq = qi_spin_lock_irq(&qi_track_lock);
+    t = qi_track_find(p);
+    if (t)
+        qi_fetch_and_relaxed(&t->marks, ~QI_MARK_LATE);
+    qi_spin_unlock_irq(&qi_track_lock, irq);
+}
+
 void quire_leak_hide(struct quire_cache *c) { qi_fetch_or_relaxed(&c->flags, QI_CACHE_HIDDEN); }
 void quire_leak_not_leak(const void *p) { mark(p, QI_MARK_NOT_LEAK); }
 void quire_leak_ignore(const void *p) { mark(p, QI_MARK_IGNORE); }
@@ -31,7 +53,7 @@ void quire_leak_no_scan(const void *p) { mark(p, QI_MARK_NO_SCAN); }
 static bool is_suspect(const struct qi_track *t)
 {
     return qi_leak_scans && qi_load_relaxed(&t->suspect) == qi_leak_scans &&
-           !(qi_load_relaxed(&t->marks) & (QI_MARK_NOT_LEAK | QI_MARK_IGNORE));
+           !(qi_load_relaxed(&t->marks) & (QI_MARK_HELD | QI_MARK_IGNORE));
 }
 
 struct view {

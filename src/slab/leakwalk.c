@@ -114,7 +114,7 @@ static bool next_unknown(struct quire_page *page, unsigned *i, struct qi_found *
 
     for (; s && s->page == page && !got && *i <= s->n; ++*i) {
         *f = qi_leak_object(s, *i);
-        got = qi_is_out(qi_load_relaxed(&s->state[*i])) &&
+        got = qi_is_out(qi_peek(&s->state[*i])) &&
               !(f->t && qi_load_acquire(&f->t->phase) == QI_TRACK_LIVE);
     }
     qi_spin_unlock_irq(&qi_track_lock, irq);
@@ -156,7 +156,7 @@ struct owners {
 
 static void owner_of_page(void *arg, struct quire_page *page)
 {
-    uintptr_t owner = (uintptr_t)qi_load_relaxed(&page->owner);
+    uintptr_t owner = qi_leak_word((uintptr_t)&page->owner);
     struct owners *o = arg;
 
     if (owner >= QUIRE_PAGE_SIZE && qi_load_relaxed(&page->refs) &&

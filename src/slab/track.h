@@ -30,6 +30,8 @@ struct qi_track_event {
 #define QI_MARK_NOT_LEAK 0x1u
 #define QI_MARK_IGNORE   0x2u
 #define QI_MARK_NO_SCAN  0x4u
+#define QI_MARK_LATE     0x8u /* on its way back: readers may have it */
+#define QI_MARK_HELD     (QI_MARK_NOT_LEAK | QI_MARK_LATE)
 
 /* Of one object; all fields are atomic, written by whoever holds the object but for the last. */
 struct qi_track {

@@ -19,11 +19,10 @@ static struct quire_cache *nth_cache(unsigned i)
     return NULL;
 }
 
-/* Plain on both sides, so that counting costs the fast path one instruction: an aligned word, which
- * no machine tears. */
-__attribute__((no_sanitize("thread"))) static uint64_t read_count(const uint64_t *count)
+/* Plain on both sides, so that it costs those who write nothing: an aligned word, which no machine tears. */
+__attribute__((no_sanitize("thread"))) static uint64_t read_plain(const uint64_t *word)
 {
-    return *(const volatile uint64_t *)count;
+    return *(const volatile uint64_t *)word;
 }
 
 /* Objects in the sheaves of all CPUs.  Other CPUs may move on while we look. */
@@ -39,7 +38,7 @@ static uint64_t count_cpu_cached(struct quire_cache *c, uint64_t *frees)
         /* top and base may be of two sheaves if the CPU changes them right now */
         main = (uint64_t)(qi_load_relaxed(&cc->top) - qi_load_relaxed(&cc->base));
         n += qi_load_relaxed(&cc->aside) + (main <= QI_SHEAF_MAX ? main : 0);
-        *frees += read_count(&cc->frees);
+        *frees += read_plain(&cc->frees);
     }
     return n;
 }
@@ -180,7 +179,9 @@ static bool verify_sheaf(const struct quire_cache *c, const struct qi_entry *e, 
                c->name, is.obj);
         k = (uint64_t)(is.state - s->state);
         EXPECT(s->cache == c && k >= 1 && k <= s->n && qi_slab_object(s, k) == is.obj &&
-                   s->state[k] == QI_OBJ_IN && !(s->free[(k - 1) / 64] >> (k - 1) % 64 & 1),
+                   s->state[k] == QI_OBJ_IN &&
+                   /* the bits beside it may change meanwhile, when the heap is in use */
+                   !(read_plain(&s->free[(k - 1) / 64]) >> (k - 1) % 64 & 1),
                "H4: %s: object %p in a sheaf is not free, or also in its slab", c->name, is.obj);
         EXPECT(node == QUIRE_NODE_ANY || s->node == node, "H5: %s: object %p of node %u at node %u",
                c->name, is.obj, s->node, node);

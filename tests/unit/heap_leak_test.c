@@ -4,6 +4,7 @@
 #include <heap_suite.h>
 
 #include <quire/leak.h>
+#include <quire/rcu.h>
 #include <quire/track.h>
 #include <slab/leak.h>
 
@@ -268,6 +269,46 @@ static void marks_are_heeded(void **state)
     quire_kfree(a);
 }
 
+/* What is freed late needs no word that points to it, and whatever it shows its readers does not either; if
+ * there is no memory to free it late it is as it was. */
+/* proves: VE-56 */
+static void what_waits_for_readers_is_not_lost(void **state)
+{
+    struct quire_cache *batches = qi_sheaf_cache(63);
+    static void *taken[8192];
+    void **p = quire_kzalloc(64, QUIRE_GFP_KERNEL), *run = quire_kzalloc(20000, QUIRE_GFP_KERNEL);
+    void *shown = quire_kzalloc(96, QUIRE_GFP_KERNEL);
+    struct quire_page *page, *frames = NULL;
+    uint64_t token = quire_rcu_read_lock();
+    unsigned n = 0;
+
+    (void)state;
+    p[0] = shown;
+    assert_int_equal(scan().suspects, 3);
+    while ((page = quire_page_alloc(0, QUIRE_GFP_ATOMIC | QUIRE_GFP_MEMALLOC, QUIRE_NODE_ANY))) {
+        *(struct quire_page **)quire_page_ptr(page) = frames;
+        frames = page;
+    }
+    while (n < 8192 && (taken[n] = qi_internal_alloc(batches, QUIRE_GFP_ATOMIC)))
+        n++;
+    assert_int_equal(quire_kfree_rcu(p), QUIRE_NO_MEMORY);
+    while (n)
+        qi_internal_free(batches, taken[--n]);
+    for (; frames; frames = page) {
+        page = *(struct quire_page **)quire_page_ptr(frames);
+        quire_page_free(frames, 0);
+    }
+    assert_int_equal(scan().suspects, 3);
+    assert_int_equal(quire_kfree_rcu(p), QUIRE_OK);
+    assert_int_equal(quire_kfree_rcu(run), QUIRE_OK);
+    assert_int_equal(scan().suspects, 0);
+    quire_rcu_read_unlock(token);
+    quire_rcu_wait();
+    quire_rcu_reclaim();
+    assert_int_equal(scan().suspects, 1); /* nobody shows it any more */
+    quire_kfree(shown);
+}
+
 /* More gray objects at a time than the scan's stack has room for. */
 /* proves: VE-56 */
 static void a_full_stack_loses_nothing(void **state)
@@ -371,6 +412,7 @@ int main(void)
         LEAK(what_changes_is_no_leak),
         LEAK(the_young_are_not_reported),
         LEAK(marks_are_heeded),
+        LEAK(what_waits_for_readers_is_not_lost),
         LEAK(a_full_stack_loses_nothing),
         TEST(without_the_mode_there_is_no_scan),
         LEAK_NODES(random_graphs_agree_with_a_walk),
