@@ -72,9 +72,15 @@ static void draw_machine(struct sim_machine *m)
     m->ipi_delay = PICK(1, 10, 100, 1000);
 }
 
-/* Those that need no pages that fault, and no books of who allocated what. */
+/* Those that need no pages that fault; books of who allocated what are drawn apart, for they take time. */
 #define HEAP_MODES \
     (QUIRE_HEAP_FLAGS & ~QUIRE_HARDEN_SAMPLE & ~QUIRE_HEAP_TRACK & ~QUIRE_HEAP_LEAKSCAN)
+
+/* The scan reads kernel areas by their addresses, where the simulator has nothing. */
+static unsigned leakscan(const struct swarm *s)
+{
+    return s->groups >> SIM_GROUP_KVA & 1 ? 0 : QUIRE_HEAP_LEAKSCAN;
+}
 
 static void draw_switches(struct sim_switches *s)
 {
@@ -128,7 +134,8 @@ static unsigned draw_groups(void)
 
 /* Operations that look at each page of the machine, or of much of it, are as long as a thousand others: keep
  * them rare, also where few others were drawn. */
-static const enum sim_op_kind costly[] = {SIM_OP_views, SIM_OP_move_blocks};
+static const enum sim_op_kind costly[] = {SIM_OP_views, SIM_OP_move_blocks, SIM_OP_heap_validate,
+                                          SIM_OP_leak_scan};
 
 static void limit_costly(struct swarm *s)
 {
@@ -327,4 +334,6 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
     }
     if (chance(25))
         p->machine.heap = below(QUIRE_HEAP_FLAGS + 1) & HEAP_MODES;
+    if (chance(10))
+        p->machine.heap |= QUIRE_HEAP_TRACK | leakscan(&s) * chance(60);
 }

@@ -29,6 +29,9 @@ void heap_teardown(void);
 void readers_setup(void);
 void readers_teardown(void);
 
+/* ---- watch.c ---- */
+void watch_setup(void);
+
 /* ---- areas.c ---- */
 void kv_check(const struct held *h, unsigned bytes);
 
@@ -41,6 +44,7 @@ void arena_teardown(void);
 bool do_frame_op(struct worker *w, const struct sim_op *op, struct held *h);
 bool do_heap_op(struct worker *w, const struct sim_op *op, struct held *h);
 bool do_reader_op(struct worker *w, const struct sim_op *op, struct held *h);
+bool do_watch_op(struct worker *w, const struct sim_op *op);
 bool do_arena_op(struct worker *w, const struct sim_op *op, struct held *h);
 bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h);
 

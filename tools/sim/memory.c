@@ -143,7 +143,8 @@ bool do_memory_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_object_send: exchange(h, &world.boxes[op->arg[1] % SIM_BOXES]); return true;
     default:
         return do_frame_op(w, op, h) || do_heap_op(w, op, h) || do_reader_op(w, op, h) ||
-               do_arena_op(w, op, h) || do_area_op(w, op, h) || do_dma_op(w, op, h);
+               do_watch_op(w, op) || do_arena_op(w, op, h) || do_area_op(w, op, h) ||
+               do_dma_op(w, op, h);
     }
 }
 
@@ -151,6 +152,7 @@ bool do_memory_op(struct worker *w, const struct sim_op *op)
 
 void memory_setup(void)
 {
+    watch_setup();
     heap_setup();
     readers_setup();
     arena_setup();

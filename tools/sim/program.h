@@ -113,6 +113,9 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(board_replace, HEAP, 5, A(place, BOX))                                                      \
     X(board_read, HEAP, 6, A(place, BOX) A(n, COUNT))                                             \
     X(rcu_reclaim, HEAP, 1, )                                                                     \
+    X(heap_sites, HEAP, 1, )                                                                      \
+    X(heap_validate, HEAP, 1, )                                                                   \
+    X(leak_scan, HEAP, 1, )                                                                       \
     X(dma_map, HEAP, 4, A(slot, SLOT) A(bytes, BYTES) A(kind, BOX))                               \
     X(dma_sync, HEAP, 4, A(slot, SLOT))                                                           \
     X(dma_unmap, HEAP, 4, A(slot, SLOT))                                                          \

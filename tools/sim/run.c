@@ -204,6 +204,8 @@ static void tear_down(void)
 {
     world.still = true;
     monitor_all_ordered();
+    sim_doing("a look at what is held");
+    watch_at_rest();
     for (unsigned i = 1; i <= world.nworkers; i++) {
         struct worker *w = &world.workers[i];
 

@@ -8,6 +8,7 @@
  *   region.h  address spaces: for each page of a worker's region, what is mapped, how, and the words in
  *             it; mapping.c, touch.c and duel.c change it, space.c has the rest
  *   arena.c   an arena that all share
+ *   watch.c   who allocated what, what is lost or damaged
  *   dma.c     buffers that devices use
  *   nodes.c   policies, tunables, a device's memory
  *   contig.c  very ranges of frames, and a contiguous memory area
@@ -200,6 +201,8 @@ void memory_give_back(struct held *h);
 void memory_unhog(struct worker *w);
 void memory_interrupt(void);
 void memory_teardown(void);
+/* Nobody works, and everything is still held (watch.c). */
+void watch_at_rest(void);
 
 void policy_alloc(struct worker *w, struct held *h, unsigned order, unsigned kind);
 void tune(struct worker *w);
