@@ -16,7 +16,7 @@ static void say_nodes(struct text *t, const struct quire_kva_area *a)
 
     for (u64 i = 0; i < a->nr_pages; i++)
         if (quire_kva_pages(a->addr, i, 1, &page))
-            count[quire_page_flags(quire_pfn_of_page(page)) >> QUIRE_PG_NODE_SHIFT & 255]++;
+            count[quire_page_node(page)]++;
     for (unsigned n = 0; n < quire_nodes(); n++)
         if (count[n])
             text_printf(t, " N%u=%lu", n, (unsigned long)count[n]);
