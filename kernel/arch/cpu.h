@@ -195,7 +195,6 @@ void user_return_work(struct regs *r);
 void task_caches_init(void);
 void stack_cache_trim(void);
 
-bool oom_kill(void);
 void syscall_init(void);
 void report_print(void);
 /* mm/move.c: what quire.move asks for. */

@@ -4,6 +4,7 @@
 #include "cpu.h"
 #include "bare.h"
 #include "measure.h"
+#include "oom.h"
 #include "signal.h"
 #include <quire/heap.h>
 #include <quire/kva.h>

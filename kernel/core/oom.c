@@ -10,6 +10,7 @@
  * so that nobody else's death would help.  Its death ends the machine in order, with a status.
  */
 #include "arch/cpu.h"
+#include "oom.h"
 #include "signal.h"
 #include "task.h"
 #include "virtio/balloon.h"
@@ -140,6 +141,16 @@ static void kill_chosen(const struct choice *c)
 
 /* One at a time, so that nobody chooses by numbers from before the last death. */
 static struct kmutex oom_lock;
+
+bool oom_make_room(void)
+{
+    bool done;
+
+    kmutex_lock(&oom_lock);
+    done = give_back_caches() || balloon_deflate_on_oom();
+    kmutex_unlock(&oom_lock);
+    return done;
+}
 
 bool oom_kill(void)
 {

@@ -21,6 +21,7 @@
 #define FS_FSINT_H
 
 #include <fs.h>
+#include <oom.h>
 #include <quire/frame.h>
 #include <quire/heap.h>
 #include <quire/kva.h>

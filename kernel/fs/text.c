@@ -20,7 +20,10 @@ bool text_room(struct text *t, size_t n)
         }
         cap *= 2;
     }
-    p = quire_kvrealloc(t->p, cap, QUIRE_GFP_KERNEL);
+    /* who runs short of memory looks at these files */
+    do
+        p = quire_kvrealloc(t->p, cap, QUIRE_GFP_KERNEL);
+    while (!p && oom_make_room());
     if (!p) {
         t->failed = true;
         return false;
