@@ -59,7 +59,7 @@ void quire_page_set_kind(struct quire_page *head, unsigned kind)
     QI_CHECK(kind < QUIRE_PAGE_KINDS && (!kind || qi_load_relaxed(&destructors[kind])),
              "frames: pfn %#lx: kind %u has no destructor",
              (unsigned long)quire_pfn_of_page(head).v, kind);
-    second->owner = (second->owner & ~KIND) | kind;
+    qi_store_relaxed(&second->owner, (second->owner & ~KIND) | kind);
 }
 
 bool qi_attached_put(struct quire_page *head, unsigned refs)
@@ -69,7 +69,7 @@ bool qi_attached_put(struct quire_page *head, unsigned refs)
 
     if (!kind || quire_page_flags_now(head) & QUIRE_PG_SLAB || head->counts != refs)
         return false;
-    second->owner &= ~KIND;
+    qi_store_relaxed(&second->owner, second->owner & ~KIND);
     qi_store_relaxed(&head->counts, (uint64_t)1);
     qi_load_acquire (&destructors[kind])(head);
     return true;
@@ -79,10 +79,14 @@ void qi_attached_free(struct quire_page *head, unsigned order)
 {
     if (head[1].owner & SHARED)
         qi_page_bad(head, order, "free of a block whose memory map is shared");
-    head[1].owner = 0;
+    qi_store_relaxed(&head[1].owner, (uint64_t)0);
 }
 
-bool qi_map_shared(const struct quire_page *head) { return head[1].owner & SHARED; }
+/* Asked of blocks in the making too, for which the answer is no before and after (bad.c). */
+bool qi_map_shared(const struct quire_page *head)
+{
+    return qi_load_relaxed(&head[1].owner) & SHARED;
+}
 
 /* ---- Shared maps ---- */
 
@@ -149,6 +153,23 @@ static enum quire_status unshare(uintptr_t from, uintptr_t to, const struct quir
     return s;
 }
 
+/* From here on no frame of the block can be called bad; false: one has been.  Under the zone's lock, as is the mark. */
+static bool begin_sharing(struct quire_page *head, unsigned order)
+{
+    struct qi_zone *z = qi_zone_of(head->flags);
+    struct quire_page *second = second_of(head);
+    unsigned long irq = qport_irq_save();
+    bool sound;
+
+    qi_zone_lock(z);
+    sound = !qi_load_relaxed(&z->marked) || !qi_pages_marked(head, order);
+    if (sound)
+        qi_store_relaxed(&second->owner, second->owner | SHARED);
+    qi_zone_unlock(z);
+    qport_irq_restore(irq);
+    return sound;
+}
+
 enum quire_status quire_page_map_share(struct quire_page *head)
 {
     struct quire_page *second = second_of(head), *tails;
@@ -159,13 +180,12 @@ enum quire_status quire_page_map_share(struct quire_page *head)
         return QUIRE_INVALID;
     if (second->owner & SHARED)
         return QUIRE_EXISTS;
-    if (qi_load_relaxed(&qi_zone_of(head->flags)->marked) && qi_pages_marked(head, order))
-        return QUIRE_BUSY;
     tails = common_tails(qi_zone_of(head->flags), order);
     if (!tails)
         return QUIRE_NO_MEMORY;
     pa = quire_pa_of_kla(Q_KLA((uintptr_t)tails));
-    second->owner |= SHARED;
+    if (!begin_sharing(head, order))
+        return QUIRE_BUSY;
     for (uintptr_t at = tails_from(head); at < tails_to(head, order); at += QUIRE_PAGE_SIZE)
         QPORT_VMEMMAP_SHARE(at, pa);
     return QUIRE_OK;
@@ -187,7 +207,7 @@ enum quire_status quire_page_map_restore(struct quire_page *head)
         qi_store_relaxed(&head[i].index, (uint32_t)i);
         qi_store_release(&head[i].flags, (head->flags & QI_PG_PLACE) | QUIRE_PG_TAIL);
     }
-    second->owner &= ~SHARED;
+    qi_store_relaxed(&second->owner, second->owner & ~SHARED);
     return QUIRE_OK;
 }
 

@@ -40,11 +40,11 @@ void qi_pages_compound(struct qi_zone *z, struct quire_page *head, unsigned orde
     uint32_t place = qi_flags_at(head, z->place), tail = tail_flags(z, head);
 
     for (uint64_t i = 1; i < n; i++) {
-        /* who looks at what becomes a tail may read both */
+        /* who looks at what becomes a tail may read these */
         qi_store_relaxed(&head[i].index, (uint32_t)i);
         qi_store_relaxed(&head[i].flags, tail);
+        qi_store_relaxed(&head[i].owner, (uint64_t)0);
         head[i].counts = 0;
-        head[i].owner = 0;
     }
     head->counts = 1;
     head->owner = 0;
