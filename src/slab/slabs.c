@@ -86,8 +86,7 @@ static void fill_header(struct qi_slab *s, struct quire_cache *c, struct quire_p
     s->free = (uint64_t *)((char *)s + qi_align_up(sizeof *s + n + 2, 8));
     for (unsigned w = 0; w < (n + 63) / 64; w++)
         s->free[w] = w < n / 64 ? ~(uint64_t)0 : ((uint64_t)1 << n % 64) - 1;
-    for (unsigned i = 1; i <= n; i++)
-        s->state[i] = QI_OBJ_IN;
+    __builtin_memset(s->state + 1, QI_OBJ_IN, n);
     s->state[0] = s->state[n + 1] = QI_OBJ_EDGE;
 }
 
@@ -176,28 +175,56 @@ unsigned qi_slab_grow(struct quire_cache *c, quire_gfp gfp, unsigned node)
     return node;
 }
 
+/* Objects in a row to the entries from out to before end. */
+static void take_row(uintptr_t obj, uintptr_t slot, uint8_t *state, struct qi_entry *out,
+                     const struct qi_entry *end)
+{
+    for (; out != end; out++, obj += slot, state++)
+        *out = (struct qi_entry){(void *)obj, state};
+}
+
+/* Objects of one word of the bitmap, the number of whose first bit is first, to the entries from out to before end; behind
+ * the last one filled. */
+static struct qi_entry *take_word(struct qi_slab *s, unsigned first, uint64_t *word,
+                                  struct qi_entry *out, struct qi_entry *end)
+{
+    uint64_t bits = *word;
+    uintptr_t slot = s->cache->slot, obj = s->origin + first * slot;
+    uint8_t *state = s->state + first;
+
+    while (bits && out != end) {
+        unsigned low = qi_lowest_bit(bits);
+        uint64_t row = bits >> low;
+
+        if (row & 1 << 1 && !(row & (row + 1))) { /* all in a row, as in a new slab */
+            unsigned n = ~row ? qi_lowest_bit(~row) : 64, left = (unsigned)(end - out);
+
+            n = QI_MIN(n, left);
+            bits = low + n < 64 ? bits >> (low + n) << (low + n) : 0;
+            take_row(obj + low * slot, slot, state + low, out, out + n);
+            out += n;
+            break;
+        }
+        *out++ = (struct qi_entry){(void *)(obj + low * slot), state + low};
+        bits &= bits - 1;
+    }
+    *word = bits;
+    return out;
+}
+
 static unsigned slab_take(struct qi_slab *s, struct qi_entry *out, unsigned want)
 {
-    unsigned got = 0, w = s->hint;
+    struct qi_entry *end = out + QI_MIN(want, s->nfree), *at = out;
+    unsigned w = s->hint;
 
-    if (want > s->nfree)
-        want = s->nfree;
-    while (got < want) {
-        uint64_t bits = s->free[w];
-
-        for (; bits && got < want; got++, bits &= bits - 1) {
-            unsigned i = w * 64 + qi_lowest_bit(bits) + 1;
-
-            out[got].obj = qi_slab_object(s, i);
-            out[got].state = &s->state[i];
-        }
-        s->free[w] = bits;
-        if (!bits)
+    while (at != end) {
+        at = take_word(s, w * 64 + 1, &s->free[w], at, end);
+        if (!s->free[w])
             w++;
     }
     s->hint = w;
-    s->nfree -= got;
-    return got;
+    s->nfree -= (uint32_t)(at - out);
+    return (unsigned)(at - out);
 }
 
 unsigned qi_slabs_take_locked(struct quire_cache *c, struct qi_cache_node *cn, struct qi_entry *out,
@@ -225,22 +252,35 @@ unsigned qi_slabs_take_locked(struct quire_cache *c, struct qi_cache_node *cn, s
     return got;
 }
 
-/* Put one object back; the slab's node is locked. */
-static void slab_put(struct qi_cache_node *cn, struct qi_slab *s, const struct qi_entry *e)
+/* Put entries back from e on to before end, as long as they are of s, as the first is; behind the last one put.  The
+ * slab's node is locked. */
+static struct qi_entry *slab_put(struct qi_cache_node *cn, struct qi_slab *s, struct qi_entry *e,
+                                 struct qi_entry *end)
 {
-    unsigned i = (unsigned)(e->state - s->state) - 1, w = i / 64;
-    uint64_t bit = (uint64_t)1 << i % 64;
+    const uint8_t *first = s->state + 1;
+    const struct qi_entry *begin = e;
+    uint64_t *words = s->free;
+    size_t i, n = s->n, low = s->hint;
+    uint32_t put;
 
-    QI_CHECK(*e->state == QI_OBJ_IN && !(s->free[w] & bit),
-             "heap: %s: object %p was freed twice: state %u, %s in its slab", s->cache->name,
-             e->obj, *e->state, s->free[w] & bit ? "already" : "not");
-    s->free[w] |= bit;
-    if (w < s->hint)
-        s->hint = w;
-    s->nfree++;
-    cn->in_slabs++;
-    if (s->nfree == 1 || s->nfree == s->n)
+    for (; e != end && (i = (size_t)(e->state - first)) < n; e++) {
+        uint64_t word = words[i / 64], bit = (uint64_t)1 << i % 64;
+
+        QI_CHECK(*e->state == QI_OBJ_IN && !(word & bit),
+                 "heap: %s: object %p was freed twice: state %u, %s in its slab", s->cache->name,
+                 e->obj, *e->state, word & bit ? "already" : "not");
+        words[i / 64] = word | bit;
+        low = QI_MIN(low, i / 64);
+    }
+    put = (uint32_t)(e - begin);
+    QI_CHECK(put, "heap: %s: object %p has its state at %p, its slab's are at %p", s->cache->name,
+             e->obj, e->state, first);
+    s->hint = (uint32_t)low;
+    s->nfree += put;
+    cn->in_slabs += put;
+    if (s->nfree == put || s->nfree == s->n)
         slab_relist(cn, s);
+    return e;
 }
 
 /* Unlink empty slabs beyond keep, onto doomed. */
@@ -279,15 +319,14 @@ static size_t release_all(struct qi_list *doomed)
 
 void qi_slabs_give(struct quire_cache *c, struct qi_entry *e, unsigned n)
 {
+    struct qi_entry *end = e + n;
     struct qi_cache_node *cn = NULL;
-    struct qi_slab *s = NULL;
     struct qi_list doomed;
+    struct qi_slab *s;
 
     qi_list_init(&doomed);
-    for (unsigned i = 0; i < n; i++) {
-        /* neighbours in a sheaf are often of one slab */
-        if (!s || (size_t)(e[i].state - s->state) > s->n)
-            s = qi_slab_of_page(quire_page_of_ptr(e[i].obj));
+    while (e != end) { /* neighbours in a sheaf are often of one slab */
+        s = qi_slab_of_page(quire_page_of_ptr(e->obj));
         if (cn != &c->node[s->node]) {
             if (cn) {
                 cull_locked(cn, c->max_empty, &doomed);
@@ -296,7 +335,7 @@ void qi_slabs_give(struct quire_cache *c, struct qi_entry *e, unsigned n)
             cn = &c->node[s->node];
             qi_spin_lock_raw(&cn->lock);
         }
-        slab_put(cn, s, &e[i]);
+        e = slab_put(cn, s, e, end);
     }
     if (cn) {
         cull_locked(cn, c->max_empty, &doomed);
