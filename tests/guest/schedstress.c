@@ -17,6 +17,8 @@
 
 static struct {
     unsigned word;
+    unsigned waked; /* the word for which the sleeper was last woken, or nobody slept */
+    long waked_at;  /* ms */
     long rounds;
 } pairs[PAIRS];
 static pid_t tids[PAIRS * 2];
@@ -31,8 +33,24 @@ static int futex(unsigned *word, int op, unsigned value)
                         0);
 }
 
-/* Two threads hand a word to and fro; a wake-up was lost if the word has changed and the sleep
- * goes on to its end, a second.  (A second without a turn may happen to a thread of low rank.) */
+static long now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* The word has changed and the sleep went on to its end, a second, though the other's wake-up was over long
+ * before.  (A thread of low rank may go without a turn for a second, also between its word and its wake-up.) */
+static int was_lost(unsigned pair, unsigned seen)
+{
+    return __atomic_load_n(&pairs[pair].word, __ATOMIC_ACQUIRE) != seen &&
+           __atomic_load_n(&pairs[pair].waked, __ATOMIC_ACQUIRE) == seen + 1 &&
+           now_ms() - __atomic_load_n(&pairs[pair].waked_at, __ATOMIC_ACQUIRE) > 300;
+}
+
+/* Two threads hand a word to and fro. */
 static void *player(void *arg)
 {
     unsigned id = (unsigned)(uintptr_t)arg, me = id & 1;
@@ -44,7 +62,7 @@ static void *player(void *arg)
 
         if ((seen & 1) != me) {
             if (futex(&pairs[id / 2].word, FUTEX_WAIT_PRIVATE, seen) && errno == ETIMEDOUT)
-                lost += __atomic_load_n(&pairs[id / 2].word, __ATOMIC_ACQUIRE) != seen;
+                lost += was_lost(id / 2, seen);
             continue;
         }
         if (seen % 7 == 0)
@@ -52,6 +70,8 @@ static void *player(void *arg)
         pairs[id / 2].rounds++;
         __atomic_store_n(&pairs[id / 2].word, seen + 1, __ATOMIC_RELEASE);
         futex(&pairs[id / 2].word, FUTEX_WAKE_PRIVATE, 1);
+        __atomic_store_n(&pairs[id / 2].waked_at, now_ms(), __ATOMIC_RELEASE);
+        __atomic_store_n(&pairs[id / 2].waked, seen + 1, __ATOMIC_RELEASE);
     }
     futex(&pairs[id / 2].word, FUTEX_WAKE_PRIVATE, 2);
     return (void *)lost;
