@@ -51,6 +51,8 @@
  *                                   LOCKED, UNLOCK             ptr lock, n 0 a spin lock, 1 a
  *                                   sleeping one as a reader, 2 a sleeping one alone
  *                                   A FREE and an UNLOCK come before the fact, the others after it.
+ *   QPORT_CALLER()                  may be left out: uintptr_t, not 0; what stands for the place that called, where its
+ *                                   address is another one in each run and must not change what is done; any
  *   QPORT_BACKTRACE(caller, out, max)  may be left out: unsigned; the return addresses on the running stack, into
  *                                   uintptr_t out[max], the innermost first; how many.  Those before caller,
  *                                   which is one of them, may be left out.  Must not call the library, but

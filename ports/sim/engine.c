@@ -465,6 +465,7 @@ void qport_relax(void)
 uint64_t qport_now_ns(void) { return now_ns; }
 uint64_t qport_random(void) { return sim_random(SIM_RANDOM_LIBRARY); }
 uintptr_t qport_task_id(void) { return sim_task_number() + 1; }
+uintptr_t sim_caller(void) { return sim_task_number() + 1; }
 
 void qport_ipi(const uint64_t cpus[QUIRE_MAX_CPUS / 64 + 1])
 {

@@ -67,6 +67,9 @@ void sim_event(enum sim_event_kind kind, const void *ptr, uint64_t n);
 unsigned qport_cpu(void);
 #define QPORT_CONTEXTS 2u
 unsigned qport_context(void);
+/* Code lies elsewhere in each run: who called is told by the task. */
+uintptr_t sim_caller(void);
+#define QPORT_CALLER() sim_caller()
 unsigned long qport_irq_save(void);
 void qport_irq_restore(unsigned long flags);
 void qport_preempt_disable(void);

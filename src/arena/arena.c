@@ -43,6 +43,8 @@
  */
 #include "chunk.h"
 
+#include "../base/trace.h"
+
 #define ALIGN_TRIES 16u
 #define ALIGN_MAX   ((size_t)1 << 30)
 
@@ -344,16 +346,14 @@ void *quire_arena_alloc_for(struct quire_arena *a, size_t asked, size_t align, u
     return p;
 }
 
-#define CALLER ((uintptr_t)__builtin_return_address(0))
-
 void *quire_arena_alloc(struct quire_arena *a, size_t bytes)
 {
-    return quire_arena_alloc_for(a, bytes, 1, CALLER);
+    return quire_arena_alloc_for(a, bytes, 1, QI_CALLER());
 }
 
 void *quire_arena_alloc_aligned(struct quire_arena *a, size_t bytes, size_t align)
 {
-    return quire_arena_alloc_for(a, bytes, align, CALLER);
+    return quire_arena_alloc_for(a, bytes, align, QI_CALLER());
 }
 
 /* What is wrong with the piece p; NULL: it is one that is out, and its neighbours are sound.  Locked. */
@@ -468,7 +468,7 @@ void *quire_arena_realloc(struct quire_arena *a, void *p, size_t asked)
     bool done;
 
     if (!p)
-        return quire_arena_alloc_for(a, asked, 1, CALLER);
+        return quire_arena_alloc_for(a, asked, 1, QI_CALLER());
     if (!asked) {
         quire_arena_free(a, p);
         return NULL;
@@ -479,7 +479,7 @@ void *quire_arena_realloc(struct quire_arena *a, void *p, size_t asked)
     qi_spin_unlock_irq(qi_arena_lock(a), irq);
     if (done)
         return p;
-    fresh = quire_arena_alloc_for(a, asked, 1, CALLER);
+    fresh = quire_arena_alloc_for(a, asked, 1, QI_CALLER());
     if (!fresh)
         return NULL;
     __builtin_memcpy(fresh, p, QI_MIN(old, asked));

@@ -12,7 +12,11 @@
 #define QI_TRACE_MAX 16u
 
 /* The return address of the running function: the place that called it. */
+#ifdef QPORT_CALLER
+#define QI_CALLER() QPORT_CALLER()
+#else
 #define QI_CALLER() ((uintptr_t)__builtin_return_address(0))
+#endif
 
 /* A byte that somebody may write at this moment; for reports.  Not seen by those who watch for races. */
 __attribute__((no_sanitize("thread", "address"))) static inline uint8_t qi_peek(const void *at)

@@ -222,10 +222,10 @@ enum quire_status quire_vm_map_ram(struct quire_page *const *pages, size_t n, q_
     if (!n || n > QUIRE_VM_MAP_RAM_MAX)
         return QUIRE_INVALID;
     while (!map_in_current(pages, (unsigned)n, out)) {
-        struct qi_block *fresh = block_make(QI_CALLER);
+        struct qi_block *fresh = block_make(QI_CALLER());
 
         if (!fresh && quire_kva_purge())
-            fresh = block_make(QI_CALLER);
+            fresh = block_make(QI_CALLER());
         if (!fresh)
             return QUIRE_NO_MEMORY;
         make_current(fresh);
@@ -264,7 +264,7 @@ void quire_vm_unmap_ram(q_kva va, size_t n)
     unsigned at;
 
     if (!a || a->kind != QI_KVA_BLOCK || qi_load_acquire(&a->state) != QI_KVA_LIVE)
-        qi_area_misused(QI_AREAS, va.v, "vm_unmap_ram", QI_CALLER);
+        qi_area_misused(QI_AREAS, va.v, "vm_unmap_ram", QI_CALLER());
     b = a->block;
     at = (unsigned)((va.v - a->start) >> QUIRE_PAGE_SHIFT);
     qi_spin_lock(&b->lock);
@@ -274,7 +274,7 @@ void quire_vm_unmap_ram(q_kva va, size_t n)
     QI_CHECK(right,
              "kva: vm_unmap_ram(%#lx, %lu) by %#lx: not one map of the block at %#lx, or not any "
              "more",
-             (unsigned long)va.v, (unsigned long)n, (unsigned long)QI_CALLER,
+             (unsigned long)va.v, (unsigned long)n, (unsigned long)QI_CALLER(),
              (unsigned long)a->start);
     if (empty)
         block_retire(b);

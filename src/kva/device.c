@@ -95,7 +95,7 @@ static enum quire_status remap(q_pa pa, uint64_t len, unsigned prot, enum quire_
 
 enum quire_status quire_ioremap(q_pa pa, uint64_t len, enum quire_cache_type cache, q_kva *out)
 {
-    return remap(pa, len, QUIRE_READ | QUIRE_WRITE, cache, QI_CALLER, out);
+    return remap(pa, len, QUIRE_READ | QUIRE_WRITE, cache, QI_CALLER(), out);
 }
 
 enum quire_status quire_ioremap_for(q_pa pa, uint64_t len, enum quire_io_intent what, q_kva *out)
@@ -110,11 +110,11 @@ enum quire_status quire_ioremap_for(q_pa pa, uint64_t len, enum quire_io_intent 
 
     if ((unsigned)what >= QI_COUNT(kinds))
         return QUIRE_INVALID;
-    return remap(pa, len, kinds[what].prot, kinds[what].cache, QI_CALLER, out);
+    return remap(pa, len, kinds[what].prot, kinds[what].cache, QI_CALLER(), out);
 }
 
 void quire_iounmap(q_kva at)
 {
     qi_area_destroy(
-        qi_area_take(QI_DEVICES, at.v & QUIRE_PAGE_MASK, QI_KVA_DEVICE, "iounmap", QI_CALLER));
+        qi_area_take(QI_DEVICES, at.v & QUIRE_PAGE_MASK, QI_KVA_DEVICE, "iounmap", QI_CALLER()));
 }

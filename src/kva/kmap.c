@@ -23,6 +23,7 @@
  */
 #include <quire/kva.h>
 
+#include "../base/trace.h"
 #include "../base/bits.h"
 #include "../sync/rwsem.h"
 
@@ -52,8 +53,8 @@ void *quire_kmap_local(struct quire_page *page)
     i = m->n;
     QI_CHECK(i < QUIRE_KMAP_DEPTH,
              "kmap_local: frame %#llx by %#lx: %u are mapped on CPU %u already",
-             (unsigned long long)quire_pfn_of_page(page).v,
-             (unsigned long)(uintptr_t)__builtin_return_address(0), i, (unsigned)qport_cpu());
+             (unsigned long long)quire_pfn_of_page(page).v, (unsigned long)QI_CALLER(), i,
+             (unsigned)qport_cpu());
     qi_store_relaxed(&m->n, i + 1); /* the place is taken before an interrupt looks for one */
     m->at[i] = qport_frame_map(quire_pa_of_page(page));
     return m->at[i];
@@ -71,8 +72,8 @@ void quire_kunmap_local(const void *at)
     last = m->n ? m->at[m->n - 1] : NULL;
     QI_CHECK(last && va == (uintptr_t)last,
              "kunmap_local: %#lx by %#lx is not the last mapped on CPU %u: that is %#lx, of %u",
-             (unsigned long)va, (unsigned long)(uintptr_t)__builtin_return_address(0),
-             (unsigned)qport_cpu(), (unsigned long)(uintptr_t)last, m->n);
+             (unsigned long)va, (unsigned long)QI_CALLER(), (unsigned)qport_cpu(),
+             (unsigned long)(uintptr_t)last, m->n);
     qport_frame_unmap(last);
     qi_store_relaxed(&m->n, m->n - 1);
     qport_preempt_enable();
@@ -204,8 +205,7 @@ void quire_kunmap(struct quire_page *page)
     }
     qi_rwsem_write_unlock(&all.lock);
     QI_CHECK(i < SLOTS, "kunmap: frame %#llx by %#lx is not mapped",
-             (unsigned long long)quire_pfn_of_page(page).v,
-             (unsigned long)(uintptr_t)__builtin_return_address(0));
+             (unsigned long long)quire_pfn_of_page(page).v, (unsigned long)QI_CALLER());
     if (last)
         qport_wake(&all.freed, 1);
 }

@@ -7,6 +7,7 @@
 #include <quire/heap.h>
 #include <quire/kva.h>
 
+#include "../base/trace.h"
 #include "../pt/pt.h"
 #include "../sync/spin.h"
 #include "gaps.h"
@@ -178,7 +179,6 @@ void qi_area_claim(struct qi_window *w, struct qi_area *a, const char *who, uint
 /* Says what is wrong with an address given to who by caller, and panics. */
 _Noreturn void qi_area_misused(const struct qi_window *w, uint64_t at, const char *who,
                                uintptr_t caller);
-#define QI_CALLER ((uintptr_t)__builtin_return_address(0))
 /* The area whose own page is mapped at va, or NULL.  A table walk; no lock, any context. */
 struct qi_area *qi_area_owning(uint64_t va);
 const char *qi_kind_name(unsigned kind);

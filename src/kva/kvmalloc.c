@@ -40,27 +40,27 @@ static void *array_for(size_t n, size_t size, quire_gfp gfp, uintptr_t caller)
     return alloc_for(bytes, gfp, caller);
 }
 
-void *quire_kvmalloc(size_t size, quire_gfp gfp) { return alloc_for(size, gfp, QI_CALLER); }
+void *quire_kvmalloc(size_t size, quire_gfp gfp) { return alloc_for(size, gfp, QI_CALLER()); }
 
 void *quire_kvzalloc(size_t size, quire_gfp gfp)
 {
-    return alloc_for(size, gfp | QUIRE_GFP_ZERO, QI_CALLER);
+    return alloc_for(size, gfp | QUIRE_GFP_ZERO, QI_CALLER());
 }
 
 void *quire_kvmalloc_array(size_t n, size_t size, quire_gfp gfp)
 {
-    return array_for(n, size, gfp, QI_CALLER);
+    return array_for(n, size, gfp, QI_CALLER());
 }
 
 void *quire_kvcalloc(size_t n, size_t size, quire_gfp gfp)
 {
-    return array_for(n, size, gfp | QUIRE_GFP_ZERO, QI_CALLER);
+    return array_for(n, size, gfp | QUIRE_GFP_ZERO, QI_CALLER());
 }
 
 size_t quire_kvsize(const void *p)
 {
     return in_area(p)
-               ? qi_area_get(QI_AREAS, (uintptr_t)p, QI_KVA_MEMORY, "kvsize", QI_CALLER)->bytes
+               ? qi_area_get(QI_AREAS, (uintptr_t)p, QI_KVA_MEMORY, "kvsize", QI_CALLER())->bytes
                : quire_ksize(p);
 }
 
@@ -131,7 +131,7 @@ void *quire_kvrealloc(void *p, size_t size, quire_gfp gfp)
 void quire_kvfree(void *p)
 {
     if (in_area(p))
-        qi_vfree(p, "kvfree", QI_CALLER);
+        qi_vfree(p, "kvfree", QI_CALLER());
     else
         quire_kfree(p);
 }

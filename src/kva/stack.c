@@ -142,7 +142,7 @@ enum quire_status quire_stack_alloc(size_t bytes, q_kva *top)
 
     if (!qi_whole_pages(bytes, &whole))
         return QUIRE_INVALID;
-    a = get_stack(whole, QI_CALLER);
+    a = get_stack(whole, QI_CALLER());
     if (!a)
         return QUIRE_NO_MEMORY;
     *top = hand_out(a);
@@ -163,7 +163,7 @@ static struct qi_area *take_back(q_kva top, const char *who, uintptr_t caller)
 
 void quire_stack_free(q_kva top)
 {
-    struct qi_area *a = take_back(top, "stack_free", QI_CALLER);
+    struct qi_area *a = take_back(top, "stack_free", QI_CALLER());
 
     if (!give_cached(a))
         qi_area_retire(a);
@@ -171,7 +171,7 @@ void quire_stack_free(q_kva top)
 
 enum quire_status quire_stack_alloc_bulk(size_t bytes, size_t n, q_kva *tops)
 {
-    uintptr_t caller = QI_CALLER;
+    uintptr_t caller = QI_CALLER();
     uint64_t whole;
     size_t got;
 
@@ -193,7 +193,7 @@ enum quire_status quire_stack_alloc_bulk(size_t bytes, size_t n, q_kva *tops)
 void quire_stack_free_bulk(size_t n, const q_kva *tops)
 {
     for (size_t i = 0; i < n; i++)
-        qi_area_retire(take_back(tops[i], "stack_free_bulk", QI_CALLER));
+        qi_area_retire(take_back(tops[i], "stack_free_bulk", QI_CALLER()));
     if (n)
         qi_areas_flush();
 }

@@ -47,7 +47,7 @@ size_t quire_kva_pages(q_kva addr, size_t first, size_t n, struct quire_page **o
 
 enum quire_status quire_kva_protect(q_kva at, uint64_t len, unsigned prot)
 {
-    uintptr_t caller = QI_CALLER;
+    uintptr_t caller = QI_CALLER();
     struct qi_area *a = qi_window_has(QI_AREAS, at.v) ? qi_area_at(QI_AREAS, at.v) : NULL;
 
     if (!a || (a->kind != QI_KVA_MEMORY && a->kind != QI_KVA_MAPPED) ||

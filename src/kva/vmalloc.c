@@ -53,22 +53,22 @@ static QI_ALWAYS_INLINE void *vmalloc_for(size_t size, size_t align, quire_gfp g
 
 void *quire_vmalloc_aligned(size_t size, size_t align, quire_gfp gfp)
 {
-    return vmalloc_for(size, align, gfp, QUIRE_NODE_ANY, QI_CALLER);
+    return vmalloc_for(size, align, gfp, QUIRE_NODE_ANY, QI_CALLER());
 }
 
 void *quire_vmalloc(size_t size, quire_gfp gfp)
 {
-    return vmalloc_for(size, QUIRE_PAGE_SIZE, gfp, QUIRE_NODE_ANY, QI_CALLER);
+    return vmalloc_for(size, QUIRE_PAGE_SIZE, gfp, QUIRE_NODE_ANY, QI_CALLER());
 }
 
 void *quire_vmalloc_node(size_t size, quire_gfp gfp, unsigned node)
 {
-    return vmalloc_for(size, QUIRE_PAGE_SIZE, gfp, node, QI_CALLER);
+    return vmalloc_for(size, QUIRE_PAGE_SIZE, gfp, node, QI_CALLER());
 }
 
 void *quire_vzalloc(size_t size, quire_gfp gfp)
 {
-    return vmalloc_for(size, QUIRE_PAGE_SIZE, gfp | QUIRE_GFP_ZERO, QUIRE_NODE_ANY, QI_CALLER);
+    return vmalloc_for(size, QUIRE_PAGE_SIZE, gfp | QUIRE_GFP_ZERO, QUIRE_NODE_ANY, QI_CALLER());
 }
 
 void *qi_vmalloc(size_t size, quire_gfp gfp, uintptr_t caller)
@@ -87,7 +87,7 @@ void qi_vfree(void *p, const char *who, uintptr_t caller)
 void quire_vfree(void *p)
 {
     if (p)
-        qi_vfree(p, "vfree", QI_CALLER);
+        qi_vfree(p, "vfree", QI_CALLER());
 }
 
 /* ---- frames of others ---- */
@@ -95,7 +95,7 @@ void quire_vfree(void *p)
 enum quire_status quire_vmap(struct quire_page *const *pages, size_t n, unsigned prot, q_kva *out)
 {
     struct qi_want want = {.align = QUIRE_PAGE_SIZE,
-                           .caller = QI_CALLER,
+                           .caller = QI_CALLER(),
                            .node = QUIRE_NODE_ANY,
                            .kind = QI_KVA_MAPPED};
     struct qi_area *a;
@@ -118,5 +118,5 @@ enum quire_status quire_vmap(struct quire_page *const *pages, size_t n, unsigned
 
 void quire_vunmap(q_kva at)
 {
-    qi_area_destroy(qi_area_take(QI_AREAS, at.v, QI_KVA_MAPPED, "vunmap", QI_CALLER));
+    qi_area_destroy(qi_area_take(QI_AREAS, at.v, QI_KVA_MAPPED, "vunmap", QI_CALLER()));
 }

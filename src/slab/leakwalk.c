@@ -121,18 +121,40 @@ static bool next_unknown(struct quire_page *page, unsigned *i, struct qi_found *
     return got;
 }
 
+static bool run_starts(const struct quire_page *page)
+{
+    return qi_load_acquire(&page->flags) & QUIRE_PG_SLAB &&
+           qi_leak_word((uintptr_t)&page->owner) == (uintptr_t)&qi_run_slab;
+}
+
+/* Bytes of the run that page is the first of; 0: of none.  It may come and go meanwhile: a size counts if a run starts
+ * there before and after it was read. */
+static uint64_t run_bytes(const struct quire_page *page)
+{
+    uint64_t bytes;
+
+    if (!run_starts(page))
+        return 0;
+    bytes =
+        qi_leak_word((uintptr_t)&page->next); /* as qi_page_make_run() wrote it, low half first */
+    qi_fence_full();
+    return run_starts(page) && bytes <= QUIRE_PAGE_SIZE << QUIRE_MAX_ORDER ? bytes : 0;
+}
+
 static void unknown_page(void *arg, struct quire_page *page)
 {
     uintptr_t start = (uintptr_t)quire_page_ptr(page);
     struct unknown *u = arg;
     struct qi_found f;
     unsigned i = 1;
+    uint64_t run;
 
     if (!(qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB))
         return;
-    if (qi_page_is_run(page)) {
+    run = run_bytes(page);
+    if (run) {
         if (!u->is_known(u->ctx, start))
-            u->range(u->ctx, start, start + (uintptr_t)qi_run_size(page));
+            u->range(u->ctx, start, start + run);
         return;
     }
     while (next_unknown(page, &i, &f))
