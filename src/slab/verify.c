@@ -72,9 +72,8 @@ enum quire_status quire_cache_stats(unsigned i, struct quire_cache_stats *out)
         qi_spin_unlock_irq(&cn->lock, irq);
         free += (uint64_t)qi_mail_full(&cn->mail) * c->sheaf_cap;
     }
-    free += count_cpu_cached(c, &out->frees);
+    free += count_cpu_cached(c, &out->frees) + qi_load_relaxed(&c->held);
     qi_rwsem_read_unlock(&qi_caches_lock);
-    free += qi_load_relaxed(&c->held);
     out->active = out->total > free ? out->total - free : 0;
     out->allocs = out->frees + out->active;
     return QUIRE_OK;
