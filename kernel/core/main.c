@@ -176,6 +176,8 @@ static void init_main(void *arg)
         selftest_print_tables();
     if (cmdline_get("quire.bench", how, sizeof(how)))
         bench_run(how);
+    if (cmdline_number("quire.irqheap", 0))
+        irqheap_run(cmdline_number("quire.irqheap", 0));
     if (cmdline_has("quire.lose"))
         selftest_lose();
     if (cmdline_get("quire.crash", how, sizeof(how)))

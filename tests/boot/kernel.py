@@ -147,6 +147,16 @@ def test_heap_modes_see_what_they_promise(t):
          r"panic: write of the heap's sampled objects", r"at 0x\w+ selftest_crash", heap="sample=1")
 
 
+# Interrupts allocate and free while tasks do, also those that they find inside a call of the heap, and what the one made the other
+# frees: nothing is lost, and each finds what was written.
+def test_heap_serves_interrupts(t):
+    for cpus, heap in (("1", "none"), ("4", "none"), ("4", "full,track")):
+        log = booted(t, "quire.irqheap=700 quire.selftest", "--cpus", cpus, "--heap", heap)
+        m = re.search(r"irqheap: tasks made (\d+) objects, interrupts (\d+), (\d+) times inside", log)
+        t.check(m and int(m.group(1)) > 1000 and int(m.group(2)) > 200 and int(m.group(3)) > 20, log)
+        t.check(log.count("verify heap: success") == 2, log)
+
+
 # A machine with all of them on runs programs like another, and is sound at the end.
 # proves: AS-61
 def test_programs_run_under_every_mode(t):
