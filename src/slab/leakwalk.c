@@ -23,7 +23,7 @@ struct qi_slab *qi_leak_slab_at(uintptr_t p)
     page = quire_page_of_pfn(Q_PFN(off >> QUIRE_PAGE_SHIFT));
     if (!(qi_load_acquire(&page->flags) & QUIRE_PG_SLAB))
         return NULL;
-    s = (struct qi_slab *)(uintptr_t)qi_load_relaxed(&page->owner);
+    s = (struct qi_slab *)qi_leak_word((uintptr_t)&page->owner);
     /* NULL: it is just going; no reciprocal: it has the heap's own books */
     return s && s->recip && !(qi_load_relaxed(&s->cache->flags) & QI_CACHE_HIDDEN) ? s : NULL;
 }
@@ -35,6 +35,12 @@ struct qi_found qi_leak_object(struct qi_slab *s, unsigned i)
 }
 
 #define BLOCK_FRAMES ((uint64_t)1 << QUIRE_HUGE_ORDER)
+
+/* Zones of two nodes may span each other's frames.  (Memory that was never used says 0: nothing of ours is there.) */
+static bool is_of(const struct quire_page *page, const struct quire_zone_stats *z)
+{
+    return quire_page_node(page) == z->node && quire_page_zone(page) == (unsigned)z->type;
+}
 
 /* Call one for each frame that has a struct page, those of devices left out.  Memory comes and goes by
  * whole pageblocks, so that one question serves for each. */
@@ -50,7 +56,7 @@ static void each_page(void (*one)(void *ctx, struct quire_page *page), void *ctx
         for (uint64_t pfn = z.start.v; pfn < z.end.v; pfn++) {
             if (pfn == z.start.v || pfn % BLOCK_FRAMES == 0)
                 valid = quire_pfn_valid(Q_PFN(pfn));
-            if (valid)
+            if (valid && is_of(quire_page_of_pfn(Q_PFN(pfn)), &z))
                 one(ctx, quire_page_of_pfn(Q_PFN(pfn)));
         }
     }
