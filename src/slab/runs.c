@@ -82,7 +82,7 @@ void qi_run_free(struct quire_page *page, void *p)
              p, quire_page_ptr(page));
     qi_guard_run_free(p, size, room(page));
     qi_track_large_free(p);
-    page->owner = 0;
+    qi_store_relaxed(&page->owner, (uint64_t)0);
     qi_fetch_and_relaxed(&page->flags, ~QUIRE_PG_SLAB);
     if (is_cut(size))
         free_pages(page, pages_of(size));

@@ -316,7 +316,7 @@ static inline bool qi_page_is_run(const struct quire_page *page)
 }
 static inline void qi_page_make_run(struct quire_page *page, uint64_t bytes)
 {
-    page->owner = (uintptr_t)&qi_run_slab;
+    qi_store_relaxed(&page->owner, (uint64_t)(uintptr_t)&qi_run_slab);
     page->next = (uint32_t)bytes;
     page->prev = (uint32_t)(bytes >> 32);
 }

@@ -35,7 +35,7 @@ void qi_heap_reaches(uintptr_t end)
 static void mark_pages(struct qi_slab *s)
 {
     for (unsigned i = 0; i < 1u << s->order; i++) {
-        s->page[i].owner = (uintptr_t)s;
+        qi_store_relaxed(&s->page[i].owner, (uint64_t)(uintptr_t)s);
         /* a leak scan finds slabs by their pages */
         qi_store_release(&s->page[i].flags, s->page[i].flags | QUIRE_PG_SLAB);
     }
@@ -45,7 +45,7 @@ static void mark_pages(struct qi_slab *s)
 static void unmark_pages(struct quire_page *page, unsigned order)
 {
     for (unsigned i = 0; i < 1u << order; i++) {
-        page[i].owner = 0;
+        qi_store_relaxed(&page[i].owner, (uint64_t)0);
         qi_store_relaxed(&page[i].flags, page[i].flags & ~QUIRE_PG_SLAB);
     }
 }
