@@ -10,10 +10,12 @@
  * Invariants
  *   D1  an object in a batch has the state DEFERRED, and was out; a second free finds that
  *   D2  periods in a queue grow from head to tail: only the head is looked at
- *   D3  a slab in the queue is on no list of its node and in none of its sums; its bitmap's first word is the period
+ *   D3  every batch and slab belongs to the generation in which it was queued; the one before it is empty when a
+ *       flush begins the next, so that a flush waits for what was there, however much comes meanwhile
+ *   D4  a slab in the queue is on no list of its node and in none of its sums; its bitmap's first word is the period
  *
- * Locking.  cpu.lock: its open batch.  queue.lock: both queues; a leaf.  Both with interrupts off, neither while
- * anything is freed.
+ * Locking.  flushing (sleeping): one flush at a time; taken first.  cpu.lock: its open batch.  queue.lock: both
+ * queues and the generation; a leaf.  Both with interrupts off, neither while anything is freed.
  *
  * A free can fail for lack of memory for a batch: then it has not happened.  A list through the objects would need
  * none, but readers still read them.
@@ -23,11 +25,13 @@
 #include "track.h"
 
 #include "../sync/rcu.h"
+#include "../sync/rwsem.h"
 
 #define BATCH 63u /* entries, the first of which holds the period */
 
 static const struct qi_lock_class cpu_class = {"heap: late, CPU"},
-                                  queue_class = {"heap: late, queue"};
+                                  queue_class = {"heap: late, queue"},
+                                  flush_class = {"heap: late, flush"};
 
 static struct cpu {
     struct qi_spin lock;
@@ -38,8 +42,12 @@ static struct {
     struct qi_spin lock;
     struct qi_sheaf *first, **end;
     struct qi_list slabs;
-    uint32_t waiting; /* atomic; batches and slabs in the queues and being freed */
+    uint32_t
+        waiting[2]; /* atomic; by generation: batches and slabs in the queues and being freed */
+    uint32_t generation; /* 0 or 1: of what is queued now */
 } queue;
+
+static struct qi_rwsem flushing;
 
 static struct quire_cache *batch_cache;
 
@@ -52,24 +60,42 @@ void qi_late_init(void)
     qi_spin_init(&queue.lock, &queue_class);
     queue.first = NULL;
     queue.end = &queue.first;
-    queue.waiting = 0;
+    queue.waiting[0] = queue.waiting[1] = queue.generation = 0;
+    qi_rwsem_init(&flushing, &flush_class);
     qi_list_init(&queue.slabs);
     batch_cache = qi_sheaf_cache(BATCH);
 }
 
 /* ---- into a batch ---- */
 
-/* The first entry of a batch is none: its obj is the period that it waits for. */
-static uint64_t *period_of(struct qi_sheaf *batch) { return (uint64_t *)(uintptr_t)&batch->e[0]; }
+/* A ticket is the period that is waited for, times two, plus the generation.  The first entry of a batch is none, but
+ * its ticket. */
+static uint64_t *ticket_of(struct qi_sheaf *batch) { return (uint64_t *)(uintptr_t)&batch->e[0]; }
+
+/* For one more in the queues.  queue.lock. */
+static uint64_t new_ticket(void)
+{
+    qi_fetch_add_relaxed(&queue.waiting[queue.generation], 1u);
+    return qi_rcu_start() << 1 | queue.generation;
+}
+
+static bool is_over(uint64_t ticket) { return qi_rcu_over(ticket >> 1); }
+
+/* What had it is freed. */
+static void give_ticket(uint64_t ticket) { qi_fetch_sub_acqrel(&queue.waiting[ticket & 1], 1u); }
+
+static bool anything_waits(void)
+{
+    return qi_load_relaxed(&queue.waiting[0]) || qi_load_relaxed(&queue.waiting[1]);
+}
 
 static void enqueue(struct qi_sheaf *batch)
 {
     batch->next = NULL;
     qi_spin_lock_raw(&queue.lock);
-    *period_of(batch) = qi_rcu_start(); /* under the lock: D2 */
+    *ticket_of(batch) = new_ticket(); /* under the lock: D2 */
     *queue.end = batch;
     queue.end = &batch->next;
-    qi_fetch_add_relaxed(&queue.waiting, 1u);
     qi_spin_unlock_raw(&queue.lock);
 }
 
@@ -129,7 +155,7 @@ enum quire_status quire_kfree_rcu(void *p)
     qport_irq_restore(irq);
     if (!done)
         qi_leak_not_late(p);
-    if (qi_load_relaxed(&queue.waiting))
+    if (anything_waits())
         qi_late_poll();
     return done ? QUIRE_OK : QUIRE_NO_MEMORY;
 }
@@ -138,9 +164,8 @@ void qi_late_slab(struct qi_slab *s)
 {
     unsigned long irq = qi_spin_lock_irq(&queue.lock);
 
-    s->free[0] = qi_rcu_start();
+    s->free[0] = new_ticket();
     qi_list_add_tail(&queue.slabs, &s->link);
-    qi_fetch_add_relaxed(&queue.waiting, 1u);
     qi_spin_unlock_irq(&queue.lock, irq);
 }
 
@@ -171,7 +196,7 @@ static struct qi_sheaf *next_batch(void)
     unsigned long irq = qi_spin_lock_irq(&queue.lock);
     struct qi_sheaf *batch = queue.first;
 
-    if (batch && !qi_rcu_over(*period_of(batch)))
+    if (batch && !is_over(*ticket_of(batch)))
         batch = NULL;
     if (batch) {
         queue.first = batch->next;
@@ -189,7 +214,7 @@ static struct qi_slab *next_slab(void)
 
     if (!qi_list_empty(&queue.slabs)) {
         s = qi_list_first(&queue.slabs, struct qi_slab, link);
-        if (qi_rcu_over(s->free[0]))
+        if (is_over(s->free[0]))
             qi_list_del(&s->link);
         else
             s = NULL;
@@ -204,15 +229,18 @@ void qi_late_poll(void)
     struct qi_slab *s;
 
     while ((batch = next_batch())) {
+        uint64_t ticket = *ticket_of(batch);
+
         free_batch(batch);
-        qi_fetch_sub_acqrel(&queue.waiting, 1u);
+        give_ticket(ticket);
     }
     while ((s = next_slab())) {
+        uint64_t ticket = s->free[0];
         unsigned long irq = qport_irq_save();
 
         qi_slab_release(s);
         qport_irq_restore(irq);
-        qi_fetch_sub_acqrel(&queue.waiting, 1u);
+        give_ticket(ticket);
     }
 }
 
@@ -222,21 +250,29 @@ void quire_rcu_reclaim(void)
 
     close(&cpus[qport_cpu()]);
     qport_irq_restore(irq);
-    if (qi_load_relaxed(&queue.waiting))
+    if (anything_waits())
         qi_late_poll();
 }
 
 void qi_late_flush(void)
 {
-    unsigned long irq = qport_irq_save();
+    unsigned long irq;
+    uint32_t *waiting;
 
+    qi_rwsem_write_lock(&flushing);
+    irq = qport_irq_save();
     for (unsigned i = 0; i < QUIRE_MAX_CPUS; i++)
         close(&cpus[i]);
+    qi_spin_lock_raw(&queue.lock);
+    waiting = &queue.waiting[queue.generation];
+    queue.generation = !queue.generation;
+    qi_spin_unlock_raw(&queue.lock);
     qport_irq_restore(irq);
     /* what another CPU is freeing is not in the queue any more */
-    while (qi_load_acquire(&queue.waiting)) {
+    while (qi_load_acquire(waiting)) {
         quire_rcu_wait();
         qi_late_poll();
         qport_relax();
     }
+    qi_rwsem_write_unlock(&flushing);
 }

@@ -236,22 +236,25 @@ static void readers_on_other_cpus(void **state)
 static void *free_late(void *arg)
 {
     hosted_cpu_set((unsigned)(uintptr_t)arg);
-    for (unsigned n = 0; n < 30000; n++)
+    while (!qi_load_relaxed(&stop))
         if (quire_kfree_rcu(quire_kmalloc(64, QUIRE_GFP_KERNEL)) != QUIRE_OK)
             return arg;
     return NULL;
 }
 
-/* The open batches of all CPUs are closed under those who fill them. */
+/* The open batches of all CPUs are closed under those who fill them, and who waits for what was freed so far is not
+ * kept waiting by what is freed meanwhile. */
 static void batches_are_closed_by_others(void **state)
 {
     pthread_t threads[3];
 
     (void)state;
+    stop = false;
     for (uintptr_t i = 0; i < 3; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, free_late, (void *)(i + 1)), 0);
-    for (unsigned n = 0; n < 20000; n++)
+    for (unsigned n = 0; n < 5000; n++)
         qi_late_flush();
+    qi_store_relaxed(&stop, true);
     for (int i = 0; i < 3; i++) {
         void *wrong;
 
