@@ -187,7 +187,7 @@ static void owner_of_page(void *arg, struct quire_page *page)
     uintptr_t owner = qi_leak_word((uintptr_t)&page->owner);
     struct owners *o = arg;
 
-    if (owner >= QUIRE_PAGE_SIZE && qi_load_relaxed(&page->refs) &&
+    if (owner >= QUIRE_PAGE_SIZE && (uint32_t)qi_leak_word((uintptr_t)&page->counts) &&
         !(qi_load_relaxed(&page->flags) & QUIRE_PG_SLAB))
         o->one(o->ctx, owner);
 }

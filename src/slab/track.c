@@ -97,7 +97,7 @@ static struct qi_track *records(struct qi_slab *s)
 static void wait_for_watcher(void)
 {
     qi_fence_full();
-    if (QI_UNLIKELY(qi_load_relaxed(&watching))) {
+    if (QI_UNLIKELY(qi_load_acquire(&watching))) {
         qi_spin_lock_raw(&qi_track_lock);
         qi_spin_unlock_raw(&qi_track_lock);
     }
@@ -303,7 +303,7 @@ void qi_track_watch_end(void)
     struct qi_track_large *l = freed;
 
     freed = NULL;
-    qi_store_relaxed(&watching, 0u);
+    qi_store_release(&watching, 0u);
     qi_spin_unlock_raw(&qi_track_lock);
     while (l) {
         struct qi_track_large *next = l->next;

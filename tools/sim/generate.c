@@ -334,6 +334,6 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
     }
     if (chance(25))
         p->machine.heap = below(QUIRE_HEAP_FLAGS + 1) & HEAP_MODES;
-    if (chance(20))
+    if (chance(10))
         p->machine.heap |= QUIRE_HEAP_TRACK | leakscan(&s) * chance(75);
 }
