@@ -211,19 +211,25 @@ static void machine(uint32_t flags)
     theirs = cache("theirs", SIZE, 0, 0);
 }
 
-/* The object in the middle of others, all of which a bug may hit.  A sampled one at the end of its page that
- * the bug passes: by lot it would be the other every second time. */
+/* The object in the middle of others, all of which a bug may hit, and not at the border of a page, behind which
+ * anything may lie.  A sampled one at the end of its page that the bug passes: by lot it would be the other every
+ * second time. */
 static void arrange(const struct bug *b)
 {
     size_t asked = b->plant == overflow_asked ? 50 : SIZE;
+    bool found = false;
 
     for (int i = 0; i < 40; i++) {
         uint8_t *p = quire_kmalloc(asked, QUIRE_GFP_KERNEL);
-        bool left = !((uintptr_t)p & (QUIRE_PAGE_SIZE - 1));
+        uintptr_t at = (uintptr_t)p & (QUIRE_PAGE_SIZE - 1);
+        bool inside = at >= SIZE && at + 2 * SIZE <= QUIRE_PAGE_SIZE;
+        bool fits = qi_sample_owns(p) ? !at == (b->plant == underflow) : inside && !found;
 
         memset(p, 0x33, asked);
-        if (i == 4 || (i < 36 && qi_sample_owns(p) && left == (b->plant == underflow)))
+        if (i == 4 || (i > 4 && i < 36 && fits)) {
             victim = p;
+            found = fits;
+        }
     }
 }
 
