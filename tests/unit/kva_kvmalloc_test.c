@@ -2,23 +2,7 @@
  * kva_kvmalloc_test.c - memory of any size, of the heap or of an area, against a byte model.  Areas are
  * written and read through the direct map: no kernel address is mapped in a hosted process.
  */
-#include <kva_machine.h>
-
-static int setup(void **state)
-{
-    (void)state;
-    kva_machine(64 * HEAP_MIB, 1, 1ull << 40);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    assert_int_equal(quire_kva_verify(), QUIRE_OK);
-    heap_sound();
-    hosted_fini();
-    return 0;
-}
+#include <kva_suite.h>
 
 static bool is_area(const void *p) { return (uintptr_t)p >= AREAS; }
 
@@ -234,7 +218,6 @@ static void a_sensitive_free_leaves_nothing(void **state)
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(content_moves_between_heap_and_areas),
         TEST(random_sizes_keep_their_content),
