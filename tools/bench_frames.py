@@ -41,17 +41,20 @@ def library(name):
     return None
 
 
+def mallocs(program):
+    """{name: (program, what is loaded before)} of the mallocs that are here; and the names of those that are not."""
+    paths = {name: library(preload) if preload else None for name, preload in POOLS.items()}
+    missing = [name for name, preload in POOLS.items() if preload and not paths[name]]
+    return {name: (program, path) for name, path in paths.items() if name not in missing}, missing
+
+
 def subjects(build):
-    """{name: (command, environment)} of what can run here; and the names of what is missing."""
-    found = {"quire": ("frame_bench", None), "buddy": ("frame_buddy", None)}
-    missing = []
-    for name, preload in POOLS.items():
-        path = library(preload) if preload else None
-        if preload and not path:
-            missing.append(name)
-        else:
-            found[name] = ("frame_pool", path)
-    return {n: (os.path.join(build, "bench", p), preload) for n, (p, preload) in found.items()}, missing
+    """{name: (command, what is loaded before)} of what can run here; and the names of what is missing."""
+    def place(program):
+        return os.path.join(build, "bench", program)
+
+    found, missing = mallocs(place("frame_pool"))
+    return {"quire": (place("frame_bench"), None), "buddy": (place("frame_buddy"), None), **found}, missing
 
 
 def run_once(command, preload):

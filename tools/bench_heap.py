@@ -18,7 +18,7 @@ import subprocess
 import sys
 
 import plot
-from bench_frames import POOLS, ROOT, library
+from bench_frames import POOLS, ROOT, mallocs
 
 # row -> what it is, and the goal for ours, where there is one
 ROWS = {
@@ -50,15 +50,9 @@ OURS, DIRECT = "quire", "direct"
 def subjects(build):
     """{name: (program, what is loaded before)}; and the names of what is missing."""
     malloc = os.path.join(build, "bench", "heap_malloc")
-    found = {OURS: (malloc, os.path.join(build, "libquire-malloc.so")), DIRECT: (os.path.join(build, "bench", "heap_bench"), None)}
-    missing = []
-    for name, preload in POOLS.items():
-        path = library(preload) if preload else None
-        if preload and not path:
-            missing.append(name)
-        else:
-            found[name] = (malloc, path)
-    return found, missing
+    found, missing = mallocs(malloc)
+    return {OURS: (malloc, os.path.join(build, "libquire-malloc.so")), DIRECT: (os.path.join(build, "bench", "heap_bench"), None),
+            **found}, missing
 
 
 def run_once(program, preload, row):

@@ -2,6 +2,9 @@
  * frame/block.c - the pageblocks of a zone: bitmaps below 2 MiB, buddies of whole blocks above.
  *
  * Everything here runs under the zone's lock.  The model and the invariants F1.. are in frame.c.
+ *
+ * It is long because it is one: what takes and what gives frames changes the same lists, bits and counts, which
+ * nobody else may, and the compiler puts those changes into both.
  */
 #include "zone.h"
 
