@@ -38,11 +38,7 @@ static void alloc(struct worker *w, struct held *h, unsigned bytes, unsigned kin
     if ((uintptr_t)p % (kind & 1 ? 16 : align) || quire_arena_size(&arena, p) != bytes)
         sim_fail("content", "arena: %p for %u bytes, alignment %zu, is one of %zu", (void *)p,
                  bytes, align, quire_arena_size(&arena, p));
-    h->kind = HELD_PIECE;
-    h->n = bytes;
-    h->p[0] = p;
-    h->pattern = memory_pattern(w);
-    memory_fill(p, bytes, h->pattern);
+    memory_hold_bytes(w, h, p, bytes, HELD_PIECE);
 }
 
 static void resize(struct worker *w, struct held *h, unsigned bytes)

@@ -64,11 +64,7 @@ static void do_kmalloc(struct worker *w, struct held *h, unsigned bytes, quire_g
         sim_fail("content", "kmalloc(%u) has %zu bytes", bytes, quire_ksize(p));
     if (gfp & QUIRE_GFP_ZERO)
         memory_check_zero(p, bytes, "zeroed kmalloc");
-    h->kind = HELD_KMALLOC;
-    h->n = bytes;
-    h->p[0] = p;
-    h->pattern = memory_pattern(w);
-    memory_fill(p, bytes, h->pattern);
+    memory_hold_bytes(w, h, p, bytes, HELD_KMALLOC);
 }
 
 static void kmalloc_node(struct worker *w, struct held *h, unsigned bytes, unsigned node)
@@ -81,11 +77,7 @@ static void kmalloc_node(struct worker *w, struct held *h, unsigned bytes, unsig
     if (quire_page_node(quire_page_of_ptr(p)) != node % quire_nodes())
         sim_fail("content", "kmalloc_node gives memory of node %u for node %u",
                  quire_page_node(quire_page_of_ptr(p)), node % quire_nodes());
-    h->kind = HELD_KMALLOC;
-    h->n = bytes;
-    h->p[0] = p;
-    h->pattern = memory_pattern(w);
-    memory_fill(p, bytes, h->pattern);
+    memory_hold_bytes(w, h, p, bytes, HELD_KMALLOC);
 }
 
 static void do_krealloc(struct worker *w, struct held *h, unsigned bytes)

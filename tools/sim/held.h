@@ -10,6 +10,8 @@
 /* Which flags an operation's argument means; a pattern of the worker's, not 0. */
 quire_gfp memory_gfp(uint32_t arg);
 uint64_t memory_pattern(struct worker *w);
+/* The slot, which is free, holds n bytes at p, filled. */
+void memory_hold_bytes(struct worker *w, struct held *h, void *p, unsigned n, enum held_kind kind);
 
 /* ---- frames.c ---- */
 /* A page is looked at at its start and its end. */

@@ -52,6 +52,15 @@ void memory_check_zero(const void *p, size_t n, const char *what)
 
 uint64_t memory_pattern(struct worker *w) { return worker_random(w) | 1; }
 
+void memory_hold_bytes(struct worker *w, struct held *h, void *p, unsigned n, enum held_kind kind)
+{
+    h->kind = kind;
+    h->n = n;
+    h->p[0] = p;
+    h->pattern = memory_pattern(w);
+    memory_fill(p, n, h->pattern);
+}
+
 /* ---- Giving back, handing on ---- */
 
 void memory_give_back(struct held *h)
