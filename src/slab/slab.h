@@ -99,9 +99,7 @@ enum qi_slab_list { QI_SLAB_EMPTY, QI_SLAB_PARTIAL, QI_SLAB_FULL, QI_SLAB_LISTS 
 struct qi_slab {
     /* constant while the slab lives: read without a lock */
     struct quire_cache *cache;
-    uint64_t recip; /* ceil(2^64 / slot size); 0: nothing that a user may free lies here */
-    uint64_t
-        recip_again;  /* two operands in memory take fewer instructions than one in a register */
+    uint64_t recip;   /* ceil(2^64 / slot size); 0: nothing that a user may free lies here */
     uintptr_t origin; /* where an object number 0 would be: objects count from 1 */
     uint16_t node;
     uint16_t n; /* objects */
@@ -390,7 +388,7 @@ static QI_ALWAYS_INLINE bool qi_slab_index(const struct qi_slab *s, const void *
     uint64_t low;
 
     *index = qi_mul_wide((uintptr_t)p - s->origin, s->recip, &low);
-    return low < s->recip_again;
+    return low < s->recip;
 }
 
 /* Set *s to the slab that p lies in; false: in none.  (Not the slab or NULL: that would be tested once

@@ -74,7 +74,7 @@ static void fill_header(struct qi_slab *s, struct quire_cache *c, struct quire_p
     if (c->internal)
         first += (QUIRE_PAGE_SIZE << order) - (size_t)n * c->slot;
     s->cache = c;
-    s->recip = s->recip_again = c->internal ? 0 : c->recip;
+    s->recip = c->internal ? 0 : c->recip;
     s->origin = first - c->slot;
     s->node = (uint16_t)quire_page_node(page);
     s->n = (uint16_t)n;
