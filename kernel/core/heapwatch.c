@@ -6,7 +6,6 @@
 #include "heapwatch.h"
 #include "ksyms.h"
 #include "task.h"
-#include <quire/leak.h>
 #include <quire/track.h>
 
 #define TOP 10
@@ -15,7 +14,7 @@ extern char kernel_data_start[], kernel_end[];
 
 static void stack_of(struct task *t, void *scan)
 {
-    if (t != current)
+    if (t != current && leakscan_sees_stacks())
         quire_leak_root(scan, (void *)task_stack_low(t), (void *)t->kstack_top);
 }
 

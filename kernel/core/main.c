@@ -184,6 +184,7 @@ static void init_main(void *arg)
         selftest_crash(how);
     move_init();
     heap_modes_start();
+    leakscan_start();
     report_first_program();
     run_first_program();
 }

@@ -4,7 +4,7 @@
  *
  *   quire.selftest   every hook of the port, then every structure of the manager; the latter again
  *                    at the end of pid 1
- *   quire.lose       lose memory: a ring of three objects, a run of pages, a kernel area
+ *   quire.lose       lose memory: a ring of three objects, a run of pages, a kernel area; and hold a ring of two
  *   quire.crash=HOW  null, stack, text, data, free, smash, panic, and overflow, underflow, twice, late of a
  *                    heap object: what happens when the kernel itself is wrong
  */
@@ -206,8 +206,24 @@ static __attribute__((noinline)) void lose_pages(void)
         kpanic("no memory to lose");
 }
 
+/* As a ring that is lost, but that one word of the kernel's data leads to it. */
+static void **volatile held;
+
+static __attribute__((noinline)) void hold_a_ring(void)
+{
+    void **ring[2];
+
+    for (unsigned i = 0; i < K_COUNT(ring); i++)
+        if (!(ring[i] = quire_kzalloc(104, QUIRE_GFP_KERNEL)))
+            kpanic("no memory to hold");
+    ring[0][3] = ring[1];
+    ring[1][3] = ring[0];
+    held = ring[1];
+}
+
 void selftest_lose(void)
 {
+    hold_a_ring();
     lose_a_ring();
     lose_pages();
 }

@@ -1,10 +1,10 @@
 /*
  * fs/procheap.c - the heap under observation: /sys/kernel/debug/kmemleak, in the words of Linux's
- * Documentation/dev-tools/kmemleak.rst; /proc/quire/validate, to which 1 is written to have the heap
- * looked through, and which then says what came of it.
+ * Documentation/dev-tools/kmemleak.rst; /proc/quire/leakscan, what the scans did; /proc/quire/validate, to
+ * which 1 is written to have the heap looked through, and which then says what came of it.
  */
+#include "core/heapwatch.h"
 #include "gen.h"
-#include <quire/leak.h>
 #include <quire/track.h>
 
 /* "word\n" or "word". */
@@ -21,16 +21,18 @@ int show_kmemleak(struct text *t, u64 key)
     return show_library(t, (u64)(uintptr_t)quire_leak_text);
 }
 
-static int scan(void)
+int show_leakscan(struct text *t, u64 key)
 {
-    struct quire_leak_stats s;
-    enum quire_status status = quire_leak_scan(&s);
+    struct leakscan_state s = leakscan_state();
 
-    if (status != QUIRE_OK)
-        return status == QUIRE_UNSUPPORTED ? -EPERM : -ENOMEM;
-    if (s.fresh)
-        printk("kmemleak: %lu new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
-               (unsigned long)s.fresh);
+    (void)key;
+    text_printf(t, "state %s\nperiod %u\nscans %lu\nby_itself %lu\n",
+                !leakscan_enabled() ? "off"
+                : s.automatic       ? "automatic"
+                                    : "asked",
+                s.period_secs, (unsigned long)s.last.scans, (unsigned long)s.by_itself);
+    text_printf(t, "objects %lu\nsuspects %lu\nbytes %lu\n", (unsigned long)s.last.objects,
+                (unsigned long)s.last.suspects, (unsigned long)s.last.bytes);
     return 0;
 }
 
@@ -52,27 +54,65 @@ static int dump(const char *text)
     return digits && quire_heap_describe((const void *)addr) ? 0 : -EINVAL;
 }
 
-/* age=MS is ours: how old an object must be. */
-int store_kmemleak(const char *text, size_t n, u64 key)
+static int scan(void)
 {
-    i64 ms;
-    int err;
+    switch (leakscan_now()) {
+    case QUIRE_OK: return 0;
+    case QUIRE_UNSUPPORTED: return -EPERM;
+    default: return -ENOMEM;
+    }
+}
 
-    (void)n, (void)key;
+static int scan_every(const char *secs)
+{
+    i64 n;
+    int err = gen_number(secs, 0, 0xffffffff, &n);
+
+    if (!err)
+        leakscan_period((u32)n);
+    return err;
+}
+
+static int set_age(const char *ms)
+{
+    i64 n;
+    int err = gen_number(ms, 0, 86400000, &n);
+
+    if (!err)
+        quire_leak_min_age((u32)n);
+    return err;
+}
+
+/* Words of a scan that is enabled; age=MS is ours: how old an object must be. */
+static int command(const char *text)
+{
     if (is(text, "scan"))
         return scan();
+    if (is(text, "scan=on") || is(text, "scan=off"))
+        leakscan_automatic(is(text, "scan=on"));
+    else if (is(text, "stack=on") || is(text, "stack=off"))
+        leakscan_set_stacks(is(text, "stack=on"));
+    else if (is(text, "off"))
+        leakscan_off();
+    else if (!strncmp(text, "scan=", 5))
+        return scan_every(text + 5);
+    else if (!strncmp(text, "age=", 4))
+        return set_age(text + 4);
+    else
+        return -EINVAL;
+    return 0;
+}
+
+int store_kmemleak(const char *text, size_t n, u64 key)
+{
+    (void)n, (void)key;
     if (is(text, "clear")) {
         quire_leak_clear();
         return 0;
     }
     if (!strncmp(text, "dump=", 5))
         return dump(text + 5);
-    if (strncmp(text, "age=", 4))
-        return -EINVAL;
-    err = gen_number(text + 4, 0, 86400000, &ms);
-    if (!err)
-        quire_leak_min_age((u32)ms);
-    return err;
+    return leakscan_enabled() ? command(text) : -EPERM;
 }
 
 static u32 validated; /* atomic: 0 not yet, 1 sound, 2 damaged */

@@ -184,6 +184,7 @@ const struct gen_entry proc_quire_table[] = {GEN_LIBRARY("blocks", 0444, quire_b
                                              GEN_FILE("events", show_events),
                                              GEN_SECRET("pt", show_pt),
                                              GEN_RW("validate", show_validate, store_validate),
+                                             GEN_FILE("leakscan", show_leakscan),
                                              {.name = NULL}};
 const struct gen_entry extfrag_table[] = {
     GEN_LIBRARY("unusable_index", 0444, quire_extfrag_unusable),

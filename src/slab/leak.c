@@ -51,7 +51,6 @@ struct qi_rwsem qi_leak_lock;
 static struct quire_leak_hooks hooks;
 static uint32_t min_age; /* atomic; in ticks of struct qi_track_event */
 uint32_t qi_leak_scans;
-static struct quire_leak_stats last; /* qi_leak_lock */
 
 struct scan {
     uint32_t gray; /* twice the scan's number; black is one more */
@@ -71,7 +70,6 @@ void qi_leak_init(void)
     hooks = (struct quire_leak_hooks){0};
     quire_leak_min_age(MIN_AGE_MS);
     qi_leak_scans = 0;
-    last = (struct quire_leak_stats){0};
 }
 
 void quire_leak_set_hooks(const struct quire_leak_hooks *h)
@@ -432,7 +430,6 @@ enum quire_status quire_leak_scan(struct quire_leak_stats *out)
     scan(&sc);
     scan_end(&sc);
     sc.stats.scans = qi_leak_scans;
-    last = sc.stats;
     *out = sc.stats;
     qi_rwsem_write_unlock(&qi_leak_lock);
     return QUIRE_OK;
