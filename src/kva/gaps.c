@@ -1,121 +1,224 @@
 /*
- * kva/gaps.c - see gaps.h.
+ * kva/gaps.c - the ranges of a window and the gaps between them.
+ *
+ * Model.  The ranges form a list by address, cut into rows of up to ROW_MAX neighbours.  One range of each
+ * row, whichever, is its head: the node that stands for the row in a height-balanced binary tree (Adelson-
+ * Velsky, Landis, 1962).  It knows the largest gap in front of a range of its row, and of its subtree.
+ *
+ *        floor                            a search for the lowest gap of a size goes down by max_gap,
+ *        /                                then along one row; one for an address goes down to the last
+ *       h------------.                    head at or before it, then along the list
+ *      / \            \
+ *     h   h            h
+ *   [abcd][efg][hijklm][no fence]   rows
+ *
+ * Why rows.  A change moves a maximum up to the root, which costs by depth, and in one of three moves the
+ * balance.  With rows the tree is three levels lower, and only one change in five touches its shape: this
+ * halves a change, and makes a search for a gap shorter by a third.  Figures: docs/design/kva.md.
+ *
+ * No search on insertion: who found the gap has the range behind it, whose row takes the new one.
+ *
+ * Invariants (qi_gaps_verify)
+ *   G1  the list rises, ranges are disjoint, and it ends with the fence
+ *   G2  rows are neighbours of the list, 1 to ROW_MAX, the head among them; each range names its head
+ *   G3  the walk of the tree gives the heads in the order of the list
+ *   G4  height = 1 + that of the higher child; two children differ by one at most
+ *   G5  row_gap is the largest of the row, max_gap the largest of row_gap and of both children's max_gap
+ *
+ * Two nodes stand for what is not there and save a test on each level.  Where there is no child is nil: no
+ * height, no gap, behind all addresses, its own child; its parent is scribbled on.  Above the root is the
+ * floor, whose gap nothing exceeds or lessens: walks up end there by themselves.
+ *
+ * Cost.  O(log n) but for the search for large alignments (gaps.h); a row is a bounded number of steps.
+ * Rows that become short are merged into the one in front if that has room.  Were they not, there would be
+ * one range for each node, so the depth has that bound whatever the order of changes.
+ *
+ * This is not the tree of arena/tree.c: there every link is checked before it is believed, for it lies in
+ * memory that users overrun, the gaps are the nodes, and four words are all the room.  Nor that of
+ * space/vmatree.c, whose ranges grow in place, and whose gaps leave room for stacks and are taken from above.
  */
 #include "gaps.h"
 
-static uint32_t height(const struct qi_gap_node *n) { return n ? n->height : 0; }
-static uint64_t max_gap(const struct qi_gap_node *n) { return n ? n->max_gap : 0; }
+#include "../base/check.h"
+
+#define ROW_MAX   8u
+#define ROW_SHORT 2u /* merged, if there is room for this many more afterwards */
+
 static uint64_t gap_before(const struct qi_gap_node *n) { return n->start - n->prev->end; }
 
-static inline uint64_t gap_of(const struct qi_gap_node *n)
-{
-    uint64_t gap = gap_before(n);
+/* ---- the tree of rows ---- */
 
-    gap = QI_MAX(gap, max_gap(n->left));
-    return QI_MAX(gap, max_gap(n->right));
+static inline uint64_t gap_of_subtree(const struct qi_gap_node *h)
+{
+    uint64_t gap = h->row_gap, l = h->left->max_gap, r = h->right->max_gap;
+
+    gap = QI_MAX(gap, l);
+    return QI_MAX(gap, r);
 }
 
-static inline void update(struct qi_gap_node *n)
+static inline void update(struct qi_gap_node *h)
 {
-    n->height = QI_MAX(height(n->left), height(n->right)) + 1;
-    n->max_gap = gap_of(n);
+    h->height = QI_MAX(h->left->height, h->right->height) + 1;
+    h->max_gap = gap_of_subtree(h);
+}
+
+/* row_gap of h has changed: the maxima from there upwards, as far as they change. */
+static void refresh(struct qi_gap_node *h)
+{
+    for (;; h = h->parent) {
+        uint64_t gap = gap_of_subtree(h);
+
+        if (h->max_gap == gap)
+            break;
+        h->max_gap = gap;
+    }
+}
+
+/* The same when it can only have grown, to gap. */
+static void raise(struct qi_gap_node *h, uint64_t gap)
+{
+    h->row_gap = QI_MAX(h->row_gap, gap);
+    for (; h->max_gap < gap; h = h->parent)
+        h->max_gap = gap;
 }
 
 /* Let child stand where old stands under its parent. */
-static void replace(struct qi_gaps *g, struct qi_gap_node *old, struct qi_gap_node *child)
+static void replace(struct qi_gap_node *old, struct qi_gap_node *child)
 {
     struct qi_gap_node *p = old->parent;
 
-    if (!p)
-        g->root = child;
-    else if (p->left == old)
+    if (p->left == old)
         p->left = child;
     else
         p->right = child;
-    if (child)
-        child->parent = p;
+    child->parent = p;
 }
 
 /*
- *     n              r
+ *     h              r
  *    / \            / \
- *   a   r    =>    n   c
+ *   a   r    =>    h   c
  *      / \        / \
  *     b   c      a   b
  */
-static struct qi_gap_node *rotate_left(struct qi_gaps *g, struct qi_gap_node *n)
+static struct qi_gap_node *rotate_left(struct qi_gap_node *h)
 {
-    struct qi_gap_node *r = n->right;
+    struct qi_gap_node *r = h->right;
 
-    replace(g, n, r);
-    n->right = r->left;
-    if (n->right)
-        n->right->parent = n;
-    r->left = n;
-    n->parent = r;
-    update(n);
+    replace(h, r);
+    h->right = r->left;
+    h->right->parent = h;
+    r->left = h;
+    h->parent = r;
+    update(h);
     update(r);
     return r;
 }
 
-static struct qi_gap_node *rotate_right(struct qi_gaps *g, struct qi_gap_node *n)
+static struct qi_gap_node *rotate_right(struct qi_gap_node *h)
 {
-    struct qi_gap_node *l = n->left;
+    struct qi_gap_node *l = h->left;
 
-    replace(g, n, l);
-    n->left = l->right;
-    if (n->left)
-        n->left->parent = n;
-    l->right = n;
-    n->parent = l;
-    update(n);
+    replace(h, l);
+    h->left = l->right;
+    h->left->parent = h;
+    l->right = h;
+    h->parent = l;
+    update(h);
     update(l);
     return l;
 }
 
-/* Something below n changed: restore balance and sums from n upwards, as far as they change. */
-static void rebalance(struct qi_gaps *g, struct qi_gap_node *n)
+/* Something below h changed: restore balance and maxima from h upwards, as far as they change. */
+static void rebalance(struct qi_gaps *g, struct qi_gap_node *h)
 {
-    for (; n; n = n->parent) {
-        uint32_t height_before = n->height;
-        uint64_t gap_before_it = n->max_gap;
+    for (; h != &g->floor; h = h->parent) {
+        uint32_t height = h->height;
+        uint64_t gap = h->max_gap;
 
-        if (height(n->right) > height(n->left) + 1) {
-            if (height(n->right->left) > height(n->right->right))
-                rotate_right(g, n->right);
-            n = rotate_left(g, n);
-        } else if (height(n->left) > height(n->right) + 1) {
-            if (height(n->left->right) > height(n->left->left))
-                rotate_left(g, n->left);
-            n = rotate_right(g, n);
+        if (h->right->height > h->left->height + 1) {
+            if (h->right->left->height > h->right->right->height)
+                rotate_right(h->right);
+            h = rotate_left(h);
+        } else if (h->left->height > h->right->height + 1) {
+            if (h->left->right->height > h->left->left->height)
+                rotate_left(h->left);
+            h = rotate_right(h);
         } else {
-            update(n);
+            update(h);
         }
-        if (n->height == height_before && n->max_gap == gap_before_it)
+        if (h->height == height && h->max_gap == gap)
             break;
     }
 }
 
-/* The gap in front of n changed: the largest of it and of those above, as far as they change. */
-static void refresh(struct qi_gap_node *n)
+/* Put h, whose row is complete, between two that are neighbours: right of the one before it or, that taken,
+ * left of the one after it, which then has nothing there. */
+static void plant(struct qi_gaps *g, struct qi_gap_node *h, struct qi_gap_node *before,
+                  struct qi_gap_node *after)
 {
-    for (; n; n = n->parent) {
-        uint64_t gap = gap_of(n);
-
-        if (n->max_gap == gap)
-            break;
-        n->max_gap = gap;
+    h->left = h->right = &g->nil;
+    if (before->right == &g->nil) {
+        before->right = h;
+        h->parent = before;
+    } else {
+        after->left = h;
+        h->parent = after;
     }
+    update(h);
+    rebalance(g, h->parent);
+}
+
+/* Take h out.  If it has two children, the row before it takes its place, which has no right child. */
+static void uproot(struct qi_gaps *g, struct qi_gap_node *h, struct qi_gap_node *before)
+{
+    struct qi_gap_node *from = before->parent;
+
+    if (h->left == &g->nil || h->right == &g->nil) {
+        replace(h, h->left != &g->nil ? h->left : h->right);
+        rebalance(g, h->parent);
+        return;
+    }
+    if (from == h) {
+        from = before;
+    } else {
+        replace(before, before->left);
+        before->left = h->left;
+        before->left->parent = before;
+    }
+    before->right = h->right;
+    before->right->parent = before;
+    replace(h, before);
+    /* what those above have counted with */
+    before->height = h->height;
+    before->max_gap = h->max_gap;
+    rebalance(g, from);
+    refresh(before);
 }
 
 void qi_gaps_init(struct qi_gaps *g, uint64_t start, uint64_t end)
 {
-    *g = (struct qi_gaps){.root = &g->fence};
-    g->floor.end = start;
-    g->floor.next = &g->fence;
-    g->fence.start = g->fence.end = end;
-    g->fence.prev = &g->floor;
-    update(&g->fence);
+    struct qi_gap_node *floor = &g->floor, *fence = &g->fence, *nil = &g->nil;
+
+    *floor = (struct qi_gap_node){.end = start,
+                                  .head = floor,
+                                  .left = fence,
+                                  .right = floor,
+                                  .max_gap = UINT64_MAX,
+                                  .row_gap = UINT64_MAX,
+                                  .next = fence};
+    *nil = (struct qi_gap_node){.start = UINT64_MAX, .left = nil, .right = nil};
+    *fence = (struct qi_gap_node){.start = end,
+                                  .end = end,
+                                  .head = fence,
+                                  .left = nil,
+                                  .right = nil,
+                                  .parent = floor,
+                                  .row_gap = end - start,
+                                  .prev = floor,
+                                  .first = fence,
+                                  .n = 1};
+    update(fence);
 }
 
 /* ---- search ---- */
@@ -130,38 +233,43 @@ static bool fits(const struct qi_gap_node *n, uint64_t size, uint64_t align, uin
     return at >= n->prev->end && at <= n->start && n->start - at >= size;
 }
 
-static struct qi_gap_node *leftmost_with(struct qi_gap_node *n, uint64_t need)
+/* The first range from n on with a gap of need bytes in front; there is one in its row. */
+static struct qi_gap_node *gap_in_row(struct qi_gap_node *n, uint64_t need)
 {
-    while (max_gap(n->left) >= need)
-        n = n->left;
+    while (gap_before(n) < need)
+        n = n->next;
     return n;
 }
 
-/* The first node at or below n, then after n, in order, with a gap of need bytes in front. */
-static struct qi_gap_node *first_gap(struct qi_gap_node *n, uint64_t need)
+/* The first such range in the subtree of h; NULL: none. */
+static struct qi_gap_node *first_gap(struct qi_gap_node *h, uint64_t need)
 {
-    if (n->max_gap < need)
+    if (h->max_gap < need)
         return NULL;
-    for (;;) {
-        n = leftmost_with(n, need);
-        if (gap_before(n) >= need)
-            return n;
-        n = n->right; /* it must be there: max_gap says so */
+    for (;; h = h->right) { /* it must be there: max_gap says so */
+        while (h->left->max_gap >= need)
+            h = h->left;
+        if (h->row_gap >= need)
+            return gap_in_row(h->first, need);
     }
 }
 
-static struct qi_gap_node *next_gap(struct qi_gap_node *n, uint64_t need)
+/* The first such range behind n. */
+static struct qi_gap_node *next_gap(struct qi_gaps *g, struct qi_gap_node *n, uint64_t need)
 {
-    if (max_gap(n->right) >= need)
-        return first_gap(n->right, need);
-    for (; n->parent; n = n->parent) {
-        struct qi_gap_node *p = n->parent;
+    struct qi_gap_node *h = n->head, *p;
 
-        if (p->left != n)
+    for (n = n->next; n && n->head == h; n = n->next)
+        if (gap_before(n) >= need)
+            return n;
+    if (h->right->max_gap >= need)
+        return first_gap(h->right, need);
+    for (; (p = h->parent) != &g->floor; h = p) {
+        if (p->left != h)
             continue;
-        if (gap_before(p) >= need)
-            return p;
-        if (max_gap(p->right) >= need)
+        if (p->row_gap >= need)
+            return gap_in_row(p->first, need);
+        if (p->right->max_gap >= need)
             return first_gap(p->right, need);
     }
     return NULL;
@@ -175,13 +283,13 @@ bool qi_gaps_find(struct qi_gaps *g, uint64_t size, uint64_t align, uint64_t off
 
     /* a gap of this size holds an aligned place wherever it begins */
     if (!qi_add_overflows(size, align > granule ? align - granule : 0, &sure)) {
-        n = first_gap(g->root, sure);
+        n = first_gap(g->floor.left, sure);
         if (n && fits(n, size, align, offset, place)) {
             *next = n;
             return true;
         }
     }
-    for (n = first_gap(g->root, size); n; n = next_gap(n, size))
+    for (n = first_gap(g->floor.left, size); n; n = next_gap(g, n, size))
         if (fits(n, size, align, offset, place)) {
             *next = n;
             return true;
@@ -189,132 +297,247 @@ bool qi_gaps_find(struct qi_gaps *g, uint64_t size, uint64_t align, uint64_t off
     return false;
 }
 
-struct qi_gap_node *qi_gaps_lookup(const struct qi_gaps *g, uint64_t at)
+/* One level down; n: the last head at or before at.  The hint keeps two loads and moves out of the way left. */
+static inline const struct qi_gap_node *descend(const struct qi_gap_node *h, uint64_t at,
+                                                const struct qi_gap_node **n)
 {
-    struct qi_gap_node *n = g->root;
-
-    while (n && !(at >= n->start && at < n->end))
-        n = at < n->start ? n->left : n->right;
-    return n;
+    if (QI_LIKELY(at < h->start))
+        return h->left;
+    *n = h;
+    return h->right;
 }
 
 struct qi_gap_node *qi_gaps_from(const struct qi_gaps *g, uint64_t at)
 {
-    struct qi_gap_node *n = g->root, *best = (struct qi_gap_node *)&g->fence;
+    const struct qi_gap_node *h = g->floor.left, *n = g->floor.next;
 
-    while (n) {
-        if (n->end > at) {
-            best = n;
-            n = n->left;
-        } else {
-            n = n->right;
-        }
+    if (at >= g->fence.start)
+        return (struct qi_gap_node *)&g->fence;
+    do { /* nil leads to nil: one test for two levels */
+        h = descend(h, at, &n);
+        h = descend(h, at, &n);
+    } while (h != &g->nil);
+    while (n->end <= at)
+        n = n->next;
+    return (struct qi_gap_node *)n;
+}
+
+struct qi_gap_node *qi_gaps_lookup(const struct qi_gaps *g, uint64_t at)
+{
+    struct qi_gap_node *n = qi_gaps_from(g, at);
+
+    return at >= n->start && at < n->end ? n : NULL;
+}
+
+/* ---- rows ---- */
+
+static uint64_t gap_of_row(const struct qi_gap_node *h)
+{
+    const struct qi_gap_node *n = h->first;
+    uint64_t end = n->prev->end, most = 0;
+
+    for (uint32_t i = h->n; i; i--, n = n->next) {
+        uint64_t gap = n->start - end;
+
+        most = QI_MAX(most, gap);
+        end = n->end;
     }
-    return best;
+    return most;
+}
+
+/* A gap that was in the row of h, or part of it, is not any more. */
+static void lost_gap(struct qi_gap_node *h, uint64_t gap)
+{
+    if (gap != h->row_gap)
+        return;
+    h->row_gap = gap_of_row(h);
+    refresh(h);
+}
+
+static void set_head(struct qi_gap_node *first, uint32_t n, struct qi_gap_node *h)
+{
+    for (; n; n--, first = first->next)
+        first->head = h;
+}
+
+/* Cut the row of h in two; the part without h gets a head and goes into the tree. */
+static void split(struct qi_gaps *g, struct qi_gap_node *h)
+{
+    /* who appends leaves full rows behind */
+    uint32_t low = g->fence.head == h ? h->n - 1 : h->n / 2;
+    struct qi_gap_node *before = h->first->prev->head, *middle = h->first, *fresh;
+    bool in_low = false;
+
+    for (uint32_t i = 0; i < low; i++, middle = middle->next)
+        in_low |= middle == h;
+    fresh = in_low ? middle : h->first;
+    fresh->first = fresh;
+    fresh->n = in_low ? h->n - low : low;
+    h->n -= fresh->n;
+    set_head(fresh, fresh->n, fresh);
+    if (!in_low)
+        h->first = middle;
+    h->row_gap = gap_of_row(h);
+    fresh->row_gap = gap_of_row(fresh);
+    if (!in_low) {
+        plant(g, fresh, before, h);
+    } else {
+        struct qi_gap_node *last = middle;
+
+        for (uint32_t i = 1; i < fresh->n; i++)
+            last = last->next;
+        plant(g, fresh, h, last->next ? last->next->head : NULL);
+    }
+    refresh(h);
+}
+
+/* The head of a row leaves it: another takes its place. */
+static struct qi_gap_node *succeed(struct qi_gap_node *h)
+{
+    struct qi_gap_node *heir = h->first;
+
+    heir->left = h->left;
+    heir->right = h->right;
+    heir->left->parent = heir->right->parent = heir;
+    replace(h, heir);
+    heir->max_gap = h->max_gap;
+    heir->row_gap = h->row_gap;
+    heir->height = h->height;
+    heir->first = heir;
+    heir->n = h->n;
+    set_head(heir, heir->n, heir);
+    return heir;
+}
+
+/* The row of h is short: it becomes part of the one in front, if that has room. */
+static void merge(struct qi_gaps *g, struct qi_gap_node *h)
+{
+    struct qi_gap_node *to = h->first->prev->head;
+
+    if (to == &g->floor || to->n + h->n + ROW_SHORT > ROW_MAX)
+        return;
+    set_head(h->first, h->n, to);
+    to->n += h->n;
+    raise(to, h->row_gap);
+    uproot(g, h, to);
 }
 
 /* ---- change ---- */
 
 void qi_gaps_insert(struct qi_gaps *g, struct qi_gap_node *n, struct qi_gap_node *next)
 {
-    n->left = n->right = NULL;
+    struct qi_gap_node *h = next->head;
+    uint64_t gap = gap_before(next);
+
+    n->head = h;
     n->next = next;
     n->prev = next->prev;
     next->prev = n;
     n->prev->next = n;
-    /* in order, n comes right before next: below it to the left, or else right of the node before
-     */
-    if (!next->left) {
-        n->parent = next;
-        next->left = n;
-    } else {
-        n->parent = n->prev;
-        n->prev->right = n;
-    }
-    update(n);
-    rebalance(g, n->parent);
-    refresh(next);
-}
-
-/* Take the node with two children out by putting the one before it, which has no right child, in
- * its place.  Returns where balance may be lost. */
-static struct qi_gap_node *remove_inner(struct qi_gaps *g, struct qi_gap_node *n)
-{
-    struct qi_gap_node *p = n->prev, *from = p->parent;
-
-    if (from == n) {
-        from = p;
-    } else {
-        replace(g, p, p->left);
-        p->left = n->left;
-        p->left->parent = p;
-    }
-    p->right = n->right;
-    p->right->parent = p;
-    replace(g, n, p);
-    /* what those above have counted with */
-    p->height = n->height;
-    p->max_gap = n->max_gap;
-    return from;
+    if (h->first == next)
+        h->first = n;
+    if (++h->n > ROW_MAX)
+        split(g, h);
+    else
+        lost_gap(h, gap);
 }
 
 void qi_gaps_remove(struct qi_gaps *g, struct qi_gap_node *n)
 {
-    struct qi_gap_node *from, *moved = NULL;
+    struct qi_gap_node *h = n->head, *next = n->next, *prev = n->prev;
+    uint64_t gap = gap_before(n);
 
-    if (n->left && n->right) {
-        moved = n->prev;
-        from = remove_inner(g, n);
-    } else {
-        from = n->parent;
-        replace(g, n, n->left ? n->left : n->right);
+    prev->next = next;
+    next->prev = prev;
+    if (!--h->n) {
+        uproot(g, h, prev->head);
+        raise(next->head, gap_before(next));
+        return;
     }
-    n->prev->next = n->next;
-    n->next->prev = n->prev;
-    rebalance(g, from);
-    if (moved)
-        refresh(moved);
-    refresh(n->next);
+    if (h->first == n)
+        h->first = next;
+    if (h == n)
+        h = succeed(h);
+    raise(next->head, gap_before(next));
+    if (next->head != h)
+        lost_gap(h, gap);
+    if (h->n <= ROW_SHORT)
+        merge(g, h);
 }
 
 /* ---- verify ---- */
 
-static bool node_right(const struct qi_gap_node *n)
+/* Behind the last of the row of h, which begins with first; NULL: G1, G2 or the row's part of G5 is broken,
+ * or the fence was its last.  Each step checks the way back, so the walk cannot come round. */
+static const struct qi_gap_node *row_right(const struct qi_gaps *g, const struct qi_gap_node *h,
+                                           const struct qi_gap_node *first, bool *right)
 {
-    uint64_t gap = gap_before(n), most = QI_MAX(gap, QI_MAX(max_gap(n->left), max_gap(n->right)));
-    uint32_t l = height(n->left), r = height(n->right);
+    const struct qi_gap_node *n = first, *prev = first->prev;
+    uint64_t most = 0;
+    bool has_head = false;
+    uint32_t i;
 
-    return n->prev->end <= n->start && n->start <= n->end && n->prev->next == n &&
-           n->max_gap == most && n->height == QI_MAX(l, r) + 1 && l <= r + 1 && r <= l + 1 &&
-           (!n->left || (n->left->parent == n && n->left->start < n->start)) &&
-           (!n->right || (n->right->parent == n && n->right->start >= n->end));
+    *right = false;
+    if (h->first != first || h->n > ROW_MAX)
+        return NULL;
+    for (i = 0; i < h->n && n; i++, prev = n, n = n->next) {
+        if (n->head != h || n->prev != prev || prev->end > n->start || n->start > n->end)
+            return NULL;
+        has_head |= n == h;
+        most = QI_MAX(most, gap_before(n));
+    }
+    *right =
+        has_head && i == h->n && h->row_gap == most && (n ? n->prev == prev : prev == &g->fence);
+    return n;
 }
 
-/* The node after n by the tree's links. */
-static const struct qi_gap_node *successor(const struct qi_gap_node *n)
+static bool child_right(const struct qi_gaps *g, const struct qi_gap_node *h,
+                        const struct qi_gap_node *child)
 {
-    if (n->right) {
-        for (n = n->right; n->left;)
-            n = n->left;
-        return n;
+    return child == &g->nil || (child && child->parent == h && child->height < h->height);
+}
+
+/* G4, the tree's part of G5, and the links of h. */
+static bool node_right(const struct qi_gaps *g, const struct qi_gap_node *h)
+{
+    const struct qi_gap_node *l = h->left, *r = h->right, *p = h->parent;
+
+    return child_right(g, h, l) && child_right(g, h, r) && p && (p->left == h || p->right == h) &&
+           (p == &g->floor || p->height > h->height) &&
+           h->height == QI_MAX(l->height, r->height) + 1 && l->height <= r->height + 1 &&
+           r->height <= l->height + 1 && h->max_gap == gap_of_subtree(h);
+}
+
+/* The head after h by the links of the tree, the floor after the last; or one that is wrong.  Heights fall on
+ * the way down and rise on the way up, or it ends. */
+static const struct qi_gap_node *successor(const struct qi_gaps *g, const struct qi_gap_node *h)
+{
+    if (h->right != &g->nil) {
+        for (h = h->right; h->left != &g->nil && child_right(g, h, h->left);)
+            h = h->left;
+        return h;
     }
-    while (n->parent && n->parent->right == n)
-        n = n->parent;
-    return n->parent;
+    while (h->parent != &g->floor && h->parent && h->parent->right == h &&
+           h->parent->height > h->height)
+        h = h->parent;
+    return h->parent;
 }
 
 bool qi_gaps_verify(const struct qi_gaps *g)
 {
-    const struct qi_gap_node *n = g->root;
+    const struct qi_gap_node *n = g->floor.next, *nil = &g->nil;
+    bool right = true;
 
-    if (!n || n->parent)
+    if (!n || !g->floor.left || g->floor.left->parent != &g->floor || nil->max_gap || nil->height ||
+        nil->left != nil || nil->right != nil || nil->start != UINT64_MAX || n->prev != &g->floor)
         return false;
-    while (n->left)
-        n = n->left;
-    if (n != g->floor.next)
-        return false;
-    for (; n; n = successor(n)) {
-        if (!node_right(n) || successor(n) != n->next)
+    while (n) {
+        const struct qi_gap_node *h = n->head;
+
+        if (!h || !node_right(g, h))
+            return false;
+        n = row_right(g, h, n, &right);
+        if (!right || successor(g, h) != (n ? n->head : &g->floor))
             return false;
     }
     return g->fence.next == NULL;

@@ -1,13 +1,11 @@
 /*
- * kva_test.c - src/kva: areas and their guards, the gap tree, lazy purge, mappings of foreign
+ * kva_test.c - src/kva: areas and their guards, lazy purge, mappings of foreign
  * frames and devices, stacks.  Kernel addresses are not mapped in a hosted process: the tests look
  * through quire_pt_translate() and touch memory through the direct map.
  */
 #include <kva_machine.h>
 
 #include <pthread.h>
-
-#include <kva/gaps.h>
 
 static int setup(void **state)
 {
@@ -447,60 +445,6 @@ static void a_full_window_says_no(void **state)
     quire_vfree(p[0]);
 }
 
-/* ---- the gap tree against a dumb model ---- */
-
-/* proves: AS-21 */
-static void gaps_are_found_like_by_a_linear_search(void **state)
-{
-    enum { SPACE = 512, N = 200 };
-    static struct qi_gap_node nodes[N];
-    static uint8_t used[SPACE];
-    static bool in[N];
-    struct qi_gaps g;
-
-    (void)state;
-    memset(used, 0, sizeof used);
-    memset(in, 0, sizeof in);
-    qi_gaps_init(&g, 1000, 1000 + SPACE);
-    for (int round = 0; round < 40000; round++) {
-        unsigned k = (unsigned)test_random_below(N);
-        struct qi_gap_node *next;
-        uint64_t size = 1 + test_random_below(test_random_below(4) ? 4 : 40), at = 0, want = 0;
-        uint64_t align = 1ull << test_random_below(test_random_below(4) ? 1 : 6);
-        uint64_t offset = test_random_below(align);
-        bool found;
-
-        if (in[k]) {
-            memset(&used[nodes[k].start - 1000], 0, nodes[k].end - nodes[k].start);
-            qi_gaps_remove(&g, &nodes[k]);
-            in[k] = false;
-        } else {
-            /* some fit exists if and only if the model has one; the lowest if unaligned */
-            for (want = 1000; want + size <= 1000 + SPACE; want++)
-                if ((want + offset) % align == 0 && !memchr(&used[want - 1000], 1, size))
-                    break;
-            found = qi_gaps_find(&g, size, align, offset, 1, &at, &next);
-            assert_int_equal(found, want + size <= 1000 + SPACE);
-            if (!found)
-                continue;
-            assert_int_equal((at + offset) % align, 0);
-            assert_null(memchr(&used[at - 1000], 1, size));
-            if (align == 1)
-                assert_int_equal(at, want);
-            memset(&used[at - 1000], 1, size);
-            nodes[k].start = at;
-            nodes[k].end = at + size;
-            qi_gaps_insert(&g, &nodes[k], next);
-            in[k] = true;
-        }
-        at = 1000 + test_random_below(SPACE);
-        assert_int_equal(qi_gaps_lookup(&g, at) != NULL, used[at - 1000]);
-        if (round % 64 == 0)
-            assert_true(qi_gaps_verify(&g));
-    }
-    assert_true(qi_gaps_verify(&g));
-}
-
 /* ---- failures ---- */
 
 static bool try_everything(void)
@@ -631,7 +575,6 @@ int main(void)
         TEST(free_stacks_are_kept),
         TEST(layouts_are_checked),
         TEST(a_full_window_says_no),
-        TEST(gaps_are_found_like_by_a_linear_search),
         TEST(every_allocation_may_fail),
         TEST(threads_do_not_meet),
     };

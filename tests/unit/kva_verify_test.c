@@ -115,34 +115,62 @@ static void stacks_without_their_guard(void **state)
 
 static void trees_that_are_broken(void **state)
 {
-    void *p[5];
-    struct qi_gap_node *root, *inner, *leaf;
+    enum { N = 60 }; /* eight rows: a tree of three levels at least */
+    void *p[N];
+    struct qi_gap_node *root, *inner, *leaf, *last;
     struct qi_gaps *g = &QI_AREAS->parts[0].gaps;
 
     (void)state;
-    for (unsigned i = 0; i < 5; i++)
+    for (unsigned i = 0; i < N; i++)
         p[i] = quire_vmalloc(PAGE, QUIRE_GFP_KERNEL);
-    root = g->root;
+    root = g->floor.left;
     inner = root->left;
     leaf = inner->left;
-    assert_non_null(root->right);
-    PLANT(g->root, NULL, "damaged");
-    PLANT(root->parent, inner, "damaged");
-    PLANT(g->floor.next, root, "damaged"); /* the list does not begin with the lowest */
+    last = leaf->first;
+    while (last->next->head == leaf)
+        last = last->next;
+    assert_ptr_not_equal(leaf, &g->nil);
+    assert_ptr_not_equal(last, leaf->first);
+    /* the list */
+    PLANT(g->floor.next, root, "damaged"); /* it does not begin with the lowest */
+    PLANT(g->floor.next, NULL, "damaged");
     PLANT(g->fence.next, root, "damaged");
     PLANT(leaf->end, leaf->start - 1, "damaged");
-    PLANT(leaf->start, leaf->prev->end - 1, "damaged");
+    PLANT(last->start, last->prev->end - 1, "damaged");
+    PLANT(last->next->prev, root, "damaged");
+    PLANT(leaf->next, root, "damaged");
+    PLANT(leaf->next, leaf, "damaged");
+    PLANT(last->next, NULL, "damaged");
+    /* rows */
+    PLANT(last->head, inner, "damaged");
+    PLANT(last->head, NULL, "damaged");
+    PLANT(last->head, last, "damaged");
+    PLANT(inner->first, inner->first->next, "damaged");
+    PLANT(leaf->n, leaf->n - 1, "damaged");
+    PLANT(leaf->n, leaf->n + 1, "damaged");
+    PLANT(leaf->n, UINT32_MAX, "damaged");
+    PLANT(leaf->row_gap, 12345, "damaged");
     PLANT(leaf->max_gap, 12345, "damaged");
+    /* the tree */
+    PLANT(g->floor.left, NULL, "damaged");
+    PLANT(g->floor.left, inner, "damaged");
+    PLANT(root->parent, inner, "damaged");
     PLANT(leaf->height, 7, "damaged");
     PLANT(leaf->parent, root, "damaged");
+    PLANT(leaf->parent, NULL, "damaged");
+    PLANT(leaf->left, root, "damaged");
+    PLANT(leaf->right, leaf, "damaged");
     PLANT(root->right->parent, inner, "damaged");
-    PLANT(leaf->next->prev, root, "damaged");
-    PLANT(leaf->next, root, "damaged");
     PLANT(root->left, NULL, "damaged");
     PLANT(root->right, NULL, "damaged");
     PLANT(root->left, root->right, "damaged");
     PLANT(root->right, root->left, "damaged");
-    for (unsigned i = 0; i < 5; i++)
+    PLANT(root->right, &g->nil, "damaged");
+    PLANT(g->nil.max_gap, 1, "damaged");
+    PLANT(g->nil.height, 1, "damaged");
+    PLANT(g->nil.left, root, "damaged");
+    PLANT(g->nil.start, 0, "damaged");
+    for (unsigned i = 0; i < N; i++)
         quire_vfree(p[i]);
 }
 
@@ -280,7 +308,7 @@ static void no_more_free_areas_are_kept_than_planned(void **state)
         quire_vfree(p[i]);
     quire_kva_purge();
     assert_int_equal(part->nready, 0);
-    assert_ptr_equal(part->gaps.root, &part->gaps.fence); /* nothing is left */
+    assert_ptr_equal(part->gaps.floor.next, &part->gaps.fence); /* nothing is left */
 }
 
 /* proves: X-15 */
