@@ -6,6 +6,9 @@ simulator is built of that, and runs from fresh seeds until it finds something; 
 median of the seeds and seconds that it took.  What it finds must be of a kind that the patch
 announces.  The sources as they are must be found clean by the same command.
 
+A patch that names a test (Test: program function) is for that one: the program is built and run instead,
+and that function of it must fail, which with the sources as they are must pass.
+
 The last line is "found F of C"; the status is 0 if all were found and the sources are clean.
 """
 import argparse
@@ -61,6 +64,7 @@ KINDS = {
     "no-progress": "somebody waits longer than anything can take",
     "hang": "a run does not end",
     "crash": "a run got a signal",
+    "test": "the test that the patch names failed",
 }
 
 
@@ -74,16 +78,18 @@ class Canary:
     title: str
     expect: tuple
     options: tuple
+    test: tuple  # program, function; empty: for the simulator
 
 
 def read(path):
     """The canary in a patch file, from the text in front of the first difference."""
     with open(path, encoding="utf-8") as f:
         header = re.split(r"^--- a/", f.read(), maxsplit=1, flags=re.M)[0]
-    fields = dict(re.findall(r"^(Breaks|Expect|Needs|Run): *(.+)$", header, re.M))
+    fields = dict(re.findall(r"^(Breaks|Expect|Needs|Run|Test): *(.+)$", header, re.M))
     expect = tuple(k.strip() for k in fields.get("Expect", "").split(",") if k.strip())
     return Canary(name=os.path.basename(path)[: -len(".patch")], path=path, title=header.split("\n", 1)[0],
-                  expect=expect, options=tuple(shlex.split(fields.get("Run", ""))))
+                  expect=expect, options=tuple(shlex.split(fields.get("Run", ""))),
+                  test=tuple(fields.get("Test", "").split()))
 
 
 def all_canaries(root=ROOT):
@@ -110,11 +116,27 @@ def patch(tree, canary, *options):
     return (done.stdout + done.stderr).strip() if done.returncode else ""
 
 
+def has_test(test):
+    """Whether the program has a source with that function."""
+    if len(test) != 2:
+        return False
+    stem = test[0].partition("-")[0]
+    for path in glob.glob(os.path.join(ROOT, "tests", "*", stem + ".c")) + glob.glob(os.path.join(ROOT, "tests", "*", stem + "_test.c")):
+        with open(path, encoding="utf-8") as f:
+            if re.search(r"^static void %s\(void \*\*state\)$" % re.escape(test[1]), f.read(), re.M):
+                return True
+    return False
+
+
 def problems(canary, tree=ROOT):
     """What is wrong with a canary's file: lines, none if it applies to the sources and says all it must."""
     wrong = ["%s: unknown kind %r in Expect" % (canary.name, k) for k in canary.expect if k not in KINDS]
     if not canary.expect:
         wrong.append("%s: no line 'Expect: kind[, kind]'" % canary.name)
+    if canary.test and (canary.expect != ("test",) or canary.options):
+        wrong.append("%s: with 'Test' goes 'Expect: test', and no 'Run'" % canary.name)
+    if canary.test and not has_test(canary.test):
+        wrong.append("%s: there is no test %r" % (canary.name, " ".join(canary.test)))
     said = patch(tree, canary, "--dry-run", "--forward")
     return wrong + (["%s does not apply:\n%s" % (canary.name, said)] if said else [])
 
@@ -150,6 +172,24 @@ def outcome(status, out, seconds):
     return Outcome(kind, text, repeat[-1] if repeat else "", int(runs), int(points), float(spent))
 
 
+def outcome_of_test(test, status, out, seconds):
+    """What a test program that ended so has found: whether its function failed, or ended it."""
+    program, function = test
+    began = re.findall(r"^\[ RUN +\] (\w+)", out, re.M)
+    passed = re.findall(r"^\[ +OK +\] (\w+)", out, re.M)
+    failed = re.findall(r"^\[ +FAILED +\] (\w+)$", out, re.M)
+    if function not in began:
+        raise RuntimeError("%s: %s did not run:\n%s" % (program, function, out[-2000:]))
+    # a crash leaves no line, and who does not end neither
+    if began[-1] not in passed + failed:
+        failed.append(began[-1])
+    if bool(status) != bool(failed):
+        raise RuntimeError("%s ended with status %d:\n%s" % (program, status, out[-2000:]))
+    if function in failed:
+        return Outcome("test", "%s failed" % function, program, 1, 0, seconds)
+    return Outcome("", "", "", 1, 0, seconds)
+
+
 # ---- Trees: copies of the sources in which patches come and go ----
 
 
@@ -174,8 +214,8 @@ class Tree:
         if done.returncode:
             raise RuntimeError("%s:\n%s" % (" ".join(command), done.stdout[-4000:]))
 
-    def make(self):
-        self.command(["ninja", "-C", self.build, "-j", str(self.jobs), TARGET])
+    def make(self, target):
+        self.command(["ninja", "-C", self.build, "-j", str(self.jobs), target])
 
     def put(self, canary):
         said = patch(self.source, canary, "--forward")
@@ -198,6 +238,19 @@ class Tree:
         except subprocess.TimeoutExpired as e:
             raise RuntimeError("%s did not end" % " ".join(command)) from e
         return outcome(done.returncode, done.stdout, time.monotonic() - start)
+
+    def run_test(self, test, limit):
+        program = os.path.join(self.build, "tests", test[0])
+        # the first function that fails ends it: those behind might wait for what it has left
+        environment = dict(os.environ, QUIRE_TEST_ROOT=self.source, CMOCKA_TEST_ABORT="1")
+        start = time.monotonic()
+        try:
+            done = subprocess.run([program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
+                                  timeout=limit + GRACE, check=False)
+            status, out = done.returncode, done.stdout
+        except subprocess.TimeoutExpired as e:
+            status, out = 1, e.stdout or b""
+        return outcome_of_test(test, status, out.decode(errors="replace"), time.monotonic() - start)
 
 
 # ---- Canaries one after the other ----
@@ -245,24 +298,28 @@ class Session:
         self.failed = ""  # why there is no simulator
         self.start = time.monotonic()
         self.width = max([len(c.name) for c in canaries] + [len(CONTROL)])
-        # every set of options that a canary runs with must be clean without it
-        for options in sorted({c.options for c in canaries}):
-            self.work.put((None, options))
+        # every set of options, and every test, that a canary runs with must be clean without it
+        for options, test in sorted({(c.options, c.test) for c in canaries}):
+            self.work.put((None, options, test))
         for c in canaries:
-            self.work.put((c, c.options))
+            self.work.put((c, c.options, c.test))
 
-    def repeat(self, tree, options):
+    def repeat(self, tree, options, test):
         """Repetitions, from seeds so far apart that no two meet."""
+        if test:
+            return [tree.run_test(test, self.args.time) for _ in range(self.args.repeat)]
         seeds = [(self.args.seed + (i << 40)) & (2**64 - 1) for i in range(self.args.repeat)]
         return [tree.run(options, s, self.args.time) for s in seeds]
 
-    def one(self, tree, canary, options):
+    def one(self, tree, canary, options, test):
+        target = "tests/" + test[0] if test else TARGET
         if canary is None:
-            return judge_control(self.repeat(tree, options))
+            tree.make(target)
+            return judge_control(self.repeat(tree, options, test))
         tree.put(canary)
         try:
-            tree.make()
-            return judge(canary.name, canary.expect, self.repeat(tree, options))
+            tree.make(target)
+            return judge(canary.name, canary.expect, self.repeat(tree, options, test))
         finally:
             tree.take(canary)
 
@@ -284,18 +341,17 @@ class Session:
     def worker(self, folder, jobs):
         try:
             tree = Tree(folder, jobs)
-            tree.make()
         except (RuntimeError, OSError) as e:
             self.failed = str(e)
             return
         while True:
             try:
-                canary, options = self.work.get_nowait()
+                canary, options, test = self.work.get_nowait()
             except queue.Empty:
                 return
             name = canary.name if canary else CONTROL
             try:
-                row = self.one(tree, canary, options)
+                row = self.one(tree, canary, options, test)
             except (RuntimeError, OSError) as e:
                 row = Row(name, canary.expect if canary else (), False, (), 0, 0, 0, str(e))
             with self.lock:

@@ -46,6 +46,16 @@ class Patches(Case):
             f.write(text.replace("Expect: ", "Expect: bad-luck, "))
         self.assertIn("bad-luck", "\n".join(canary.problems(canary.read(path))))
 
+    def test_a_test_that_does_not_exist_is_told(self):
+        with_test = next(c for c in canary.all_canaries() if c.test)
+        with open(with_test.path, encoding="utf-8") as f:
+            text = f.read()
+        for wrong in ("heap_guard_test no_such_function", "no_such_test setup", "heap_guard_test"):
+            broken = canary.read(self.file("03-test.patch", re.sub("^Test: .*$", "Test: " + wrong, text, flags=re.M)))
+            self.assertIn("there is no test", "\n".join(canary.problems(broken)))
+        broken = canary.read(self.file("03-test.patch", re.sub("^Expect: .*$", "Expect: panic", text, flags=re.M)))
+        self.assertIn("'Expect: test'", "\n".join(canary.problems(broken)))
+
     def test_applying_and_taking_back_leaves_the_sources_as_they_were(self):
         shutil.copytree(os.path.join(ROOT, "src"), self.path("src"))
         first = canary.all_canaries()[0]
@@ -60,7 +70,23 @@ FINDING = ("finding: stale-tlb: CPU 1 read pfn 0x12\nrepeat: quire sim --seed 9 
            "findings 1\nruns 3 points 1000 points/s 2000 seconds 0.5 hash 0123456789abcdef\n")
 
 
+ENDED = "[ RUN      ] one\n[       OK ] one\n[ RUN      ] two\n%s[==========] 2 test(s) run.\n"
+
+
 class Judgement(Case):
+    def test_a_failed_function_is_found(self):
+        for out in (ENDED % "[  FAILED  ] two\n", "[ RUN      ] one\n[       OK ] one\n[ RUN      ] two\npanic\n"):
+            o = canary.outcome_of_test(("prog", "two"), 1, out, 1.0)
+            self.assertEqual((o.kind, o.seeds), ("test", 1))
+            self.assertEqual(canary.outcome_of_test(("prog", "one"), 1, out, 1.0).kind, "")
+
+    def test_passed_is_clean_and_what_did_not_run_is_an_error(self):
+        out = ENDED % "[       OK ] two\n"
+        self.assertEqual(canary.outcome_of_test(("prog", "two"), 0, out, 1.0).kind, "")
+        for status, function in ((0, "three"), (1, "two")):
+            with self.assertRaises(RuntimeError):
+                canary.outcome_of_test(("prog", function), status, out, 1.0)
+
     def test_a_finding_is_read(self):
         o = canary.outcome(1, FINDING, 9.0)
         self.assertEqual((o.kind, o.text, o.repeat, o.seeds, o.points, o.seconds),

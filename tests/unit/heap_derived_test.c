@@ -83,6 +83,26 @@ static void copies_are_copies(void **state)
     expect_nothing_lost();
 }
 
+/* A copy is as large as what it copies, and the end of a string is part of it: the byte behind is a red zone.
+ * proves: AS-37 */
+static void copies_have_room_for_their_end(void **state)
+{
+    static const char text[] = "0123456789012345678901234567890123456789";
+
+    (void)state;
+    machine_of((struct quire_heap_options){.flags = QUIRE_HARDEN_REDZONE});
+    for (size_t n = 0; n < sizeof text; n++) {
+        char *p[3] = {quire_kstrdup(text + n, QUIRE_GFP_KERNEL), quire_kstrndup(text, n, 0),
+                      quire_kmemdup(text, n, 0)};
+
+        for (unsigned i = 0; i < 3; i++) {
+            assert_int_equal(quire_ksize(p[i]), (i ? n : sizeof text - 1 - n) + (i != 2));
+            quire_kfree(p[i]);
+        }
+    }
+    expect_nothing_lost();
+}
+
 /* No memory: NULL, of each. */
 /* proves: TRAP-18 */
 static void refusals_change_nothing(void **state)
@@ -155,6 +175,7 @@ int main(void)
         TEST(products_that_overflow),
         TEST(arrays_have_room_for_all),
         TEST(copies_are_copies),
+        cmocka_unit_test_setup_teardown(copies_have_room_for_their_end, NULL, teardown_modes),
         TEST(refusals_change_nothing),
         TEST(a_sensitive_free_leaves_nothing),
         TEST(sizes_of_what_is_not_out),

@@ -54,11 +54,62 @@ static void poison_catches_use_after_free(void **state)
     expect_nothing_lost();
 }
 
+/* A run of pages has its zone behind the last byte asked for, also where that is the last of a page.  The byte before is
+ * its holder's.
+ * proves: AS-34 VE-40 */
+static void runs_have_a_red_zone_at_any_size(void **state)
+{
+    static const size_t sizes[] = {20000, 5 * QUIRE_PAGE_SIZE, 8 * QUIRE_PAGE_SIZE - 1,
+                                   8 * QUIRE_PAGE_SIZE, 16 * QUIRE_PAGE_SIZE + 1};
+
+    (void)state;
+    machine_of((struct quire_heap_options){.flags = QUIRE_HARDEN_REDZONE});
+    for (unsigned i = 0; i < QI_COUNT(sizes); i++) {
+        uint8_t *p = quire_kmalloc(sizes[i], QUIRE_GFP_KERNEL), was;
+
+        assert_int_equal(quire_ksize(p), sizes[i]);
+        p[sizes[i] - 1] = 0xee;
+        was = p[sizes[i]];
+        p[sizes[i]] = 0xee;
+        assert_true(HOSTED_EXPECT_PANIC(quire_kfree(p)));
+        assert_non_null(strstr(hosted_panic_text(), "red zone"));
+        p[sizes[i]] = was;
+        quire_kfree(p);
+    }
+    expect_nothing_lost();
+}
+
+/* All bytes of an object's slot, zones and all, over those of its neighbour: what is kept of its size is that of its
+ * place, and fails in another.
+ * proves: AS-34 VE-57 */
+static void a_slot_copied_over_another_is_seen(void **state)
+{
+    struct quire_cache *c = cache("copied", 48, 0, QUIRE_CACHE_REDZONE);
+    uint8_t *p = quire_cache_alloc(c, QUIRE_GFP_KERNEL),
+            *q = quire_cache_alloc(c, QUIRE_GFP_KERNEL);
+    uint8_t kept[256];
+
+    (void)state;
+    assert_true(c->slot <= sizeof kept);
+    memcpy(kept, qi_slot_of(c, q), c->slot);
+    memcpy(qi_slot_of(c, q), qi_slot_of(c, p), c->slot);
+    assert_int_equal(quire_heap_verify(), QUIRE_CORRUPT);
+    assert_true(HOSTED_EXPECT_PANIC(quire_cache_free(c, q)));
+    assert_non_null(strstr(hosted_panic_text(), "red zone"));
+    memcpy(qi_slot_of(c, q), kept, c->slot);
+    quire_cache_free(c, q);
+    quire_cache_free(c, p);
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    expect_nothing_lost();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(red_zones_catch_each_byte),
         TEST(poison_catches_use_after_free),
+        cmocka_unit_test_setup_teardown(runs_have_a_red_zone_at_any_size, NULL, teardown_modes),
+        TEST(a_slot_copied_over_another_is_seen),
     };
 
     test_seed("heap_guard_test");

@@ -283,6 +283,34 @@ static void the_ring_gives_way(void **state)
     }
 }
 
+/* Of objects that are smaller than the ring reckons with its places are full before its bytes are: it takes one for each
+ * that it lets go, and all are there in the end. */
+static void small_objects_fill_the_ring(void **state)
+{
+    enum { N = 3000 };
+    static void *p[N];
+    struct quire_cache *c;
+
+    (void)state;
+    for (unsigned random = 0; random <= QUIRE_HARDEN_RANDOM; random += QUIRE_HARDEN_RANDOM) {
+        machine(QUIRE_HARDEN_QUARANTINE | random, 16384);
+        c = cache("small", 8, 0, 0);
+        for (int i = 0; i < N; i++)
+            assert_non_null(p[i] = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
+        for (int i = 0; i < N; i++)
+            quire_cache_free(c, p[i]);
+        heap_sound();
+        assert_int_equal(heap_stats("small").active, 0);
+        assert_in_range(qi_load_relaxed(&c->held), 1, 16384 / 16);
+        quire_heap_drain();
+        assert_int_equal(qi_load_relaxed(&c->held), 0);
+        assert_int_equal(heap_stats("small").slabs, 0);
+        assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+        expect_nothing_lost();
+        hosted_fini();
+    }
+}
+
 /* A constructor's state outlives the wait. */
 static void construct(void *p) { memset(p, 0x42, 48); }
 
@@ -318,6 +346,7 @@ int main(void)
         MODES(freed_objects_wait),
         MODES(a_write_in_quarantine_is_seen_when_it_ends),
         MODES(the_ring_gives_way),
+        MODES(small_objects_fill_the_ring),
         MODES(constructed_objects_are_left_alone),
     };
 

@@ -337,6 +337,67 @@ static void a_full_stack_loses_nothing(void **state)
     quire_kfree(all);
 }
 
+/* Whatever a slab's number of objects, each of its places is looked at: the only object that is lost is found in any.
+ * proves: VE-56 */
+static void every_place_of_a_slab_is_looked_at(void **state)
+{
+    static void *p[600];
+    unsigned odd = 0;
+
+    (void)state;
+    for (size_t size = 3000; size > 48; size -= size / 24 + 8) {
+        struct quire_cache *c = cache("places", size, 8, 0);
+        struct qi_slab *s;
+        unsigned n;
+
+        roots[0] = c; /* an object of the heap itself */
+        p[0] = quire_cache_alloc(c, QUIRE_GFP_KERNEL | QUIRE_GFP_ZERO);
+        s = qi_slab_of_page(quire_page_of_ptr(p[0]));
+        n = s->n;
+        assert_true(n < QI_COUNT(p));
+        for (unsigned i = 1; i < n; i++)
+            p[i] = quire_cache_alloc(c, QUIRE_GFP_KERNEL | QUIRE_GFP_ZERO);
+        assert_int_equal(scan().suspects, n);
+        look();
+        for (unsigned i = 1; i <= n && n <= 32; i++)
+            assert_true(is_suspect(qi_slab_object(s, i)));
+        odd += n % 16 == 1;
+        for (unsigned i = 0; i < n; i++)
+            quire_cache_free(c, p[i]);
+        assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    }
+    assert_true(odd); /* one that leaves a single object to the last look of a few */
+}
+
+/* Objects that there was no memory to record are looked at, and what struct pages name is held.
+ * proves: VE-56 */
+static void what_is_not_tracked_is_a_root(void **state)
+{
+    void **untracked, *held, *named;
+    struct quire_page *page = quire_page_alloc(0, QUIRE_GFP_KERNEL, QUIRE_NODE_ANY);
+    struct quire_cache *c = cache("untracked", 256, 0, 0);
+
+    (void)state;
+    roots[0] = c;
+    held = quire_kzalloc(64, QUIRE_GFP_KERNEL);
+    named = quire_kzalloc(200, QUIRE_GFP_KERNEL);
+    assert_int_equal(scan().suspects, 2);
+    page->owner = (uintptr_t)named;
+    assert_int_equal(scan().suspects, 1);
+    quire_cache_track_stop(c);
+    untracked = quire_cache_alloc(c, QUIRE_GFP_KERNEL | QUIRE_GFP_ZERO);
+    untracked[31] = held;
+    assert_int_equal(scan().suspects, 0);
+    untracked[31] = NULL;
+    page->owner = 0;
+    assert_int_equal(scan().suspects, 2);
+    quire_cache_free(c, untracked);
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    quire_page_free(page, 0);
+    quire_kfree(held);
+    quire_kfree(named);
+}
+
 /* proves: VE-56 */
 static void without_the_mode_there_is_no_scan(void **state)
 {
@@ -414,6 +475,8 @@ int main(void)
         LEAK(marks_are_heeded),
         LEAK(what_waits_for_readers_is_not_lost),
         LEAK(a_full_stack_loses_nothing),
+        LEAK(every_place_of_a_slab_is_looked_at),
+        LEAK(what_is_not_tracked_is_a_root),
         TEST(without_the_mode_there_is_no_scan),
         LEAK_NODES(random_graphs_agree_with_a_walk),
     };

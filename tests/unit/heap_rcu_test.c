@@ -53,6 +53,40 @@ static void readers_keep_objects(void **state)
     expect_nothing_lost();
 }
 
+/* A batch that is full is another's beginning: none of it, nor of what lies beside it, is lost. */
+static void batches_have_room_for_so_many(void **state)
+{
+    enum { N = 300, ROOM = 63 };
+    struct quire_cache *batches = qi_sheaf_cache(ROOM);
+    struct qi_sheaf *beside[64];
+    uint64_t token = quire_rcu_read_lock();
+    struct qi_slab *s;
+    void *p[N];
+
+    (void)state;
+    for (int i = 0; i < N; i++)
+        p[i] = quire_kmalloc(64, QUIRE_GFP_KERNEL);
+    /* all other batches of the slab are ours, so that the one used lies between them */
+    for (unsigned i = 0; i < QI_COUNT(beside); i++)
+        memset(beside[i] = qi_internal_alloc(batches, QUIRE_GFP_KERNEL), 0x5a, batches->size);
+    for (unsigned i = 1; i < QI_COUNT(beside); i += 2)
+        qi_internal_free(batches, beside[i]);
+    s = qi_slab_of_page(quire_page_of_ptr(beside[0]));
+    assert_true(s->n > 2);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(quire_kfree_rcu(p[i]), QUIRE_OK);
+    for (unsigned i = 0; i < QI_COUNT(beside); i += 2)
+        for (unsigned k = 0; k < batches->size; k++)
+            assert_int_equal(((uint8_t *)beside[i])[k], 0x5a);
+    assert_int_equal(heap_stats("kmalloc-64").active, N);
+    quire_rcu_read_unlock(token);
+    qi_late_flush();
+    assert_int_equal(heap_stats("kmalloc-64").active, 0);
+    for (unsigned i = 0; i < QI_COUNT(beside); i += 2)
+        qi_internal_free(batches, beside[i]);
+    expect_nothing_lost();
+}
+
 /* Objects with red zones, of kmalloc, runs of pages: each goes the way of its kind, poisoned when the
  * readers are done and not before. */
 static void every_kind_of_memory(void **state)
@@ -267,13 +301,10 @@ static void batches_are_closed_by_others(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(readers_keep_objects),
-        TEST(every_kind_of_memory),
-        TEST(a_second_free_is_named),
-        TEST(no_memory_for_a_batch),
-        TEST(pages_stay_while_somebody_reads),
-        TEST(readers_on_other_cpus),
-        TEST(batches_are_closed_by_others),
+        TEST(readers_keep_objects),  TEST(batches_have_room_for_so_many),
+        TEST(every_kind_of_memory),  TEST(a_second_free_is_named),
+        TEST(no_memory_for_a_batch), TEST(pages_stay_while_somebody_reads),
+        TEST(readers_on_other_cpus), TEST(batches_are_closed_by_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

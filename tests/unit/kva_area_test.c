@@ -99,6 +99,27 @@ static void kept_frames_are_like_others(void **state)
     assert_int_equal(frames_left(), before - 1); /* the bad one */
 }
 
+/* However much one flush finds, no more frames are kept than there was room for. */
+static void kept_frames_are_bounded(void **state)
+{
+    static const unsigned pages[] = {60, 16, 5};
+    const uint64_t room = qi_kept_room();
+    uint8_t *p[64];
+
+    (void)state;
+    for (unsigned s = 0; s < QI_COUNT(pages); s++) {
+        unsigned n = (unsigned)(room / pages[0]);
+
+        assert_in_range(n, 2, QI_COUNT(p));
+        for (unsigned i = 0; i < n; i++)
+            assert_non_null(p[i] = quire_vmalloc(pages[s] * PAGE, QUIRE_GFP_KERNEL));
+        for (unsigned i = 0; i < n; i++)
+            quire_vfree(p[i]);
+        qi_areas_flush();
+        assert_in_range(qi_kept_pages(), pages[0], room);
+    }
+}
+
 static void what_nobody_wants_goes_back(void **state)
 {
     static void *p[100];
@@ -206,6 +227,36 @@ static void short_maps_share_blocks(void **state)
         assert_true(pages[i]->refs >= 1); /* held until the flush */
     }
     assert_int_equal(frames_left(), before);
+}
+
+/* What is left of a block serves a map that leaves a page for its guard, and no larger one. */
+/* proves: AS-23 */
+static void the_last_map_of_a_block_has_its_guard(void **state)
+{
+    enum { EACH = 32, MAPS = QUIRE_KVA_BLOCK_PAGES / (EACH + 1) };
+    const unsigned left = QUIRE_KVA_BLOCK_PAGES - MAPS * (EACH + 1);
+    struct quire_page *page = quire_page_alloc(0, 0, QUIRE_NODE_ANY), *pages[EACH];
+
+    (void)state;
+    assert_in_range(left, 2, EACH);
+    for (unsigned i = 0; i < EACH; i++)
+        pages[i] = page;
+    for (unsigned n = left - 1; n <= left; n++) {
+        q_kva at[MAPS], last;
+
+        for (unsigned i = 0; i < MAPS; i++) {
+            OK(quire_vm_map_ram(pages, EACH, &at[i]));
+            assert_int_equal(at[i].v - at[0].v, i * (EACH + 1) * PAGE);
+        }
+        OK(quire_vm_map_ram(pages, n, &last));
+        assert_int_equal(last.v == at[0].v + MAPS * (EACH + 1) * PAGE, n < left);
+        assert_false(present(last.v + n * PAGE));
+        quire_vm_unmap_ram(last, n);
+        for (unsigned i = 0; i < MAPS; i++)
+            quire_vm_unmap_ram(at[i], EACH);
+        quire_kva_purge();
+    }
+    quire_page_put(page);
 }
 
 /* A block outlives its CPU's interest in it, not its last map; others may unmap. */
@@ -490,12 +541,20 @@ static void every_allocation_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(ranges_stay_with_their_cpu),  TEST(kept_frames_are_like_others),
-        TEST(what_nobody_wants_goes_back), TEST(nodes_have_their_parts),
-        TEST(short_maps_share_blocks),     TEST(blocks_end_with_their_last_map),
-        TEST(short_maps_misused),          TEST(the_purge_comes_by_size),
-        TEST(the_purge_comes_by_time),     TEST(areas_are_described),
-        TEST(addresses_are_told_apart),    TEST(misuse_names_area_and_callers),
+        TEST(ranges_stay_with_their_cpu),
+        TEST(kept_frames_are_like_others),
+        TEST(kept_frames_are_bounded),
+        TEST(what_nobody_wants_goes_back),
+        TEST(nodes_have_their_parts),
+        TEST(short_maps_share_blocks),
+        TEST(the_last_map_of_a_block_has_its_guard),
+        TEST(blocks_end_with_their_last_map),
+        TEST(short_maps_misused),
+        TEST(the_purge_comes_by_size),
+        TEST(the_purge_comes_by_time),
+        TEST(areas_are_described),
+        TEST(addresses_are_told_apart),
+        TEST(misuse_names_area_and_callers),
         TEST(every_allocation_may_fail),
     };
 
