@@ -109,6 +109,16 @@ size_t quire_ksize(const void *p);   /* usable bytes; p not NULL, an object or r
 void quire_kfree(void *p);           /* NULL is fine */
 void quire_kfree_sensitive(void *p); /* all ksize(p) bytes are zero before anyone else has them */
 
+/*
+ * The fast part of both, for whoever has a slow way of his own (a malloc whose threads have to be given a CPU first): an
+ * object of at least size bytes that lies ready on this CPU; NULL: nothing has happened, ask
+ * quire_kmalloc().  True: p is free; false: nothing has happened and nothing was reported, ask quire_kfree().  May be
+ * called before quire_heap_init(), and on a CPU number on which nothing else of the heap is ever called: NULL and
+ * false.
+ */
+void *quire_kmalloc_ready(size_t size);
+bool quire_kfree_ready(void *p);
+
 struct quire_cache_stats {
     const char *name;
     size_t object_size, slot_size; /* asked; with alignment and guards */

@@ -6,8 +6,8 @@
  * aligned to 16.  What is misused (a double free, a pointer that is nobody's) ends the process with a line
  * on standard error that says what.
  *
- * malloc() and free() are a test whether the thread has a slot, and the library's function; everything else
- * is out of line.
+ * malloc() and free() are the fast part of the library's functions, which a thread without a slot never gets
+ * through (slot 0 has no sheaves); everything else is out of line.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -86,30 +86,16 @@ static __attribute__((noinline)) void free_slowly(void *p)
 
 /* ---- The calls of every day ---- */
 
-static __attribute__((noinline)) void *allocate_more(size_t size)
+MALLOC_HOT void *malloc(size_t size)
 {
-    void *p = malloc_cpu && size <= MALLOC_MIDDLE_MOST ? malloc_middle(size) : NULL;
+    void *p = quire_kmalloc_ready(size);
 
     return MALLOC_LIKELY(p != NULL) ? p : allocate_slowly(size, 0);
 }
 
-MALLOC_HOT void *malloc(size_t size)
-{
-    void *p;
-
-    if (MALLOC_UNLIKELY(size > MALLOC_CLASS_MOST))
-        return allocate_more(size);
-    if (MALLOC_UNLIKELY(!malloc_cpu))
-        return allocate_slowly(size, 0);
-    p = quire_kmalloc(size, QUIRE_GFP_KERNEL);
-    return MALLOC_LIKELY(p != NULL) ? p : no_memory();
-}
-
 MALLOC_HOT void free(void *p)
 {
-    if (MALLOC_LIKELY(malloc_cpu))
-        quire_kfree(p);
-    else
+    if (MALLOC_UNLIKELY(!quire_kfree_ready(p)))
         free_slowly(p);
 }
 
@@ -120,10 +106,8 @@ MALLOC_HOT void *calloc(size_t n, size_t size)
 
     if (MALLOC_UNLIKELY(__builtin_mul_overflow(n, size, &bytes)))
         return no_memory();
-    if (MALLOC_UNLIKELY(!malloc_cpu || bytes > MALLOC_CLASS_MOST))
-        return allocate_slowly(bytes, ZERO);
-    p = quire_kmalloc(bytes, QUIRE_GFP_KERNEL);
-    return MALLOC_LIKELY(p != NULL) ? memset(p, 0, bytes) : no_memory();
+    p = quire_kmalloc_ready(bytes);
+    return MALLOC_LIKELY(p != NULL) ? memset(p, 0, bytes) : allocate_slowly(bytes, ZERO);
 }
 
 /* ---- Sizes that change ---- */

@@ -5,10 +5,11 @@
  * thread's alone until it ends: then its fast paths need neither lock nor atomic, as those of a CPU with
  * interrupts off.  malloc_cpu is its number.  A thread that finds none free has number 0 and
  * takes, for each call, one of a few shared slots under a lock, as does a thread that is ending.  Slot 0
- * is used by nobody: it is the CPU that the machine is started on.
+ * is used by nobody: it never has sheaves, so that a thread with that number finds nothing ready, and no test for it
+ * stands on the fast path.  The machine is started on a shared one.
  *
  *     slot   0       1 .. OWN         OWN + 1 .. ALL - 1
- *            start   one thread each  shared, a lock each
+ *            nobody  one thread each  shared, a lock each
  *
  * End of a thread.  The destructor of a thread-specific value gives what the slot's lists hold back to the slabs and
  * zones, then the slot.
@@ -201,9 +202,11 @@ static bool begin(void)
         barriers = !syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
         count_slots();
         errno = before;
-        good = malloc_machine_start() && !pthread_key_create(&at_exit, thread_ends) &&
+        malloc_cpu = OWN + 1;
+        good = malloc_machine_start();
+        malloc_cpu = 0;
+        good = good && !pthread_key_create(&at_exit, thread_ends) &&
                !pthread_atfork(before_fork, after_fork_parent, after_fork_child);
-
         seen = good ? 2 : 3;
         __atomic_store_n(&begun, seen, __ATOMIC_RELEASE);
         qport_wake(&begun, UINT32_MAX);

@@ -75,7 +75,7 @@ static void choose_order(struct quire_cache *c)
         unsigned n = qi_slab_objects(c, c->order);
         uint64_t waste = (QUIRE_PAGE_SIZE << c->order) - (uint64_t)n * c->slot;
 
-        if (n >= MIN_OBJECTS && waste >> c->order <= QUIRE_PAGE_SIZE / 16)
+        if (n >= MIN_OBJECTS && waste >> c->order <= QUIRE_PAGE_SIZE / QUIRE_SLAB_WASTE)
             break;
     }
 }

@@ -11,7 +11,7 @@
 #define CLASS_MAX  16384u
 #define SMALL_MAX  1024u
 #define SMALL_STEP 8u
-#define LARGE_STEP (QUIRE_KMALLOC_FINE ? 128u : 256u)
+#define LARGE_STEP (QUIRE_KMALLOC_FINE ? 64u : 256u)
 
 #define CLASS(size)            \
     {                          \
@@ -23,13 +23,17 @@ static const struct {
     const char *name;
 } classes[] = {
 #if QUIRE_KMALLOC_FINE
-    CLASS(8),    CLASS(16),   CLASS(24),   CLASS(32),    CLASS(48),    CLASS(64),   CLASS(80),
-    CLASS(96),   CLASS(112),  CLASS(128),  CLASS(160),   CLASS(192),   CLASS(224),  CLASS(256),
-    CLASS(320),  CLASS(384),  CLASS(448),  CLASS(512),   CLASS(576),   CLASS(640),  CLASS(704),
-    CLASS(768),  CLASS(832),  CLASS(896),  CLASS(960),   CLASS(1024),  CLASS(1152), CLASS(1280),
-    CLASS(1408), CLASS(1536), CLASS(1664), CLASS(1792),  CLASS(1920),  CLASS(2048), CLASS(2304),
-    CLASS(2432), CLASS(2688), CLASS(2944), CLASS(3200),  CLASS(3584),  CLASS(4096), CLASS(4608),
-    CLASS(5376), CLASS(6528), CLASS(8192), CLASS(10880), CLASS(16384),
+    CLASS(8),     CLASS(16),   CLASS(24),   CLASS(32),   CLASS(48),   CLASS(64),   CLASS(80),
+    CLASS(96),    CLASS(112),  CLASS(128),  CLASS(144),  CLASS(160),  CLASS(176),  CLASS(192),
+    CLASS(208),   CLASS(224),  CLASS(240),  CLASS(256),  CLASS(288),  CLASS(320),  CLASS(352),
+    CLASS(384),   CLASS(416),  CLASS(448),  CLASS(480),  CLASS(512),  CLASS(544),  CLASS(576),
+    CLASS(608),   CLASS(640),  CLASS(672),  CLASS(704),  CLASS(736),  CLASS(768),  CLASS(800),
+    CLASS(832),   CLASS(864),  CLASS(896),  CLASS(928),  CLASS(960),  CLASS(992),  CLASS(1024),
+    CLASS(1088),  CLASS(1152), CLASS(1216), CLASS(1280), CLASS(1344), CLASS(1408), CLASS(1472),
+    CLASS(1536),  CLASS(1600), CLASS(1664), CLASS(1728), CLASS(1792), CLASS(1856), CLASS(1920),
+    CLASS(1984),  CLASS(2048), CLASS(2304), CLASS(2432), CLASS(2688), CLASS(2944), CLASS(3200),
+    CLASS(3584),  CLASS(4096), CLASS(4608), CLASS(5376), CLASS(6528), CLASS(8192), CLASS(10880),
+    CLASS(16384),
 #else
     CLASS(8),    CLASS(16),   CLASS(24),   CLASS(32),   CLASS(48),    CLASS(64),
     CLASS(80),   CLASS(96),   CLASS(112),  CLASS(128),  CLASS(160),   CLASS(192),
@@ -47,7 +51,8 @@ static struct quire_cache *large[CLASS_MAX / LARGE_STEP + 1];
 /* For GFP_DMA and GFP_DMA32: 8, 16, 32, ... 16384. */
 #define ZONE_CLASSES 12u
 static struct quire_cache zone_caches[2][ZONE_CLASSES];
-/* Sizes below need no look at quire_cache.slow; 0 while that says anything.  Atomic. */
+/* Sizes below need no look at quire_cache.slow; 0 while that says anything of any class, and before there are
+ * classes.  Atomic. */
 static size_t small_limit;
 
 void qi_kmalloc_clear_slow(uint32_t bit)
@@ -154,6 +159,20 @@ static QI_ALWAYS_INLINE void *alloc(size_t size, quire_gfp gfp, uintptr_t caller
 
 void *quire_kmalloc(size_t size, quire_gfp gfp) { return alloc(size, gfp, 0); }
 
+void *quire_kmalloc_ready(size_t size)
+{
+    struct quire_cache *c;
+    void *obj;
+
+    if (QI_LIKELY(size < qi_load_operand(&small_limit)))
+        c = small[(size + SMALL_STEP - 1) / SMALL_STEP];
+    else if (size <= CLASS_MAX && qi_load_relaxed(&small_limit))
+        c = large[(size + LARGE_STEP - 1) / LARGE_STEP];
+    else
+        return NULL;
+    return QI_LIKELY(qi_pop(c, &obj)) ? obj : NULL;
+}
+
 void *qi_kmalloc_from(size_t size, quire_gfp gfp, uintptr_t caller)
 {
     return alloc(size, gfp, caller);
@@ -172,6 +191,8 @@ void *quire_kmalloc_node(size_t size, quire_gfp gfp, unsigned node)
 }
 
 void quire_kfree(void *p) { qi_free_any(p, 0); }
+
+bool quire_kfree_ready(void *p) { return qi_push_any(p); }
 
 void qi_kfree_from(void *p, uintptr_t caller) { qi_free_any(p, caller); }
 

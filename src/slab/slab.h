@@ -341,31 +341,37 @@ static inline uint32_t qi_cpu_count(const struct qi_cache_cpu *cc)
     return (uint32_t)(qi_load_relaxed(&cc->top) - cc->base);
 }
 
-/* Take an object from this CPU's main sheaf.  See slab.c, "The fast path".  For calls that have
- * found neither a special flag nor c->slow. */
-static QI_ALWAYS_INLINE void *qi_alloc_plain(struct quire_cache *c, quire_gfp gfp)
+/* Take an object from this CPU's main sheaf; false: it is empty, and nothing has happened.  See slab.c, "The
+ * fast path".  For calls that have found neither a special flag nor c->slow. */
+static QI_ALWAYS_INLINE bool qi_pop(struct quire_cache *c, void **obj)
 {
     struct qi_cache_cpu *cc;
     struct qi_entry *top;
     unsigned long irq;
-    void *obj;
 
     irq = qi_enter();
     cc = qi_load_relaxed(&c->cpu[qi_context()]);
     top = cc->top;
     if (QI_UNLIKELY(top == cc->base)) {
         qi_leave(irq);
-        return qi_alloc_slow(c, gfp);
+        return false;
     }
     QI_OPAQUE(cc);
     qi_own_add(&cc->top, -1);
     *top[-1].state = cc->out;
-    obj = top[-1].obj;
-    if (!obj) /* then the caller, who tests for NULL, does so after the slow way only */
+    *obj = top[-1].obj;
+    if (!*obj) /* then the caller, who tests for NULL, does so after the slow way only */
         __builtin_unreachable();
-    QPORT_EVENT(OBJECT_ALLOC, obj, c->slot);
+    QPORT_EVENT(OBJECT_ALLOC, *obj, c->slot);
     qi_leave(irq);
-    return obj;
+    return true;
+}
+
+static QI_ALWAYS_INLINE void *qi_alloc_plain(struct quire_cache *c, quire_gfp gfp)
+{
+    void *obj;
+
+    return QI_LIKELY(qi_pop(c, &obj)) ? obj : qi_alloc_slow(c, gfp);
 }
 
 /* caller 0: whoever called the function that this stands in; asked for only when it is needed. */
@@ -433,20 +439,26 @@ static QI_ALWAYS_INLINE bool qi_free_plain(struct quire_cache *c, void *p, uint8
     return true;
 }
 
-/* Of any cache.  NULL looks like a pointer far beyond the heap.  caller as of qi_alloc_fast(). */
-static QI_ALWAYS_INLINE void qi_free_any(void *p, uintptr_t caller)
+/* p, of any cache, to this CPU's main sheaf; false if anything is unusual, NULL too, which looks like a pointer
+ * far beyond the heap. */
+static QI_ALWAYS_INLINE bool qi_push_any(void *p)
 {
     struct qi_slab *s;
     uint8_t *state;
     uint64_t i;
 
-    if (QI_LIKELY(qi_slab_of_user(p, &s) && qi_slab_index(s, p, &i))) {
-        state = &s->state[i];
-        QI_OPAQUE(state);
-        if (QI_LIKELY(qi_free_plain(s->cache, p, state)))
-            return;
-    }
-    qi_free_slow(NULL, p, caller ? caller : QI_CALLER());
+    if (QI_UNLIKELY(!qi_slab_of_user(p, &s) || !qi_slab_index(s, p, &i)))
+        return false;
+    state = &s->state[i];
+    QI_OPAQUE(state);
+    return qi_free_plain(s->cache, p, state);
+}
+
+/* caller as of qi_alloc_fast(). */
+static QI_ALWAYS_INLINE void qi_free_any(void *p, uintptr_t caller)
+{
+    if (QI_UNLIKELY(!qi_push_any(p)))
+        qi_free_slow(NULL, p, caller ? caller : QI_CALLER());
 }
 
 static QI_ALWAYS_INLINE void qi_free_fast(struct quire_cache *c, void *p)

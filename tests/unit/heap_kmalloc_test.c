@@ -291,6 +291,58 @@ static void nothing_of_low_memory(void **state)
     expect_nothing_lost();
 }
 
+/* The fast part alone gives what an ordinary free left, frees it, and leaves everything unusual to the ordinary
+ * calls. */
+static void the_fast_part_alone(void **state)
+{
+    static char foreign[64];
+
+    (void)state;
+    assert_null(quire_kmalloc_ready(16385));
+    assert_null(quire_kmalloc_ready(SIZE_MAX));
+    assert_false(quire_kfree_ready(NULL));
+    assert_false(quire_kfree_ready(foreign));
+    for (size_t size = 0; size <= 16384; size = size * 5 / 4 + 1) {
+        void *p = quire_kmalloc(size, QUIRE_GFP_KERNEL), *q;
+
+        quire_kfree(p);
+        q = quire_kmalloc_ready(size);
+        assert_ptr_equal(q, p);
+        assert_true(quire_ksize(q) >= size);
+        assert_false(quire_kfree_ready((char *)q + 8));
+        assert_true(quire_kfree_ready(q));
+        assert_false(quire_kfree_ready(q));
+        assert_true(HOSTED_EXPECT_PANIC(quire_kfree(q)));
+        assert_non_null(strstr(hosted_panic_text(), "double free of"));
+    }
+    expect_nothing_lost();
+    assert_null(quire_kmalloc_ready(64)); /* nothing lies ready */
+}
+
+/* A call that has to fail, or whose object has to be looked at, is not for the fast part. */
+static void the_fast_part_passes_by_modes(void **state)
+{
+    void *p;
+
+    (void)state;
+    quire_kfree(quire_kmalloc(64, QUIRE_GFP_KERNEL));
+    quire_heap_fail_after(1);
+    assert_null(quire_kmalloc_ready(64));
+    assert_null(quire_kmalloc(64, QUIRE_GFP_KERNEL));
+    quire_heap_fail_after(-1);
+    p = quire_kmalloc_ready(64);
+    assert_non_null(p);
+    quire_kfree(p);
+    teardown(NULL);
+    machine_of((struct quire_heap_options){.flags = QUIRE_HARDEN_REDZONE});
+    p = quire_kmalloc(64, QUIRE_GFP_KERNEL);
+    assert_false(quire_kfree_ready(p));
+    quire_kfree(p);
+    assert_null(quire_kmalloc_ready(64));
+    expect_nothing_lost();
+    quire_heap_configure(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +358,8 @@ int main(void)
         TEST(krealloc_down_never_fails),
         TEST(krealloc_clears_what_is_new),
         TEST(nothing_of_low_memory),
+        TEST(the_fast_part_alone),
+        TEST(the_fast_part_passes_by_modes),
     };
 
     test_seed("heap_kmalloc_test");

@@ -53,8 +53,10 @@ void object_give(struct held *h)
 
 static void do_kmalloc(struct worker *w, struct held *h, unsigned bytes, quire_gfp gfp)
 {
-    void *p = quire_kmalloc(bytes, gfp);
+    void *p = gfp == QUIRE_GFP_KERNEL && bytes % 2 ? quire_kmalloc_ready(bytes) : NULL;
 
+    if (!p)
+        p = quire_kmalloc(bytes, gfp);
     if (!p) {
         if (bytes <= PAGE && !(gfp & QUIRE_GFP_DMA))
             must_be_short(w, "kmalloc");

@@ -75,7 +75,8 @@ void memory_give_back(struct held *h)
     case HELD_OBJECTS: object_give(&mine); break;
     case HELD_KMALLOC:
         memory_check(mine.p[0], mine.n, mine.pattern, "kmalloc");
-        quire_kfree(mine.p[0]);
+        if (!(mine.pattern & 2) || !quire_kfree_ready(mine.p[0]))
+            quire_kfree(mine.p[0]);
         break;
     case HELD_AREA: quire_vfree(mine.p[0]); break;
     case HELD_KV:
