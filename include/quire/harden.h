@@ -70,6 +70,14 @@ struct quire_heap_options quire_heap_options(void);
  * was asked for.  From a timer of the embedder's; without it nothing is sampled.  Task. */
 void quire_heap_sample(void);
 
+/* Pages for sampled objects, by what they are now.  Of one that is closing, the freeing CPU's accesses fault, those of
+ * others as soon as they have taken the interrupt that tells them; of one that is closed, all.  Any. */
+struct quire_sample_stats {
+    uint32_t objects, out, closing, closed; /* the rest were never used */
+    uint64_t sampled;                       /* allocations */
+};
+void quire_sample_stats(struct quire_sample_stats *out);
+
 /*
  * The port's page-fault handler asks about an address outside any mapping, in the kernel's half: true if it
  * belongs to sampled objects; then the log has said which object, who allocated and who freed it, and the

@@ -72,8 +72,10 @@
  *                                   direct map they are for
  *   QPORT_GUARD_PAGE(page, closed)  may be left out: without it there are no sampled objects (quire/harden.h).  Every
  *                                   access of this CPU to this 4 KiB page of the direct map faults from now
- *                                   on, or none does; of other CPUs soon.  The fault handler asks
- *                                   quire_heap_fault().  Interrupts off; cannot fail
+ *                                   on, or none does.  A uint64_t: 0 if that holds for all CPUs, else what to
+ *                                   ask QPORT_GUARD_SETTLED with.  The fault handler asks
+ *                                   quire_heap_fault().  Interrupts off; cannot fail, nor wait for other CPUs
+ *   QPORT_GUARD_SETTLED(number)     may be left out if that is always 0: bool; this closing and all before it hold for every CPU; any
  *   QPORT_VMEMMAP_RELEASE(from, to) may be left out: [from, to) of the vmemmap array, that
  *                                   quire_memory_add() asked for, is not used any more; parts that were
  *                                   never backed are passed over.  When it is asked for again it has to

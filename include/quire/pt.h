@@ -60,10 +60,12 @@ enum quire_status quire_pt_kernel_remap(uint64_t va, q_pa pa, unsigned prot);
 
 /*
  * Close the 4 KiB leaf of the kernel's at va, in the table at root, to every access, or open it for reading and
- * writing: at once for this CPU; others that have translated it keep their rights until they flush.  It must be
+ * writing: at once for this CPU; those that have translated it are interrupted, and not waited for: a closing holds
+ * for all CPUs when its number, the result, is settled; 0 is at once, as is opening.  It must be
  * a 4 KiB leaf, and no one else may map or unmap there meanwhile.  Any context.
  */
-void quire_pt_guard(q_pa root, uint64_t va, bool closed);
+uint64_t quire_pt_guard(q_pa root, uint64_t va, bool closed);
+bool quire_pt_guard_settled(uint64_t number);
 
 /* What a translation of va through root gives, for tests, dumps and checks. */
 struct quire_translation {

@@ -215,6 +215,8 @@ void selftest_verify(void);
 void selftest_print_tables(void);
 void selftest_lose(void); /* memory, for the leak scan to find */
 void selftest_crash(const char *how);
+/* guardtest.c */
+_Noreturn void guard_crash(void);
 void irqheap_run(u64 ms); /* core/irqheap.c: what quire.irqheap asks for */
 void report_init(void);
 void report_boot(void);           /* the kernel's first instruction, or nearly */

@@ -46,7 +46,10 @@ enum quire_status heap_modes_choose(void)
     return quire_heap_configure(&options);
 }
 
-void bare_guard_page(void *page, bool closed) { quire_pt_guard(kernel_root, (u64)page, closed); }
+uint64_t bare_guard_page(void *page, bool closed)
+{
+    return quire_pt_guard(kernel_root, (u64)page, closed);
+}
 
 /* ---- one sampled object in so many milliseconds ---- */
 

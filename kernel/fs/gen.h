@@ -68,6 +68,7 @@ int show_vmallocinfo(struct text *t, u64 key); /* procvmalloc.c */
 int show_kmemleak(struct text *t, u64 key);
 int store_kmemleak(const char *text, size_t n, u64 key);
 int show_leakscan(struct text *t, u64 key);
+int show_samples(struct text *t, u64 key);
 int show_validate(struct text *t, u64 key);
 int store_validate(const char *text, size_t n, u64 key);
 /* What a function of quire/stats.h writes; key: that function. */

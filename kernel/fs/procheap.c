@@ -1,6 +1,6 @@
 /*
  * fs/procheap.c - the heap under observation: /sys/kernel/debug/kmemleak, in the words of Linux's
- * Documentation/dev-tools/kmemleak.rst; /proc/quire/leakscan, what the scans did; /proc/quire/validate, to
+ * Documentation/dev-tools/kmemleak.rst; /proc/quire/leakscan, what the scans did; /proc/quire/samples, where sampled objects are; /proc/quire/validate, to
  * which 1 is written to have the heap looked through, and which then says what came of it.
  */
 #include "core/heapwatch.h"
@@ -33,6 +33,17 @@ int show_leakscan(struct text *t, u64 key)
                 s.period_secs, (unsigned long)s.last.scans, (unsigned long)s.by_itself);
     text_printf(t, "objects %lu\nsuspects %lu\nbytes %lu\n", (unsigned long)s.last.objects,
                 (unsigned long)s.last.suspects, (unsigned long)s.last.bytes);
+    return 0;
+}
+
+int show_samples(struct text *t, u64 key)
+{
+    struct quire_sample_stats s;
+
+    (void)key;
+    quire_sample_stats(&s);
+    text_printf(t, "objects %u\nout %u\nclosing %u\nclosed %u\nsampled %lu\n", s.objects, s.out,
+                s.closing, s.closed, (unsigned long)s.sampled);
     return 0;
 }
 

@@ -185,6 +185,7 @@ const struct gen_entry proc_quire_table[] = {GEN_LIBRARY("blocks", 0444, quire_b
                                              GEN_SECRET("pt", show_pt),
                                              GEN_RW("validate", show_validate, store_validate),
                                              GEN_FILE("leakscan", show_leakscan),
+                                             GEN_FILE("samples", show_samples),
                                              {.name = NULL}};
 const struct gen_entry extfrag_table[] = {
     GEN_LIBRARY("unusable_index", 0444, quire_extfrag_unusable),

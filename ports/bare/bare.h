@@ -14,7 +14,7 @@ extern q_pa kernel_root;
 bool bare_boot_table(void *ctx, q_pa *out);
 
 /* From the kernel: QPORT_GUARD_PAGE, for the pages that it gave as quire_heap_options.sample_pool. */
-void bare_guard_page(void *page, bool closed);
+uint64_t bare_guard_page(void *page, bool closed);
 
 /* Before quire_frame_init(): memory for the struct pages of all usable memory is kept.  Ends with a panic if there is
  * none. */

@@ -23,8 +23,10 @@ void bare_vmemmap_release(uintptr_t from, uintptr_t to);
 #define QPORT_VMEMMAP_UNSHARE(at)   bare_vmemmap_unshare(at)
 void bare_vmemmap_share(uintptr_t at, q_pa pa);
 enum quire_status bare_vmemmap_unshare(uintptr_t at);
-void bare_guard_page(void *page, bool closed);
+uint64_t bare_guard_page(void *page, bool closed);
 #define QPORT_GUARD_PAGE(page, closed) bare_guard_page(page, closed)
+bool quire_pt_guard_settled(uint64_t number);
+#define QPORT_GUARD_SETTLED(number) quire_pt_guard_settled(number)
 #if QUIRE_SHADOW
 #define QPORT_SHADOW_BASE 0xffffec0000000000ul
 #define QPORT_SHADOW_SPAN bare_shadow_span

@@ -43,11 +43,14 @@ static void handle_faults(void)
     }
 }
 
-void hosted_guard_page(void *page, bool closed)
+bool hosted_guard_late;
+
+uint64_t hosted_guard_page(void *page, bool closed)
 {
     handle_faults();
     if (mprotect(page, QUIRE_PAGE_SIZE, closed ? PROT_NONE : PROT_READ | PROT_WRITE)) {
         perror("hosted: guard page");
         abort();
     }
+    return closed && hosted_guard_late;
 }

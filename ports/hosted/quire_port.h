@@ -32,8 +32,11 @@ void hosted_vmemmap_displace(uintptr_t from, uintptr_t to);
 #define QPORT_POINT(kind, ptr) ((void)0)
 
 /* By mprotect(2); from the first call on a SIGSEGV asks quire_heap_fault() and ends in qport_panic(). */
-void hosted_guard_page(void *page, bool closed);
+/* mprotect(2) returns when no thread has access any more; a test may say that others do for a while. */
+uint64_t hosted_guard_page(void *page, bool closed);
 #define QPORT_GUARD_PAGE(page, closed) hosted_guard_page(page, closed)
+extern bool hosted_guard_late;
+#define QPORT_GUARD_SETTLED(number) (!(number) || !hosted_guard_late)
 
 /* Caches of a device that does not see the CPU's, if a test makes some; NULL: none. */
 extern void (*hosted_dma_clean)(void *ptr, uint64_t bytes);

@@ -21,6 +21,8 @@ void sim_machine_start(const struct sim_machine *m, const struct sim_watch *w);
 /* Kernel virtual areas of the machine. */
 #define SIM_AREAS_START 0xffffc90000000000ull
 #define SIM_AREAS_BYTES (1ull << 30)
+/* Behind all windows: pages that tools/sim/guards.c closes. */
+#define SIM_GUARDS_START (SIM_AREAS_START + (3ull << 40))
 
 /* The last line that the library logged as an error, or "". */
 const char *sim_last_error(void);
@@ -33,5 +35,7 @@ void sim_report_to(FILE *out, void (*on_fail)(const char *kind, const char *text
  * what the MMU knows. */
 enum sim_access { SIM_ACCESS_READ, SIM_ACCESS_WRITE };
 bool sim_access(uint64_t va, enum sim_access kind, bool user, uint64_t *value);
+/* The kernel's table. */
+q_pa sim_kernel_root(void);
 
 #endif

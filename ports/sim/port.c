@@ -199,6 +199,10 @@ static void start_frames(const struct sim_machine *m)
     must(quire_frame_init(&boot), "frames");
 }
 
+static q_pa kernel_root;
+
+q_pa sim_kernel_root(void) { return kernel_root; }
+
 static void start_library(const struct sim_machine *m)
 {
     const struct quire_kva_layout layout = {
@@ -221,7 +225,8 @@ static void start_library(const struct sim_machine *m)
         sim_fail("boot", "no frame for the kernel's table");
     for (unsigned i = 0; i < m->cpus; i++)
         mmu_load_root(i, quire_pa_of_page(root).v, 0, false);
-    must(quire_pt_init(quire_pa_of_page(root)), "page tables");
+    kernel_root = quire_pa_of_page(root);
+    must(quire_pt_init(kernel_root), "page tables");
     must(quire_kva_init(&layout), "kernel areas");
     must(quire_space_init(), "spaces");
     quire_frame_set_mover(quire_space_move_range);

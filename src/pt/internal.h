@@ -37,4 +37,13 @@ void qi_pt_tables_free(struct quire_page *chain);
 void qi_pt_reset(uint64_t boot_tables);
 void qi_tlb_reset(void);
 
+/* shootdown.c: word w of the CPUs that take part in shootdown. */
+uint64_t qi_tlb_online(unsigned w);
+/* kernel.c: the entry of quire_pt_guard(). */
+void qi_kpt_guard(q_pa root, uint64_t va, bool closed);
+/* guard.c: a new machine; this CPU, with interrupts off, comes online, or takes a shootdown interrupt. */
+void qi_guard_reset(void);
+void qi_guard_online(unsigned cpu);
+void qi_guard_interrupt(unsigned cpu);
+
 #endif

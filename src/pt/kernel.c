@@ -467,7 +467,7 @@ enum quire_status quire_pt_kernel_remap(uint64_t va, q_pa pa, unsigned prot)
     return QUIRE_OK;
 }
 
-void quire_pt_guard(q_pa root, uint64_t va, bool closed)
+void qi_kpt_guard(q_pa root, uint64_t va, bool closed)
 {
     unsigned level;
     qi_pte *p = qi_pt_lookup(root, va, &level);
@@ -481,5 +481,4 @@ void quire_pt_guard(q_pa root, uint64_t va, bool closed)
     qi_pte_set(
         p, qi_pte_modify(e, qi_pte_template(closed ? 0 : QUIRE_READ | QUIRE_WRITE | QUIRE_GLOBAL,
                                             QUIRE_CACHED)));
-    qport_tlb_flush_page(va, 0);
 }

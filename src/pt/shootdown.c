@@ -79,7 +79,10 @@ void qi_tlb_reset(void)
         cpus[i] = (struct tlb_cpu){0};
     for (unsigned w = 0; w < QI_CPU_WORDS; w++)
         online[w] = 0;
+    qi_guard_reset();
 }
+
+uint64_t qi_tlb_online(unsigned w) { return qi_load_relaxed(&online[w]); }
 
 void qi_tlb_init(struct qi_tlb *t, q_pa root) { *t = (struct qi_tlb){.root = root}; }
 
@@ -90,7 +93,7 @@ void quire_pt_cpu_online(void)
 
     qi_fetch_or_acqrel(&online[cpu / 64], cpu_bit(cpu));
     qi_fence_full();
-    qport_tlb_flush_all(); /* what was cached before nobody told us of */
+    qi_guard_online(cpu); /* flushes all: what was cached before nobody told us of */
     qport_irq_restore(flags);
 }
 
@@ -180,6 +183,7 @@ void quire_shootdown_interrupt(void)
 {
     unsigned cpu = qport_cpu();
 
+    qi_guard_interrupt(cpu);
     serve(&cpus[cpu], cpu);
 }
 
@@ -318,7 +322,7 @@ void qi_kpt_flush(q_kva va, uint64_t len)
 
     qi_fence_full(); /* cleared entries before the mask: a CPU that comes online later walks anew */
     for (unsigned w = 0; w < QI_CPU_WORDS; w++)
-        mask[w] = qi_load_relaxed(&online[w]) & ~(w == cpu / 64 ? cpu_bit(cpu) : 0);
+        mask[w] = qi_tlb_online(w) & ~(w == cpu / 64 ? cpu_bit(cpu) : 0);
     run(&cpus[cpu], cpu, &r, mask);
     qport_irq_restore(flags);
 }

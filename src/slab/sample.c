@@ -15,11 +15,14 @@
  * it and comes too late clears it.
  *
  * An object's page is used again only after all others: the longer it stays closed, the later an access
- * it catches.  When all are out, allocations are ordinary ones.
+ * it catches.  When all are out or closing, allocations are ordinary ones.
  *
- * The port closes a page for this CPU at once; what another has in its TLB may still be used there for a
- * while: a use after free is then missed, nothing worse (as in KFENCE, for the same reason: interrupting
- * all CPUs for each sampled free would cost more than it finds).
+ * The port closes a page for this CPU at once, and tells the others, which it cannot wait for: a free may be
+ * made under any lock.  Until they have heard of it the object is closing, and what they have in their TLBs may be
+ * used: a use after free is then missed, nothing worse.  Then it is closed, and no CPU gets
+ * through.  One that is closing is not handed out again: each is closed to all before it is.  (KFENCE closes for
+ * the freeing CPU alone, for interrupting all for each sampled free would cost more than it finds; but
+ * one of a thousand frees pays, and those that come while an interrupt is on its way share it.)
  *
  * Locking: pool_lock, any context, interrupts off; the page hook is called under it.  A record belongs to who
  * holds its object, while that is out.  Source: Elver, Potapenko, "KFENCE", Linux 5.12, after
@@ -39,6 +42,7 @@ struct record {
     uint32_t asked;
     uint32_t next; /* in the queue of pages to use: index + 1, 0 the last */
     uint32_t state;
+    uint64_t closing; /* FREED: of the port; see is_closed() */
     uint32_t nalloc, nfree;
     uintptr_t alloc[TRACES], free[TRACES];
 };
@@ -57,12 +61,23 @@ static uint64_t wanted_from_ns;
 
 static const struct qi_lock_class pool_class = {"heap: samples"};
 
-#ifndef QPORT_GUARD_PAGE
-#define QPORT_GUARD_PAGE(page, closed) ((void)(page))
-#define CAN_GUARD                      false
-#else
+#ifdef QPORT_GUARD_PAGE
 #define CAN_GUARD true
+static uint64_t guard_page(void *page, bool closed) { return QPORT_GUARD_PAGE(page, closed); }
+#else
+#define CAN_GUARD false
+static uint64_t guard_page(void *page, bool closed) { return (void)page, (void)closed, 0; }
 #endif
+
+/* No CPU has access to the page of a freed object. */
+static bool is_closed(const struct record *r)
+{
+#ifdef QPORT_GUARD_SETTLED
+    return QPORT_GUARD_SETTLED(r->closing);
+#else
+    return (void)r, true;
+#endif
+}
 
 static uint8_t *page_of(uint32_t i)
 {
@@ -122,6 +137,7 @@ enum quire_status qi_sample_init(void)
 {
     qi_sample_base = qi_sample_span = 0;
     nrecords = first = 0;
+    drawn = 0;
     wanted = 0;
     wanted_from_ns = 0;
     if (!qi_heap_mode(QUIRE_HARDEN_SAMPLE))
@@ -136,7 +152,7 @@ enum quire_status qi_sample_init(void)
     for (uint32_t i = 0; i < nrecords; i++)
         enqueue_locked(i);
     for (size_t at = 0; at < qi_sample_span; at += QUIRE_PAGE_SIZE)
-        QPORT_GUARD_PAGE((void *)(qi_sample_base + at), true);
+        (void)guard_page((void *)(qi_sample_base + at), true);
     return QUIRE_OK;
 }
 
@@ -222,11 +238,11 @@ void *qi_sample_alloc(struct quire_cache *c, size_t asked, uintptr_t caller)
         return NULL;
     }
     qi_spin_lock_raw(&pool_lock);
-    if (first) {
+    if (first && is_closed(&records[first - 1])) {
         i = first - 1;
         r = &records[i];
         first = r->next;
-        QPORT_GUARD_PAGE(page_of(i), false);
+        (void)guard_page(page_of(i), false);
         lay_out(r, page_of(i), c, asked);
     }
     qi_spin_unlock_raw(&pool_lock);
@@ -311,7 +327,7 @@ void qi_sample_free(struct quire_cache *c, void *p, uintptr_t caller)
     once = r->state == OUT;
     if (once) {
         r->state = FREED;
-        QPORT_GUARD_PAGE(page_of(i), true);
+        r->closing = guard_page(page_of(i), true);
         enqueue_locked(i);
     }
     qi_spin_unlock_irq(&pool_lock, irq);
@@ -340,6 +356,24 @@ uint64_t qi_sample_out(const struct quire_cache *c, unsigned max)
             log_traces(&records[i]);
         }
     return n;
+}
+
+void quire_sample_stats(struct quire_sample_stats *out)
+{
+    unsigned long irq = qport_irq_save();
+
+    *out = (struct quire_sample_stats){.objects = nrecords};
+    if (nrecords)
+        qi_spin_lock_raw(&pool_lock);
+    for (uint32_t i = 0; i < nrecords; i++) {
+        out->out += records[i].state == OUT;
+        if (records[i].state == FREED)
+            ++*(is_closed(&records[i]) ? &out->closed : &out->closing);
+    }
+    if (nrecords)
+        qi_spin_unlock_raw(&pool_lock);
+    out->sampled = drawn;
+    qport_irq_restore(irq);
 }
 
 /* ---- faults ---- */

@@ -147,6 +147,15 @@ def test_heap_modes_see_what_they_promise(t):
          r"panic: write of the heap's sampled objects", r"at 0x\w+ selftest_crash", heap="sample=1")
 
 
+# What one processor frees is closed to another that has it in its TLB as soon as that takes interrupts: not before, and it does not
+# count as closed before.
+# proves: AS-55 VE-40
+def test_sampled_object_is_closed_to_all_processors(t):
+    dies(t, "remote", r"quire: freed object: closing\n", r"quire: closed for all CPUs \d+ ns later",
+         r"heap: .*use after free: read at .*offset 0 of object", r"panic: read of the heap's sampled objects",
+         r"cpu 1, task \d+ \(reader\)", heap="sample=1", options=("--cpus", "2"))
+
+
 # Interrupts allocate and free while tasks do, also those that they find inside a call of the heap, and what the one made the other
 # frees: nothing is lost, and each finds what was written.
 def test_heap_serves_interrupts(t):

@@ -105,6 +105,37 @@ static void an_access_after_the_free_faults(void **state)
     }
 }
 
+/* As long as another CPU may have what is freed in its TLB, the page is closing, and not used again.
+ * proves: AS-55 */
+static void a_page_that_others_may_have_is_not_used_again(void **state)
+{
+    struct quire_sample_stats s;
+    void *p, *q, *r;
+
+    (void)state;
+    machine(1, 2);
+    p = quire_kmalloc(100, QUIRE_GFP_KERNEL);
+    quire_sample_stats(&s);
+    assert_true(s.objects == 2 && s.out == 1 && s.sampled == 1 && !s.closing && !s.closed);
+    hosted_guard_late = true;
+    quire_kfree(p);
+    quire_sample_stats(&s);
+    assert_true(s.closing == 1 && !s.closed && !s.out);
+    q = quire_kmalloc(100, QUIRE_GFP_KERNEL);
+    r = quire_kmalloc(100, QUIRE_GFP_KERNEL);
+    assert_true(qi_sample_owns(q) && !qi_sample_owns(r));
+    hosted_guard_late = false;
+    quire_sample_stats(&s);
+    assert_true(s.closed == 1 && !s.closing && s.out == 1);
+    quire_kfree(r);
+    r = quire_kmalloc(100, QUIRE_GFP_KERNEL);
+    assert_true(qi_sample_owns(r));
+    assert_int_equal((uintptr_t)r / QUIRE_PAGE_SIZE, (uintptr_t)p / QUIRE_PAGE_SIZE);
+    quire_kfree(q);
+    quire_kfree(r);
+    expect_nothing_lost();
+}
+
 /* What no page ends at is a red zone; and what is no object of the pool is refused. */
 static void the_rest_of_the_page_is_looked_at(void **state)
 {
@@ -231,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         MODES(an_access_beyond_either_end_faults),
         MODES(an_access_after_the_free_faults),
+        MODES(a_page_that_others_may_have_is_not_used_again),
         MODES(the_rest_of_the_page_is_looked_at),
         MODES(sampled_objects_are_like_others),
         MODES(so_many_are_sampled),

@@ -257,6 +257,79 @@ static void gather_without_memory(void **state)
     assert_int_equal(quire_free_pages(), frames);
 }
 
+/* ---- Pages that are closed without waiting ---- */
+
+static void note_interrupt(unsigned cpu) { interrupted |= 1ull << cpu; }
+
+static void come_online(unsigned cpu)
+{
+    hosted_cpu_set(cpu);
+    quire_pt_cpu_online();
+    hosted_cpu_set(0);
+}
+
+/* What CPU cpu finds when it takes the interrupt; how often it flushed. */
+static uint64_t hear(unsigned cpu)
+{
+    uint64_t flushes = hosted_tlb_flushes;
+
+    hosted_cpu_set(cpu);
+    quire_shootdown_interrupt();
+    hosted_cpu_set(0);
+    return hosted_tlb_flushes - flushes;
+}
+
+static uint64_t close_and_ask(unsigned page, uint64_t asked)
+{
+    uint64_t number;
+
+    interrupted = 0;
+    number = quire_pt_guard(kernel_root, WINDOW + page * 4096ull, true);
+    assert_int_equal(interrupted, asked);
+    assert_int_equal(access_of(kernel_root, WINDOW + page * 4096ull, kernel_read), WALK_ABSENT);
+    return number;
+}
+
+/* A closing is settled when each CPU has flushed since, and who has an interrupt on its way gets no other. */
+static void closed_pages_settle_when_all_have_heard(void **state)
+{
+    uint64_t a, b, c;
+
+    (void)state;
+    hosted_ipi = note_interrupt;
+    assert_int_equal(
+        quire_pt_kernel_map(WINDOW, Q_PA(2 * MIB), 16 * 4096, QUIRE_READ | QUIRE_WRITE, 12),
+        QUIRE_OK);
+    assert_int_equal(close_and_ask(0, 0), 0); /* alone */
+    assert_true(quire_pt_guard_settled(0));
+    come_online(1);
+    come_online(2);
+    a = close_and_ask(1, 1 << 1 | 1 << 2);
+    assert_true(a && !quire_pt_guard_settled(a));
+    assert_int_equal(hear(1), 1);
+    assert_int_equal(hear(1), 0);
+    assert_false(quire_pt_guard_settled(a));
+    b = close_and_ask(2, 1 << 1);
+    assert_true(b > a);
+    assert_int_equal(hear(2), 1); /* for both */
+    assert_true(quire_pt_guard_settled(a) && !quire_pt_guard_settled(b));
+    hosted_cpu_set(2); /* who has not heard of the one before does not settle his own */
+    c = close_and_ask(3, 1 << 0);
+    hosted_cpu_set(0);
+    assert_int_equal(hear(1), 1);
+    assert_true(quire_pt_guard_settled(b) && !quire_pt_guard_settled(c));
+    come_online(3);
+    assert_int_equal(hear(0), 1);
+    assert_true(quire_pt_guard_settled(c));
+    assert_int_equal(quire_pt_guard(kernel_root, WINDOW + 4096, false), 0);
+    assert_int_equal(access_of(kernel_root, WINDOW + 4096, kernel_write), WALK_OK);
+    for (unsigned i = 0; i < 4; i++)
+        quire_pt_guard(kernel_root, WINDOW + i * 4096ull, false);
+    hosted_ipi = interrupt;
+    at_interrupt = NULL;
+    quire_pt_kernel_unmap(WINDOW, 16 * 4096);
+}
+
 /* ---- Many CPUs at once ---- */
 
 #define THREADS 4
@@ -366,6 +439,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
+        T(closed_pages_settle_when_all_have_heard),
         T(shootdown_goes_to_those_who_may_hold_it),
         T(lazy_cpus_are_left_alone),
         T(a_space_cannot_die_active),

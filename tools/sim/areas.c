@@ -351,6 +351,7 @@ bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h)
         if (h->kind == HELD_AREA)
             vprotect(w, h, op->arg[1]);
         return true;
+    case SIM_OP_vguard: guards_op(op->arg[0]); return true;
     case SIM_OP_vwalk: vwalk(h); return true;
     case SIM_OP_vhuge: vhuge(w, op->arg[0], op->arg[1]); return true;
     case SIM_OP_kstacks: do_kstacks(w, op->arg[0]); return true;

@@ -37,6 +37,11 @@ void watch_setup(void);
 /* ---- areas.c ---- */
 void kv_check(const struct held *h, unsigned bytes);
 
+/* ---- guards.c ---- */
+void guards_setup(void);
+void guards_op(unsigned at);
+void guards_teardown(void);
+
 /* ---- arena.c ---- */
 void piece_give(struct held *h);
 void arena_setup(void);

@@ -167,6 +167,7 @@ void memory_setup(void)
     readers_setup();
     arena_setup();
     dma_setup();
+    guards_setup();
 }
 
 void memory_teardown(void)
@@ -176,6 +177,7 @@ void memory_teardown(void)
     for (unsigned i = 0; i < SIM_MAX_CPUS; i++)
         for (unsigned k = 0; k < IRQ_SLOTS; k++)
             memory_give_back(&world.irq[i][k]);
+    guards_teardown();
     dma_teardown();
     arena_teardown();
     readers_teardown();

@@ -132,6 +132,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(vtick, KVA, 2, )                                                                            \
     X(vm_map_ram, KVA, 6, A(slot, SLOT) A(n, COUNT))                                              \
     X(vprotect, KVA, 3, A(slot, SLOT) A(at, BYTES))                                               \
+    X(vguard, KVA, 4, A(at, BYTES))                                                               \
     X(vwalk, KVA, 1, A(slot, SLOT))                                                               \
     X(vhuge, KVA, 1, A(bytes, BYTES) A(at, BYTES))                                                \
     X(kstacks, KVA, 1, A(n, BOX))                                                                 \

@@ -9,6 +9,7 @@
  *             it; mapping.c, touch.c and duel.c change it, space.c has the rest
  *   arena.c   an arena that all share
  *   watch.c   who allocated what, what is lost or damaged
+ *   guards.c  pages that are closed to all CPUs without waiting
  *   dma.c     buffers that devices use
  *   nodes.c   policies, tunables, a device's memory
  *   contig.c  very ranges of frames, and a contiguous memory area
