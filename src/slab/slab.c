@@ -684,14 +684,18 @@ bool quire_cache_alloc_bulk(struct quire_cache *c, quire_gfp gfp, size_t n, void
     return done == n;
 }
 
-/* Free p into the empty entry at; false if it is no object of the slab that is out here. */
+/* Free p into the empty entry at, which may be written to whatever p is; false if it is no object of the slab that is
+ * out here. */
 static QI_ALWAYS_INLINE bool give_one(struct qi_entry *at, void *p, uintptr_t origin,
                                       uint64_t recip, uintptr_t span, uint8_t *states, uint8_t out)
 {
-    uintptr_t off = (uintptr_t)p - origin;
+    uintptr_t off = (uintptr_t)p;
     uint8_t *state;
     uint64_t i, low;
 
+    at->obj = p; /* at once: p and off have one register then */
+    QI_OPAQUE(off);
+    off -= origin;
     if (QI_UNLIKELY(off >= span))
         return false;
     i = qi_mul_wide(off, recip, &low);
@@ -702,9 +706,15 @@ static QI_ALWAYS_INLINE bool give_one(struct qi_entry *at, void *p, uintptr_t or
     if (QI_UNLIKELY(*state != out))
         return false;
     *state = QI_OBJ_IN;
-    at->obj = p;
     at->state = state;
     return true;
+}
+
+/* top + n, computed here and not in front of the tests that lead here. */
+static QI_ALWAYS_INLINE struct qi_entry *behind(struct qi_entry *top, unsigned n)
+{
+    QI_OPAQUE(top);
+    return top + n;
 }
 
 /* Objects as long as they are of s, to the entries from top to before end; behind the last one filled.  Not inlined:
@@ -721,11 +731,11 @@ static QI_NOINLINE struct qi_entry *give_run(struct qi_slab *s, struct qi_entry 
         if (!give_one(top, objs[0], origin, recip, span, states, out))
             return top;
         if (!give_one(top + 1, objs[1], origin, recip, span, states, out))
-            return top + 1;
+            return behind(top, 1);
         if (!give_one(top + 2, objs[2], origin, recip, span, states, out))
-            return top + 2;
+            return behind(top, 2);
         if (!give_one(top + 3, objs[3], origin, recip, span, states, out))
-            return top + 3;
+            return behind(top, 3);
     }
     while (top != end && give_one(top, *objs, origin, recip, span, states, out))
         top++, objs++;

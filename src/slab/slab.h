@@ -336,6 +336,12 @@ static inline void *qi_slot_of(const struct quire_cache *c, void *obj)
 {
     return (char *)obj - c->left;
 }
+/* What its objects' states say while they are out.  With one node all say the same, and a CPU without sheaves is known by
+ * its having no room. */
+static QI_ALWAYS_INLINE uint8_t qi_cpu_out(const struct qi_cache_cpu *cc)
+{
+    return QUIRE_MAX_NODES == 1 ? QI_OBJ_OUT(0) : cc->out;
+}
 static inline uint32_t qi_cpu_count(const struct qi_cache_cpu *cc)
 {
     return (uint32_t)(qi_load_relaxed(&cc->top) - cc->base);
@@ -358,7 +364,7 @@ static QI_ALWAYS_INLINE bool qi_pop(struct quire_cache *c, void **obj)
     }
     QI_OPAQUE(cc);
     qi_own_add(&cc->top, -1);
-    *top[-1].state = cc->out;
+    *top[-1].state = qi_cpu_out(cc);
     *obj = top[-1].obj;
     if (!*obj) /* then the caller, who tests for NULL, does so after the slow way only */
         __builtin_unreachable();
@@ -425,7 +431,7 @@ static QI_ALWAYS_INLINE bool qi_free_plain(struct quire_cache *c, void *p, uint8
     irq = qi_enter();
     cc = qi_load_relaxed(&c->cpu[qi_context()]);
     top = cc->top;
-    if (QI_UNLIKELY(*state != cc->out || top == cc->end)) {
+    if (QI_UNLIKELY(*state != qi_cpu_out(cc) || top == cc->end)) {
         qi_leave(irq);
         return false;
     }
