@@ -37,7 +37,7 @@ struct qi_vma {
     uint64_t max_gap; /* largest gap below a vma of this subtree */
     struct qi_vma *prev, *next;
     uint32_t flags; /* QI_VM_* */
-    uint8_t height;
+    uint8_t rank;   /* in the tree */
     uint8_t max_prot;
     bool has_anon;               /* some leaf maps (or did map) a private page; only ever set */
     struct quire_object *object; /* NULL: private anonymous; holds a reference */

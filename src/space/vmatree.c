@@ -1,5 +1,5 @@
 /*
- * space/vmatree.c - vmas by address: an AVL tree with gaps, and a list.
+ * space/vmatree.c - vmas by address: a rank-balanced tree with gaps, and a list.
  *
  * Each vma knows the largest gap below any vma of its subtree, so that the highest gap of a given
  * size is found in O(log n).  The list gives neighbours at once, which also says where a new vma
@@ -8,14 +8,19 @@
  *
  * Invariants
  *   T1  in-order walk of the tree == list order == rising, disjoint ranges
- *   T2  height(v) = 1 + max(heights of children); they differ by at most 1
+ *   T2  rank(v) is 1 or 2 above that of each child; none has 0, a leaf 1
  *   T3  max_gap(v) = max(gap(v), max_gap of children); gap(v) = floor(v) - end of prev, where floor
  *       leaves the guard of a growing stack, and the end before the first is the space's start
  *
- * Cost: look-up one comparison pair a level, 1.44 log2 n at worst; insertion and removal walk up
- * only while something changes.  Source: Adelson-Velsky and Landis 1962; gaps as in Linux's former
- * rb_subtree_gap.  Rejected: Linux's maple tree (2,500 instructions an insertion in its own
- * measurement); red-black: a little less rotation, deeper look-ups, longer code.
+ * Cost: look-up one comparison pair a level, 1.44 log2 n levels at worst if vmas only come, 2 log2 n if they
+ * come and go.  Insertion and removal change O(1) ranks on average, whatever their order, and walk up for
+ * gaps only while these change.  Gaps are put right before ranks: a rotation keeps them right by itself.
+ *
+ * Source: Haeupler, Sen, Tarjan, "Rank-Balanced Trees", 2015; gaps as in Linux's former rb_subtree_gap.
+ * Rejected: AVL trees, the same but for removals: a vma that comes and goes where the tree is full moves the
+ * height of all above it each time (750 of 4,400 instructions of mmap and munmap among 20,000).  Linux's
+ * maple tree: 2,500 instructions an insertion in its own measurement.  Rows of neighbours for each node, as
+ * in kva/gaps.c: 32 bytes more for each vma, whose ends move while it is in the tree.
  */
 #include "space.h"
 
@@ -26,24 +31,36 @@ static uint64_t gap_of(const struct quire_space *s, const struct qi_vma *v)
     return floor > below ? floor - below : 0;
 }
 
-static unsigned height(const struct qi_vma *v) { return v ? v->height : 0; }
+static unsigned rank(const struct qi_vma *v) { return v ? v->rank : 0; }
 static uint64_t max_gap(const struct qi_vma *v) { return v ? v->max_gap : 0; }
 
-/* Recompute v from its children; true if anything changed. */
-static bool refresh(const struct quire_space *s, struct qi_vma *v)
+static uint64_t gap_of_subtree(const struct quire_space *s, const struct qi_vma *v)
 {
-    unsigned l = height(v->left), r = height(v->right), h = 1 + (l > r ? l : r);
+    uint64_t gap = gap_of(s, v), l = max_gap(v->left), r = max_gap(v->right);
+
+    gap = QI_MAX(gap, l);
+    return QI_MAX(gap, r);
+}
+
+/* The gap of v, or a child of it, is another: T3 from v upwards, as far as something changes. */
+static void fix_gaps(const struct quire_space *s, struct qi_vma *v)
+{
+    for (; v; v = v->parent) {
+        uint64_t gap = gap_of_subtree(s, v);
+
+        if (v->max_gap == gap)
+            break;
+        v->max_gap = gap;
+    }
+}
+
+/* The same when the gap of v, and no other, has grown. */
+static void raise_gaps(const struct quire_space *s, struct qi_vma *v)
+{
     uint64_t gap = gap_of(s, v);
 
-    if (max_gap(v->left) > gap)
-        gap = max_gap(v->left);
-    if (max_gap(v->right) > gap)
-        gap = max_gap(v->right);
-    if (h == v->height && gap == v->max_gap)
-        return false;
-    v->height = (uint8_t)h;
-    v->max_gap = gap;
-    return true;
+    for (; v && v->max_gap < gap; v = v->parent)
+        v->max_gap = gap;
 }
 
 static void replace_child(struct quire_space *s, struct qi_vma *parent, struct qi_vma *old,
@@ -59,12 +76,19 @@ static void replace_child(struct quire_space *s, struct qi_vma *parent, struct q
         new->parent = parent;
 }
 
+/* v has come to be below top: the vmas below top are those that were below v. */
+static void lowered(const struct quire_space *s, struct qi_vma *v, struct qi_vma *top)
+{
+    top->max_gap = v->max_gap;
+    v->max_gap = gap_of_subtree(s, v);
+}
+
 /*      v            r
  *     / \          / \
  *    a   r   ->   v   c      and the mirror image
  *       / \      / \
  *      b   c    a   b      */
-static struct qi_vma *rotate_left(struct quire_space *s, struct qi_vma *v)
+static void rotate_left(struct quire_space *s, struct qi_vma *v)
 {
     struct qi_vma *r = v->right;
 
@@ -74,12 +98,10 @@ static struct qi_vma *rotate_left(struct quire_space *s, struct qi_vma *v)
         v->right->parent = v;
     r->left = v;
     v->parent = r;
-    refresh(s, v);
-    refresh(s, r);
-    return r;
+    lowered(s, v, r);
 }
 
-static struct qi_vma *rotate_right(struct quire_space *s, struct qi_vma *v)
+static void rotate_right(struct quire_space *s, struct qi_vma *v)
 {
     struct qi_vma *l = v->left;
 
@@ -89,28 +111,89 @@ static struct qi_vma *rotate_right(struct quire_space *s, struct qi_vma *v)
         v->left->parent = v;
     l->right = v;
     v->parent = l;
-    refresh(s, v);
-    refresh(s, l);
-    return l;
+    lowered(s, v, l);
 }
 
-/* Restore T2 and T3 from v upwards, as far as something changes. */
-static void fix_up(struct quire_space *s, struct qi_vma *v)
+/* v has the rank of p, above it, whose other child is two below: v, or its child on that side, comes up. */
+static void lift(struct quire_space *s, struct qi_vma *v, struct qi_vma *p)
 {
-    for (; v; v = v->parent) {
-        int lean = (int)height(v->left) - (int)height(v->right);
+    bool left = p->left == v;
+    struct qi_vma *inner = left ? v->right : v->left;
 
-        if (lean > 1) {
-            if (height(v->left->left) < height(v->left->right))
-                rotate_left(s, v->left);
-            v = rotate_right(s, v);
-        } else if (lean < -1) {
-            if (height(v->right->right) < height(v->right->left))
-                rotate_right(s, v->right);
-            v = rotate_left(s, v);
-        } else if (!refresh(s, v)) {
+    if (rank(inner) + 1 == v->rank) {
+        inner->rank++;
+        v->rank--;
+        if (left)
+            rotate_left(s, v);
+        else
+            rotate_right(s, v);
+    }
+    p->rank--;
+    if (left)
+        rotate_right(s, p);
+    else
+        rotate_left(s, p);
+}
+
+/* Restore T2 above v, which is new. */
+static void promote(struct quire_space *s, struct qi_vma *v)
+{
+    for (struct qi_vma *p = v->parent; p && p->rank == v->rank; p = v->parent) {
+        if (p->rank - rank(p->left == v ? p->right : p->left) == 2) {
+            lift(s, v, p);
             return;
         }
+        p->rank++;
+        v = p;
+    }
+}
+
+/* A child of p is three below it, the other, y, one, and one of y's children one below that: y, or its child
+ * on the side of the first, comes up. */
+static void sink(struct quire_space *s, struct qi_vma *p, struct qi_vma *y)
+{
+    bool left = p->left == y;
+    struct qi_vma *inner = left ? y->right : y->left, *outer = left ? y->left : y->right;
+
+    if (rank(outer) + 1 == y->rank) {
+        y->rank++;
+        p->rank--;
+    } else {
+        inner->rank += 2;
+        y->rank--;
+        p->rank -= 2;
+        if (left)
+            rotate_left(s, y);
+        else
+            rotate_right(s, y);
+    }
+    if (left)
+        rotate_right(s, p);
+    else
+        rotate_left(s, p);
+    if (!p->left && !p->right)
+        p->rank = 1;
+}
+
+/* Restore T2 from p upwards: its child x (NULL: one that it has not) is lower than before. */
+static void demote(struct quire_space *s, struct qi_vma *p, struct qi_vma *x)
+{
+    if (p && !p->left && !p->right) {
+        p->rank = 1;
+        x = p;
+        p = p->parent;
+    }
+    for (; p && p->rank - rank(x) == 3; x = p, p = p->parent) {
+        struct qi_vma *y = p->left == x ? p->right : p->left;
+
+        if (p->rank - y->rank == 1) {
+            if (y->rank - rank(y->left) == 1 || y->rank - rank(y->right) == 1) {
+                sink(s, p, y);
+                return;
+            }
+            y->rank--;
+        }
+        p->rank--;
     }
 }
 
@@ -142,8 +225,7 @@ void qi_vma_link(struct quire_space *s, struct qi_vma *v, struct qi_vma *prev)
     v->prev = prev;
     v->next = next;
     v->left = v->right = NULL;
-    v->height = 0;
-    v->max_gap = 0;
+    v->rank = 1;
     if (prev)
         prev->next = v;
     else
@@ -163,14 +245,16 @@ void qi_vma_link(struct quire_space *s, struct qi_vma *v, struct qi_vma *prev)
         v->parent = NULL;
     }
     s->nvmas++;
-    fix_up(s, v);
+    v->max_gap = gap_of(s, v);
+    fix_gaps(s, v->parent);
     if (next)
-        fix_up(s, next);
+        fix_gaps(s, next);
+    promote(s, v);
 }
 
 void qi_vma_unlink(struct quire_space *s, struct qi_vma *v)
 {
-    struct qi_vma *from;
+    struct qi_vma *from, *low; /* low stands below from where a node is missing */
 
     if (s->hit == v)
         s->hit = NULL;
@@ -187,6 +271,7 @@ void qi_vma_unlink(struct quire_space *s, struct qi_vma *v)
         struct qi_vma *n = v->next;
 
         from = n->parent == v ? n : n->parent;
+        low = n->right;
         if (n->parent != v) {
             replace_child(s, n->parent, n, n->right);
             n->right = v->right;
@@ -195,24 +280,28 @@ void qi_vma_unlink(struct quire_space *s, struct qi_vma *v)
         n->left = v->left;
         n->left->parent = n;
         replace_child(s, v->parent, v, n);
-        n->height = 0; /* so that the walk up does not stop at it too early */
+        /* what those above have counted with */
+        n->rank = v->rank;
+        n->max_gap = v->max_gap;
     } else {
         from = v->parent;
-        replace_child(s, v->parent, v, v->left ? v->left : v->right);
+        low = v->left ? v->left : v->right;
+        replace_child(s, from, v, low);
     }
     s->nvmas--;
-    fix_up(s, from);
-    if (v->next) {
-        /* its gap grew; and if it was moved into v's place it still has height 0 */
-        fix_up(s, v->next);
-    }
+    if (v->next)
+        raise_gaps(s, v->next);
+    fix_gaps(s, from);
+    if (v->next)
+        fix_gaps(s, v->next); /* it may stand in v's place, over other children */
+    demote(s, from, low);
 }
 
 void qi_vma_moved(struct quire_space *s, struct qi_vma *v)
 {
-    fix_up(s, v);
+    fix_gaps(s, v);
     if (v->next)
-        fix_up(s, v->next);
+        fix_gaps(s, v->next);
 }
 
 /* The highest vma of v's subtree with a gap of at least len below it; v's subtree has one. */
@@ -288,13 +377,15 @@ uint64_t qi_gap_find(struct quire_space *s, uint64_t len, uint64_t align, uint64
     return 0;
 }
 
+static bool below(const struct qi_vma *child, const struct qi_vma *v)
+{
+    return rank(child) + 1 == v->rank || rank(child) + 2 == v->rank;
+}
+
 static bool node_ok(const struct quire_space *s, const struct qi_vma *v)
 {
-    int lean = (int)height(v->left) - (int)height(v->right);
-    unsigned h = 1 + QI_MAX(height(v->left), height(v->right));
-    uint64_t gap = QI_MAX(gap_of(s, v), QI_MAX(max_gap(v->left), max_gap(v->right)));
-
-    return lean >= -1 && lean <= 1 && h == v->height && gap == v->max_gap &&
+    return below(v->left, v) && below(v->right, v) && (v->left || v->right || v->rank == 1) &&
+           v->max_gap == gap_of_subtree(s, v) &&
            (!v->left || (v->left->parent == v && v->left->end <= v->start)) &&
            (!v->right || (v->right->parent == v && v->right->start >= v->end));
 }

@@ -594,7 +594,7 @@ static void ten_thousand_vmas_are_found_and_the_tree_stays_sound(void **state)
     }
     assert_int_equal(stats(s).vmas, 20000);
     assert_int_equal(quire_space_verify(s), QUIRE_OK);
-    assert_true(s->root->height <= 21); /* 1.44 log2 20000 */
+    assert_true(s->root->rank <= 21); /* 1.44 log2 20000 */
     for (uint64_t i = 0; i < 20000; i += 37)
         assert_int_equal(quire_fault(s, Q_UVA(base + i * PAGE), QUIRE_WRITE),
                          i % 2 ? QUIRE_OK : QUIRE_SEGV_ACCERR);

@@ -128,7 +128,7 @@ static void trees_that_are_broken(void **state)
     PLANT(v->prev, NULL, "bad node");
     PLANT(v->end, v->start, "bad node");
     PLANT(v->start, SMALL + PAGE, "bad node"); /* over the one below */
-    PLANT(root->height, root->height + 1, "bad node");
+    PLANT(root->rank, root->rank + 2, "bad node");
     PLANT(root->max_gap, root->max_gap + PAGE, "bad node");
     PLANT(child->parent, child, "bad node"); /* a circle */
     PLANT(child->parent, NULL, "bad node");
