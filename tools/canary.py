@@ -63,6 +63,8 @@ KINDS = {
     "deadlock": "nobody can go on",
     "no-progress": "somebody waits longer than anything can take",
     "hang": "a run does not end",
+    "unnoticed": "a misuse that was planted passes",
+    "misreport": "a misuse that was planted is called another, or that of another object",
     "crash": "a run got a signal",
     "test": "the test that the patch names failed",
 }

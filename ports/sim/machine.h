@@ -30,6 +30,11 @@ const char *sim_last_error(void);
 /* Where the report of a finding goes; NULL: nowhere.  on_fail is called before the process ends. */
 void sim_report_to(FILE *out, void (*on_fail)(const char *kind, const char *text));
 
+/* From now on these are called first, unless NULL: with each event of the library's, each line that it logs as an error,
+ * and before a panic becomes a finding. */
+void sim_on_trouble(void (*event)(enum sim_event_kind kind, const void *ptr, uint64_t n),
+                    void (*log)(const char *line), void (*panic)(const char *text));
+
 /* An access by the running task (or, with a kernel address, by anyone): a point, then the
  * translation and the access in one step, as one instruction.  False: an exception; *reply says
  * what the MMU knows. */

@@ -128,6 +128,10 @@ struct cpu *monitor_cpu_of(unsigned number) { return &cpus[number]; }
 uint64_t monitor_accesses(void) { return accesses; }
 void monitor_pause(void) { monitor_paused++; }
 void monitor_resume(void) { monitor_paused--; }
+void monitor_blind(void)
+{
+    monitor_config.races = monitor_config.mixed_races = monitor_config.frees = false;
+}
 
 /* ---- Orders that the machine gives ---- */
 

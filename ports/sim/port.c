@@ -124,11 +124,25 @@ bool sim_access(uint64_t va, enum sim_access kind, bool user, uint64_t *value)
 
 /* ---- Events ---- */
 
+static void (*event_hook)(enum sim_event_kind kind, const void *ptr, uint64_t n);
+static void (*log_hook)(const char *line);
+static void (*panic_hook)(const char *text);
+
+void sim_on_trouble(void (*event)(enum sim_event_kind kind, const void *ptr, uint64_t n),
+                    void (*log)(const char *line), void (*panic)(const char *text))
+{
+    event_hook = event;
+    log_hook = log;
+    panic_hook = panic;
+}
+
 void sim_event(enum sim_event_kind kind, const void *ptr, uint64_t n)
 {
     const void *pc = __builtin_return_address(0);
     uint64_t pfn = ((uintptr_t)ptr - SIM_VMEMMAP_BASE) / sizeof(struct quire_page);
 
+    if (event_hook)
+        event_hook(kind, ptr, n);
     switch (kind) {
     case SIM_EVENT_LOCK_INIT:
     case SIM_EVENT_LOCKED:
@@ -152,11 +166,19 @@ static char last_error[512];
 
 void qport_log(enum quire_log_level level, const char *text, size_t len)
 {
-    if (level == QUIRE_LOG_ERROR)
-        snprintf(last_error, sizeof last_error, "%.*s", (int)len, text);
+    if (level != QUIRE_LOG_ERROR)
+        return;
+    snprintf(last_error, sizeof last_error, "%.*s", (int)len, text);
+    if (log_hook)
+        log_hook(last_error);
 }
 
-void qport_panic(const char *text) { sim_fail("panic", "%s", text); }
+void qport_panic(const char *text)
+{
+    if (panic_hook)
+        panic_hook(text);
+    sim_fail("panic", "%s", text);
+}
 
 const char *sim_last_error(void) { return last_error; }
 

@@ -120,11 +120,19 @@ static struct qi_slab *slab_make(struct quire_cache *c, quire_gfp gfp, unsigned 
     return s;
 }
 
+/* Who wrote to an object of it after its free is seen now or never. */
+static void check_free_objects(const struct qi_slab *s)
+{
+    for (unsigned i = 1; i <= s->n && (s->cache->flags & QUIRE_CACHE_POISON); i++)
+        qi_guard_check_free(s->cache, qi_slab_object(s, i));
+}
+
 void qi_slab_release(struct qi_slab *s)
 {
     struct quire_page *page = s->page;
     unsigned order = s->order;
 
+    check_free_objects(s);
     unmark_pages(page, order);
     qi_shadow_set(quire_page_ptr(page), QUIRE_PAGE_SIZE << order, 0);
     qi_track_slab_gone(s);

@@ -54,6 +54,30 @@ static void poison_catches_use_after_free(void **state)
     expect_nothing_lost();
 }
 
+/* The object that was written to lies in a slab that nobody takes from any more: seen when the slab goes, not in whatever
+ * its page is used for next.
+ * proves: AS-54 */
+static void poison_is_looked_at_when_a_slab_goes(void **state)
+{
+    enum { N = 400 };
+    struct quire_cache *c = cache("goes", 128, 0, QUIRE_CACHE_POISON);
+    uint8_t *p[N], was;
+
+    (void)state;
+    for (unsigned i = 0; i < N; i++)
+        p[i] = quire_cache_alloc(c, QUIRE_GFP_KERNEL);
+    for (unsigned i = 0; i < N; i++)
+        quire_cache_free(c, p[i]);
+    was = p[7][100];
+    p[7][100] = 0;
+    assert_true(HOSTED_EXPECT_PANIC(quire_heap_drain()));
+    assert_non_null(strstr(hosted_panic_text(), "written after its free: byte 100 is 00"));
+    p[7][100] = was;
+    assert_int_equal(quire_heap_verify(), QUIRE_OK); /* but for the slab that was on its way */
+    assert_non_null(p[0] = quire_cache_alloc(c, QUIRE_GFP_KERNEL));
+    quire_cache_free(c, p[0]);
+}
+
 /* A run of pages has its zone behind the last byte asked for, also where that is the last of a page.  The byte before is
  * its holder's.
  * proves: AS-34 VE-40 */
@@ -108,6 +132,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(red_zones_catch_each_byte),
         TEST(poison_catches_use_after_free),
+        TEST(poison_is_looked_at_when_a_slab_goes),
         cmocka_unit_test_setup_teardown(runs_have_a_red_zone_at_any_size, NULL, teardown_modes),
         TEST(a_slot_copied_over_another_is_seen),
     };

@@ -130,18 +130,22 @@ static void round_trip(void **state)
 
 static void in_range(const struct sim_program *p)
 {
+    unsigned misuses = 0;
+
     for (unsigned t = 0; t < p->ntasks; t++)
         for (size_t i = 0; i < p->tasks[t].n; i++) {
             const struct sim_op *op = &p->tasks[t].ops[i];
             const struct sim_op_info *info = &sim_op_info[op->kind];
 
             assert_true(p->switches.groups >> info->group & 1);
-            assert_true(info->weight);
+            assert_true(info->weight || op->kind == SIM_OP_misuse);
+            misuses += op->kind == SIM_OP_misuse;
             for (unsigned a = 0; a < info->nargs; a++) {
                 assert_true(op->arg[a] >= sim_arg_range[info->arg_kinds[a]].min);
                 assert_true(op->arg[a] <= sim_arg_range[info->arg_kinds[a]].max);
             }
         }
+    assert_int_equal(misuses, p->switches.groups >> SIM_GROUP_MISUSE & 1);
 }
 
 /* The same seed, the same program; wishes are granted; in 400 programs every operation that can be
@@ -165,6 +169,8 @@ static void generator(void **state)
         assert_in_range(p.machine.cpus, 1, SIM_MAX_CPUS);
         assert_in_range(p.ntasks, 1, SIM_PROGRAM_TASKS);
         assert_true(!w.cpus || p.machine.cpus == w.cpus);
+        if (w.groups >> SIM_GROUP_MISUSE & 1) /* of the heap, which is then in use */
+            w.groups |= 1u << SIM_GROUP_HEAP;
         assert_true(!w.groups || p.switches.groups == w.groups);
         assert_true(!w.ops || p.tasks[0].n >= w.ops);
         for (size_t k = 0; k < p.tasks[0].n; k++)

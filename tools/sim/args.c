@@ -40,7 +40,17 @@ static const struct sim_word advice_words[] = {
     {"normal", 0}, {"random", 1},    {"sequential", 2},  {"willneed", 3}, {"dontneed", 4},
     {"free", 8},   {"hugepage", 14}, {"nohugepage", 15}, {NULL, 0}};
 
-const struct sim_arg_range sim_arg_range[SIM_ARG_EVENT + 1] = {
+const struct sim_word sim_misuse_words[] = {{"overflow", SIM_MISUSE_OVERFLOW},
+                                            {"underflow", SIM_MISUSE_UNDERFLOW},
+                                            {"late_write", SIM_MISUSE_LATE_WRITE},
+                                            {"twice", SIM_MISUSE_TWICE},
+                                            {"middle", SIM_MISUSE_MIDDLE},
+                                            {"foreign", SIM_MISUSE_FOREIGN},
+                                            {"frame", SIM_MISUSE_FRAME},
+                                            {"wrong_cache", SIM_MISUSE_WRONG_CACHE},
+                                            {NULL, 0}};
+
+const struct sim_arg_range sim_arg_range[SIM_ARG_MISUSE + 1] = {
     [SIM_ARG_SLOT] = {0, SIM_SLOTS - 1, 0, NULL},
     [SIM_ARG_BOX] = {0, SIM_BOXES - 1, 0, NULL},
     [SIM_ARG_ORDER] = {0, QUIRE_MAX_ORDER, 0, NULL},
@@ -57,10 +67,12 @@ const struct sim_arg_range sim_arg_range[SIM_ARG_EVENT + 1] = {
     [SIM_ARG_CHILD] = {0, SIM_CHILDREN - 1, 0, NULL},
     [SIM_ARG_NS] = {0, UINT32_MAX, 1000, NULL},
     [SIM_ARG_EVENT] = {0, SIM_EVENTS - 1, 0, NULL},
+    [SIM_ARG_MISUSE] = {0, SIM_MISUSES - 1, 0, sim_misuse_words},
 };
 
-const char *const sim_group_names[SIM_GROUPS] = {
-    "frames", "heap", "kva", "space", "object", "fork", "huge", "pressure", "failures", "control"};
+const char *const sim_group_names[SIM_GROUPS] = {"frames",   "heap",   "kva",    "space",
+                                                 "object",   "fork",   "huge",   "pressure",
+                                                 "failures", "misuse", "control"};
 
 unsigned sim_groups_parse(const char *names)
 {

@@ -17,7 +17,9 @@ struct sim_arg_range {
     uint32_t usual;               /* when a text does not give it */
     const struct sim_word *words; /* NULL: written as a number */
 };
-extern const struct sim_arg_range sim_arg_range[SIM_ARG_EVENT + 1];
+extern const struct sim_arg_range sim_arg_range[SIM_ARG_MISUSE + 1];
+/* By enum sim_misuse. */
+extern const struct sim_word sim_misuse_words[];
 
 /* Lower-case names of enum sim_group. */
 extern const char *const sim_group_names[SIM_GROUPS];

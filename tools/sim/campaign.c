@@ -17,7 +17,7 @@ struct campaign {
     const struct sim_options *o;
     struct sim_trial trials[SIM_MOST_JOBS];
     uint64_t run[SIM_MOST_JOBS]; /* which run the trial is */
-    uint64_t next, ended, points, findings;
+    uint64_t next, ended, points, findings, reported;
     uint64_t *hashes; /* of runs 0..room - 1; 0: has not ended */
     size_t room;
     uint64_t started, aside; /* aside: ns spent on findings */
@@ -69,6 +69,8 @@ static void show_summary(const struct campaign *c)
     for (uint64_t i = 0; i < c->next; i++)
         if (c->hashes[i])
             hash = mix(hash, c->hashes[i]);
+    if (c->reported)
+        printf("misuses reported %llu\n", (unsigned long long)c->reported);
     printf("findings %llu\n", (unsigned long long)c->findings);
     printf("runs %llu points %llu points/s %.0f seconds %.1f hash %016llx\n",
            (unsigned long long)c->ended, (unsigned long long)c->points,
@@ -152,6 +154,7 @@ static void count_run(struct campaign *c, const struct sim_trial *t)
 {
     c->ended++;
     c->points += t->out->points;
+    c->reported += t->out->reported;
     c->hashes[c->run[t - c->trials]] = t->out->hash ? t->out->hash : 1;
 }
 

@@ -13,6 +13,8 @@
 
 #include <quire/harden.h>
 
+#include <string.h>
+
 enum {
     HOT_SPOTS = 3,
     MIB = 1 << 20,
@@ -289,10 +291,28 @@ static void want_failures(struct sim_program *p, struct swarm *s)
     p->machine.interrupt_every = 0;
 }
 
+/* In the first half of some task's operations, with a mode on that promises to see it. */
+static void add_misuse(struct sim_program *p, struct swarm *s)
+{
+    static const uint32_t needed[SIM_MISUSES] = {[SIM_MISUSE_OVERFLOW] = QUIRE_HARDEN_REDZONE,
+                                                 [SIM_MISUSE_UNDERFLOW] = QUIRE_HARDEN_REDZONE,
+                                                 [SIM_MISUSE_LATE_WRITE] = QUIRE_HARDEN_POISON};
+    struct sim_task_ops *t = &p->tasks[below(p->ntasks)];
+    struct sim_op op = *add_drawn(p, (unsigned)(t - p->tasks), s, SIM_OP_misuse);
+    size_t at = below((unsigned)(t->n + 1) / 2);
+    bool quarantine = chance(30);
+
+    memmove(&t->ops[at + 1], &t->ops[at], (t->n - 1 - at) * sizeof op);
+    t->ops[at] = op;
+    p->machine.heap |= op.arg[0] == SIM_MISUSE_LATE_WRITE && quarantine ? QUIRE_HARDEN_QUARANTINE
+                                                                        : needed[op.arg[0]];
+}
+
 void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes *w)
 {
     struct swarm s;
     unsigned ops, idioms;
+    bool misuse;
 
     sim_program_init(p);
     p->seed = seed;
@@ -308,6 +328,11 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
         want_failures(p, &s);
     else
         s.groups &= ~(1u << SIM_GROUP_FAILURES);
+    misuse = chance(10);
+    if (!w->groups && misuse)
+        s.groups |= 1u << SIM_GROUP_MISUSE;
+    if (s.groups >> SIM_GROUP_MISUSE & 1)
+        s.groups |= 1u << SIM_GROUP_HEAP;
     s.groups &= ~w->without;
     if (!s.groups)
         s.groups = ~w->without & SIM_DRAWN_GROUPS;
@@ -336,4 +361,6 @@ void sim_generate(struct sim_program *p, uint64_t seed, const struct sim_wishes 
         p->machine.heap = below(QUIRE_HEAP_FLAGS + 1) & HEAP_MODES;
     if (chance(10))
         p->machine.heap |= QUIRE_HEAP_TRACK | leakscan(&s) * chance(75);
+    if (s.groups >> SIM_GROUP_MISUSE & 1)
+        add_misuse(p, &s);
 }

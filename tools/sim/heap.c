@@ -168,6 +168,13 @@ bool do_heap_op(struct worker *w, const struct sim_op *op, struct held *h)
     }
 }
 
+unsigned heap_object_bytes(unsigned cache) { return cache_kinds[cache].size; }
+
+bool heap_is_guarded(unsigned cache)
+{
+    return cache < CACHES && cache_kinds[cache].flags & QUIRE_CACHE_REDZONE;
+}
+
 void heap_setup(void)
 {
     for (unsigned i = 0; i < CACHES; i++)

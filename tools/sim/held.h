@@ -24,6 +24,9 @@ void frame_give_pages(struct held *h);
 
 /* ---- heap.c ---- */
 void object_give(struct held *h);
+unsigned heap_object_bytes(unsigned cache);
+/* It has red zones and poison in any mode. */
+bool heap_is_guarded(unsigned cache);
 void heap_setup(void);
 void heap_teardown(void);
 
@@ -33,6 +36,11 @@ void readers_teardown(void);
 
 /* ---- watch.c ---- */
 void watch_setup(void);
+
+/* ---- misuse.c ---- */
+void misuse_setup(void);
+/* The library has found damage in the heap while it is in use: right, if it was planted, and was named. */
+void misuse_seen_damage(void);
 
 /* ---- areas.c ---- */
 void kv_check(const struct held *h, unsigned bytes);
@@ -53,6 +61,7 @@ bool do_heap_op(struct worker *w, const struct sim_op *op, struct held *h);
 bool do_reader_op(struct worker *w, const struct sim_op *op, struct held *h);
 bool do_watch_op(struct worker *w, const struct sim_op *op);
 bool do_arena_op(struct worker *w, const struct sim_op *op, struct held *h);
+bool do_misuse_op(struct worker *w, const struct sim_op *op);
 bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h);
 
 #endif

@@ -23,6 +23,7 @@ static const char help[] =
     "  --runs N           how many\n"
     "  --cpus N           of each machine, 1 to 64 (drawn)\n"
     "  --groups A,B       only these operations: frames heap kva space object fork huge pressure\n"
+    "                     failures misuse\n"
     "  --without A,B      never these\n"
     "  --ops N            operations of each task (drawn)\n"
     "  --no-weak          loads see the newest store\n"
@@ -144,7 +145,9 @@ static void set_option(struct sim_options *o, const struct option *d, const char
     case OPTION_GROUPS:
         groups = sim_groups_parse(value);
         if (!groups || groups & ~(unsigned)SIM_DRAWN_GROUPS)
-            misused(d->name, "wants some of frames,heap,kva,space,object,fork,huge,pressure");
+            misused(
+                d->name,
+                "wants some of frames,heap,kva,space,object,fork,huge,pressure,failures,misuse");
         *(unsigned *)at = groups;
     }
 }

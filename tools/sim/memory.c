@@ -154,7 +154,7 @@ bool do_memory_op(struct worker *w, const struct sim_op *op)
     default:
         return do_frame_op(w, op, h) || do_heap_op(w, op, h) || do_reader_op(w, op, h) ||
                do_watch_op(w, op) || do_arena_op(w, op, h) || do_area_op(w, op, h) ||
-               do_dma_op(w, op, h);
+               do_dma_op(w, op, h) || do_misuse_op(w, op);
     }
 }
 
@@ -163,6 +163,7 @@ bool do_memory_op(struct worker *w, const struct sim_op *op)
 void memory_setup(void)
 {
     watch_setup();
+    misuse_setup();
     heap_setup();
     readers_setup();
     arena_setup();

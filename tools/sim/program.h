@@ -10,7 +10,7 @@
  *     # comment
  *     machine cpus=2 memory=32 nodes=1 ...
  *     schedule random every=4            or: priority depth=3, listed
- *     expect finding=stale-tlb           (none: the run must be clean)
+ *     expect finding=stale-tlb           (none: the run must be clean; reported: a planted misuse is named)
  *     task
  *       mmap at=0 n=16 prot=rw backing=anon
  *       write at=3
@@ -43,6 +43,7 @@ enum sim_group {
     SIM_GROUP_HUGE,
     SIM_GROUP_MEMORY_PRESSURE,
     SIM_GROUP_FAILURES, /* one allocation fails; only programs of one task */
+    SIM_GROUP_MISUSE,   /* one wrong use of the heap, which is planted (misuse.c) */
     SIM_GROUP_CONTROL,  /* never drawn: for scenarios */
     SIM_GROUPS
 };
@@ -65,8 +66,21 @@ enum sim_arg {
     SIM_ARG_ADVICE,  /* dontneed free willneed hugepage nohugepage dontfork ... by number */
     SIM_ARG_CHILD,   /* 0..2: a child space of this task */
     SIM_ARG_NS,      /* simulated nanoseconds */
-    SIM_ARG_EVENT    /* 0..15: of signal and await */
+    SIM_ARG_EVENT,   /* 0..15: of signal and await */
+    SIM_ARG_MISUSE   /* enum sim_misuse */
 };
+/* What a program may do to the heap that is wrong. */
+enum sim_misuse {
+    SIM_MISUSE_OVERFLOW,
+    SIM_MISUSE_UNDERFLOW,
+    SIM_MISUSE_LATE_WRITE,
+    SIM_MISUSE_TWICE,
+    SIM_MISUSE_MIDDLE,
+    SIM_MISUSE_FOREIGN,
+    SIM_MISUSE_FRAME,
+    SIM_MISUSE_WRONG_CACHE
+};
+enum { SIM_MISUSES = SIM_MISUSE_WRONG_CACHE + 1 };
 enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, SIM_EVENTS = 16 };
 
 /* name, group, weight, names and kinds of the arguments */
@@ -175,6 +189,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(unhog, MEMORY_PRESSURE, 4, )                                                                \
     X(fail_frame, FAILURES, 20, A(n, COUNT))                                                      \
     X(fail_heap, FAILURES, 20, A(n, COUNT))                                                       \
+    X(misuse, MISUSE, 0, A(kind, MISUSE) A(bytes, BYTES) A(at, BYTES))                            \
     X(signal, CONTROL, 0, A(event, EVENT))                                                        \
     X(await, CONTROL, 0, A(event, EVENT))                                                         \
     X(sleep, CONTROL, 0, A(ns, NS))                                                               \
@@ -229,7 +244,7 @@ struct sim_program {
     struct sim_switches switches;
     struct sim_schedule schedule;
     struct sim_decision *decisions; /* what schedule.list points to, owned */
-    char expect[32];                /* kind of finding that must come; "": none */
+    char expect[32];                /* kind of finding that must come, or "reported"; "": none */
     unsigned ntasks;
     struct sim_task_ops tasks[SIM_PROGRAM_TASKS];
 };
@@ -261,6 +276,7 @@ const char *sim_op_text(const struct sim_op *op, char *buf, size_t len);
 struct sim_outcome {
     char kind[32];   /* "": clean */
     char text[2048]; /* the first line of the finding */
+    bool reported;   /* a planted misuse was named as it should be, which ended the run */
     uint64_t points, hash, ops_done;
     uint64_t tlb_hits, tlb_misses, faults, frames_low;
     size_t ndecisions;

@@ -30,7 +30,8 @@ void sim_program_load(const char *path, struct sim_program *p)
 int sim_replay(const struct sim_options *o)
 {
     struct sim_trial_mode mode = {.seconds = o->run_seconds, .report = stdout, .trace = o->trace};
-    uint64_t points = 0, runs = o->runs ? o->runs : 1, expected = 0, began = sim_clock_ns(), i;
+    uint64_t points = 0, runs = o->runs ? o->runs : 1, expected = 0, named = 0,
+             began = sim_clock_ns(), i;
     struct sim_program p;
     struct sim_trial t;
     bool wrong = false;
@@ -44,19 +45,23 @@ int sim_replay(const struct sim_options *o)
         mode.report = NULL;
     sim_trial_init(&t);
     for (i = 0; i < runs && !wrong && sim_trial_run(&t, &p, &mode); i++, p.seed++) {
-        bool as_expected = !strcmp(t.out->kind, p.expect);
+        bool reported = t.out->reported && !strcmp(p.expect, "reported");
+        bool as_expected = reported || !strcmp(t.out->kind, p.expect);
 
         points += t.out->points;
         if (t.out->kind[0])
             printf("finding: %s: %.*s (seed %llu)\n", t.out->kind, (int)strcspn(t.out->text, "\n"),
                    t.out->text, (unsigned long long)p.seed);
         expected += as_expected;
+        named += t.out->reported;
         wrong = t.out->kind[0] && !as_expected;
     }
     if (!wrong && p.expect[0] && !expected) {
         printf("missed: the finding %s was expected and did not come\n", p.expect);
         wrong = true;
     }
+    if (named)
+        printf("misuses reported %llu\n", (unsigned long long)named);
     printf("runs %llu points %llu seconds %.1f hash %016llx: %s\n", (unsigned long long)i,
            (unsigned long long)points, (double)(sim_clock_ns() - began) / 1e9,
            (unsigned long long)t.out->hash, wrong ? "NOT as expected" : "as expected");

@@ -5,6 +5,7 @@
 #include <quire/stats.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../../ports/sim/mmu.h"
 #include "../../ports/sim/monitor.h"
@@ -107,6 +108,7 @@ static void work(void *arg)
         if (!do_memory_op(w, op) && !do_space_op(w, op))
             do_control_op(w, op);
         disarm(op);
+        misuse_go_on(w);
         world.out->ops_done++;
         sim_trace_mix(op->kind);
     }
@@ -252,6 +254,8 @@ static void finish(void *before)
 {
     struct books after;
 
+    sim_doing("what was planted");
+    misuse_settle();
     sim_doing("the last look");
     if (dump_path)
         write_blocks();
@@ -262,6 +266,23 @@ static void finish(void *before)
 
 /* ---- The run ---- */
 
+static void count_run(void)
+{
+    struct mmu_stats mmu = mmu_stats();
+
+    world.out->tlb_hits = mmu.hits;
+    world.out->tlb_misses = mmu.walks;
+    world.out->points = sim_points();
+    world.out->hash = sim_trace_hash();
+}
+
+void sim_run_ends(void)
+{
+    count_run();
+    fflush(NULL);
+    _exit(0);
+}
+
 static void on_fail(const char *kind, const char *text)
 {
     struct sim_outcome *o = world.out;
@@ -270,8 +291,7 @@ static void on_fail(const char *kind, const char *text)
 
     snprintf(o->kind, sizeof o->kind, "%s", kind);
     snprintf(o->text, sizeof o->text, "%s", text);
-    o->points = sim_points();
-    o->hash = sim_trace_hash();
+    count_run();
     o->ndecisions = n < sizeof o->decisions / sizeof o->decisions[0]
                         ? n
                         : sizeof o->decisions / sizeof o->decisions[0];
@@ -310,7 +330,6 @@ void sim_run_program(const struct sim_program *p, struct sim_outcome *out, FILE 
                                     .tlb_entries = p->switches.tlb_entries,
                                     .speculate = p->switches.speculate};
     struct books before;
-    struct mmu_stats mmu;
 
     world = (struct world){.out = out};
     sim_random_seed(p->seed);
@@ -335,9 +354,5 @@ void sim_run_program(const struct sim_program *p, struct sim_outcome *out, FILE 
     sim_on_hardware(NULL, 0);
     sim_spawn(finish, &before);
     sim_run();
-    mmu = mmu_stats();
-    out->tlb_hits = mmu.hits;
-    out->tlb_misses = mmu.walks;
-    out->points = sim_points();
-    out->hash = sim_trace_hash();
+    count_run();
 }

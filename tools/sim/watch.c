@@ -172,8 +172,10 @@ static void find_planted(void)
 
 static void validate(void)
 {
-    if (quire_heap_validate() != QUIRE_OK)
-        sim_fail("verify", "heap in use: %s", sim_last_error());
+    if (quire_heap_validate() == QUIRE_OK)
+        return;
+    misuse_seen_damage();
+    sim_fail("verify", "heap in use: %s", sim_last_error());
 }
 
 bool do_watch_op(struct worker *w, const struct sim_op *op)

@@ -8,6 +8,7 @@
  *   region.h  address spaces: for each page of a worker's region, what is mapped, how, and the words in
  *             it; mapping.c, touch.c and duel.c change it, space.c has the rest
  *   arena.c   an arena that all share
+ *   misuse.c  what is wrong on purpose
  *   watch.c   who allocated what, what is lost or damaged
  *   guards.c  pages that are closed to all CPUs without waiting
  *   dma.c     buffers that devices use
@@ -204,6 +205,13 @@ void memory_interrupt(void);
 void memory_teardown(void);
 /* Nobody works, and everything is still held (watch.c). */
 void watch_at_rest(void);
+
+/* After an operation of w: it may be the one to free what another has planted (misuse.c). */
+void misuse_go_on(struct worker *w);
+/* Nobody works any more: what is planted must be seen now. */
+void misuse_settle(void);
+/* The run ends here, and well: the process does, whatever is left. */
+_Noreturn void sim_run_ends(void);
 
 void policy_alloc(struct worker *w, struct held *h, unsigned order, unsigned kind);
 void tune(struct worker *w);
