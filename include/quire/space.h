@@ -123,7 +123,13 @@ enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, 
 enum quire_status quire_space_write(struct quire_space *s, q_uva to, const void *from, size_t len,
                                     bool force, size_t *done);
 
-/* The page at addr for access, faulted in, with a reference. */
+/*
+ * The page at addr for access (QUIRE_READ or QUIRE_WRITE), faulted in, with a reference: for a device, or
+ * whoever else uses it for longer.  As long as the program has the page there, both see what the other writes,
+ * whatever mprotect, fork or mremap do meanwhile; a private page that is shared is copied for that at once.
+ * But memory of a private mapping that the program has not written yet (zeros, or a file's page), asked for READ, is held
+ * as it is now.  A page of 2 MiB is split.
+ */
 enum quire_status quire_space_page(struct quire_space *s, q_uva addr, unsigned access,
                                    struct quire_page **out);
 /* A key for futexes: equal if and only if two addresses mean the same memory.  Shared mappings:

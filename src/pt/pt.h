@@ -36,10 +36,10 @@ static inline bool qi_pte_cas(qi_pte *p, qi_pte *expected, qi_pte e)
 {
     return qi_cas_acqrel(&p->v, &expected->v, e.v);
 }
-/* Clear the write permission in place; accessed and dirty survive.  Returns the entry before. */
-static inline qi_pte qi_pte_wrprotect_at(qi_pte *p)
+/* Make the leaf qi_pte_mkshared() in place; accessed and dirty survive. */
+static inline void qi_pte_mkshared_at(qi_pte *p)
 {
-    return QI_PTE(qi_fetch_and_acqrel(&p->v, ~QI_X86_W));
+    qi_fetch_and_acqrel(&p->v, ~(QI_X86_W | QI_PTE_OWN));
 }
 
 /* ---- Look up ---- */

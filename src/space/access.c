@@ -41,24 +41,62 @@ static void *pinned_byte(const struct pin *p, uint64_t va)
     return (char *)quire_ptr_of_pa(quire_pa_of_pfn(p->pfn)) + (va & ~QUIRE_PAGE_MASK);
 }
 
-/* The leaf of va as it stands, if it satisfies access; a huge leaf gives its part. */
-static bool leaf_ready(struct pin *p, uint64_t va, unsigned access)
+/* What a frame is wanted for. */
+enum want {
+    WANT_LOOK,  /* as READ, whatever the vma allows */
+    WANT_READ,  /* while the locks are held */
+    WANT_WRITE, /* while the locks are held, or for longer */
+    WANT_HOLD,  /* to read for longer: of a private page the next write must not make another */
+    WANT_OWN    /* as WRITE, of private memory that may not be written */
+};
+
+/* v lets the frame be used so; stricter than the hardware, which reads whatever may be written or executed. */
+static bool allowed(const struct qi_vma *v, enum want want)
+{
+    switch (want) {
+    case WANT_LOOK: return true; /* no max_prot forbids it: mmap refuses one without reading */
+    case WANT_WRITE: return v->flags & QUIRE_WRITE;
+    case WANT_OWN:
+        return qi_vma_private(v) && !(v->object && v->object->kind == QUIRE_OBJECT_DEVICE);
+    default: return v->flags & QUIRE_READ;
+    }
+}
+
+/* The leaf e, which maps a frame, will do as it is; else *access is the fault that helps. */
+static bool leaf_suits(qi_pte e, enum want want, unsigned *access)
+{
+    bool suits = true;
+
+    if (want == WANT_WRITE)
+        suits = qi_pte_write(e);
+    else if (want == WANT_OWN)
+        suits = qi_pte_own(e);
+    else if (want == WANT_HOLD)
+        suits = qi_pte_own(e) || qi_pte_special(e) ||
+                !(quire_page_flags_now(quire_page_of_pfn(qi_pte_pfn(e))) & QUIRE_PG_ANON);
+    if (!suits)
+        *access = QUIRE_WRITE;
+    return suits;
+}
+
+/* The leaf of va as it stands, if it will do; a huge leaf gives its part.  Else *access says what to fault for. */
+static bool leaf_ready(struct pin *p, uint64_t va, enum want want, unsigned *access)
 {
     unsigned level;
     qi_pte *slot = qi_pt_lookup(p->space->tlb.root, va, &level);
     qi_pte e = slot ? qi_pte_load_link(slot) : QI_PTE(0);
 
-    /* a leaf without access still maps its frame: a forced read may use it, unless it moves */
-    if (!qi_pte_present(e) || qi_pte_moving(e) || (access == QUIRE_WRITE && !qi_pte_write(e)))
+    *access = want == WANT_WRITE || want == WANT_OWN ? QUIRE_WRITE : QUIRE_READ;
+    /* a leaf without access still maps its frame: a look may use it, unless it moves */
+    if (!qi_pte_present(e) || qi_pte_moving(e) || !leaf_suits(e, want, access))
         return false;
     p->pfn = Q_PFN(qi_pte_pfn(e).v + (level ? (va >> QUIRE_PAGE_SHIFT) & (QI_PT_ENTRIES - 1) : 0));
     p->counted = !qi_pte_special(e);
     return true;
 }
 
-/* Find the frame of va for access, faulting as often as it takes.  Pinned if OK.  force: for reading,
- * which no max_prot forbids (mmap refuses one without it). */
-static enum quire_status pin_frame(struct quire_space *s, uint64_t va, unsigned access, bool force,
+/* Find the frame of va, faulting as often as it takes.  Pinned if OK. */
+static enum quire_status pin_frame(struct quire_space *s, uint64_t va, enum want want,
                                    struct pin *p)
 {
     p->space = s;
@@ -69,12 +107,13 @@ static enum quire_status pin_frame(struct quire_space *s, uint64_t va, unsigned 
         qi_rwsem_read_lock(&s->lock);
         v = qi_vma_find(s, va);
         if (v && va >= v->start) {
-            /* stricter than the hardware, which reads whatever may be written or executed */
-            if (!(v->flags & access) && !force) {
+            unsigned access;
+
+            if (!allowed(v, want)) {
                 status = QUIRE_SEGV_ACCERR;
             } else {
                 pin_lock(p, v);
-                if (leaf_ready(p, va, access))
+                if (leaf_ready(p, va, want, &access))
                     return QUIRE_OK;
                 pin_unlock(p);
                 status = qi_fault_page(v, va, access);
@@ -82,7 +121,8 @@ static enum quire_status pin_frame(struct quire_space *s, uint64_t va, unsigned 
             qi_rwsem_read_unlock(&s->lock);
         } else {
             qi_rwsem_read_unlock(&s->lock);
-            status = quire_fault(s, Q_UVA(va), access); /* a stack may grow */
+            /* a stack may grow */
+            status = quire_fault(s, Q_UVA(va), want == WANT_WRITE ? QUIRE_WRITE : QUIRE_READ);
         }
         if (status != QUIRE_OK)
             return status;
@@ -119,7 +159,7 @@ enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, 
 
         if (va >= s->end)
             return QUIRE_SEGV_MAPERR;
-        status = pin_frame(s, va, QUIRE_READ, force, &pin);
+        status = pin_frame(s, va, force ? WANT_LOOK : WANT_READ, &pin);
         if (status != QUIRE_OK)
             return status;
         copy_bytes(out + *done, pinned_byte(&pin, va), n);
@@ -127,95 +167,6 @@ enum quire_status quire_space_read(struct quire_space *s, q_uva from, void *to, 
         *done += n;
     }
     return QUIRE_OK;
-}
-
-/* Put a private copy of the page of leaf e, read-only, at slot.  Pinned as before. */
-static enum quire_status copy_read_only(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte e,
-                                        struct pin *p)
-{
-    struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(e)), *copy;
-
-    copy = qi_vma_page(v, va, 0, QUIRE_GFP_USER);
-    if (!copy)
-        return QUIRE_NO_MEMORY;
-    qport_copy_page(quire_page_ptr(copy), quire_page_ptr(page));
-    qi_mark_anon(copy);
-    copy->counts = QUIRE_PAGE_ONE_MAPPING;
-    qi_store_relaxed(&v->has_anon, true);
-    qi_pte_xchg(slot,
-                qi_pte_mkdirty(qi_pte_leaf(qi_vma_template(v, false), quire_pfn_of_page(copy), 0)));
-    qi_tlb_flush_page(&v->space->tlb, va & QUIRE_PAGE_MASK);
-    qi_rss_add(v->space, QI_RSS_ANON, 1);
-    if (!qi_pte_special(e)) {
-        qi_rss_add(v->space, qi_rss_kind(v, page), -1);
-        qi_fetch_sub_relaxed(&page->maps, 1u);
-        quire_page_put(page);
-    }
-    p->pfn = quire_pfn_of_page(copy);
-    return QUIRE_OK;
-}
-
-/* Under the space's write lock: the frame of va as our own private one.  Pinned if OK. */
-static enum quire_status own_frame(struct quire_space *s, uint64_t va, struct pin *p)
-{
-    struct qi_vma *v = qi_vma_find(s, va);
-    const struct quire_page *page;
-    enum quire_status status = QUIRE_OK;
-    unsigned level;
-    qi_pte *slot, e;
-
-    if (!v || va < v->start)
-        return QUIRE_SEGV_MAPERR;
-    if ((v->flags & QI_VM_SHARED) || (v->object && v->object->kind == QUIRE_OBJECT_DEVICE))
-        return QUIRE_SEGV_ACCERR;
-    pin_lock(p, v);
-    slot = qi_pt_lookup(s->tlb.root, va, &level);
-    e = slot ? qi_pte_load_link(slot) : QI_PTE(0);
-    page = quire_page_of_pfn(qi_pte_pfn(e));
-    if (!qi_pte_present(e) || level) {
-        status = QUIRE_AGAIN;
-    } else if (qi_pte_special(e) || !(quire_page_flags_now(page) & QUIRE_PG_ANON) ||
-               qi_load_acquire(&page->counts) != QUIRE_PAGE_ONE_MAPPING) {
-        status = copy_read_only(v, va, slot, e, p);
-    } else {
-        p->pfn = qi_pte_pfn(e);
-    }
-    if (status != QUIRE_OK)
-        pin_unlock(p);
-    return status;
-}
-
-/* Give a private mapping that may not be written a private copy of the page, still read-only. */
-static enum quire_status force_private(struct quire_space *s, uint64_t va, struct pin *p)
-{
-    enum quire_status status = pin_frame(s, va, QUIRE_READ, true, p);
-
-    if (status != QUIRE_OK)
-        return status;
-    unpin(p);
-    qi_space_lock(s);
-    status = qi_huge_split_range(s, qi_align_down(va, QUIRE_HUGE_SIZE),
-                                 qi_align_down(va, QUIRE_HUGE_SIZE) + QUIRE_HUGE_SIZE);
-    if (status == QUIRE_OK)
-        status = own_frame(s, va, p);
-    qi_rwsem_downgrade(&s->lock);
-    if (status != QUIRE_OK)
-        qi_rwsem_read_unlock(&s->lock);
-    return status;
-}
-
-/* The frame to write va through, pinned if OK. */
-static enum quire_status pin_for_write(struct quire_space *s, uint64_t va, bool force,
-                                       struct pin *p)
-{
-    enum quire_status status = pin_frame(s, va, QUIRE_WRITE, false, p);
-
-    if (status != QUIRE_SEGV_ACCERR || !force)
-        return status;
-    do
-        status = force_private(s, va, p);
-    while (status == QUIRE_AGAIN);
-    return status;
 }
 
 enum quire_status quire_space_write(struct quire_space *s, q_uva to, const void *from, size_t len,
@@ -231,7 +182,9 @@ enum quire_status quire_space_write(struct quire_space *s, q_uva to, const void 
 
         if (va >= s->end)
             return QUIRE_SEGV_MAPERR;
-        status = pin_for_write(s, va, force, &pin);
+        status = pin_frame(s, va, WANT_WRITE, &pin);
+        if (status == QUIRE_SEGV_ACCERR && force)
+            status = pin_frame(s, va, WANT_OWN, &pin);
         if (status != QUIRE_OK)
             return status;
         copy_bytes(pinned_byte(&pin, va), in + *done, n);
@@ -252,7 +205,7 @@ enum quire_status quire_space_page(struct quire_space *s, q_uva addr, unsigned a
     for (;;) {
         uint64_t base = qi_align_down(addr.v, QUIRE_HUGE_SIZE);
 
-        status = pin_frame(s, addr.v, access, false, &pin);
+        status = pin_frame(s, addr.v, access == QUIRE_WRITE ? WANT_WRITE : WANT_HOLD, &pin);
         if (status != QUIRE_OK)
             return status;
         if (!pin.counted ||

@@ -9,7 +9,7 @@
  *   private anonymous   none    read     the shared zero page, read-only, uncounted (SPECIAL)
  *   private anonymous   none    write    a zeroed page; 2 MiB at once where the vma asks for it
  *   private             zero    write    a zeroed page instead
- *   private             page    write    counts say we are alone: writable again; else a copy
+ *   private             page    write    ours alone, as mark or counts say: writable again; else a copy
  *   private file        none    read     the cache page, read-only, with its neighbours
  *   private file        none    write    a copy of the cache page
  *   shared              none    any      the cache page with the vma's protection
@@ -74,7 +74,7 @@ static qi_pte anon_leaf(const struct qi_vma *v, struct quire_page *page)
 {
     qi_pte t = qi_vma_template(v, v->flags & QUIRE_WRITE);
 
-    return qi_pte_mkdirty(qi_pte_leaf(t, quire_pfn_of_page(page), 0));
+    return qi_pte_mkdirty(qi_pte_leaf(t, quire_pfn_of_page(page), QI_PTE_OWN));
 }
 
 static void note_anon(struct qi_vma *v)
@@ -145,21 +145,25 @@ static void unmap_one(struct qi_vma *v, struct quire_page *page)
     quire_page_put(page);
 }
 
-/* A write to the counted, read-only leaf old: its page is ours alone, or copied. */
+/* The page of the leaf old is ours alone: v's rights. */
+static enum quire_status reuse(const struct qi_vma *v, qi_pte *slot, qi_pte old)
+{
+    qi_pte now = qi_pte_mkown(qi_pte_mkdirty(qi_pte_modify(old, qi_vma_template(v, true))));
+
+    if (qi_pte_cas(slot, &old, now))
+        qi_event(QUIRE_EVENT_FAULT_COW_REUSE);
+    return QUIRE_OK;
+}
+
+/* A write to the counted, read-only leaf old, which is not OWN: its page is ours alone now, or copied. */
 static enum quire_status write_counted(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte old)
 {
     struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(old));
     enum quire_status status;
     bool installed = false;
 
-    if ((quire_page_flags_now(page) & QUIRE_PG_ANON) &&
-        qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING) {
-        qi_pte now = qi_pte_mkdirty(qi_pte_modify(old, qi_vma_template(v, true)));
-
-        if (qi_pte_cas(slot, &old, now))
-            qi_event(QUIRE_EVENT_FAULT_COW_REUSE);
-        return QUIRE_OK;
-    }
+    if (qi_page_alone(page))
+        return reuse(v, slot, old);
     status = anon_copy(v, va, slot, old, page, &installed);
     if (!installed)
         return status;
@@ -168,11 +172,13 @@ static enum quire_status write_counted(struct qi_vma *v, uint64_t va, qi_pte *sl
     return QUIRE_OK;
 }
 
-/* A write to a present, read-only leaf of a private vma that allows writing. */
+/* A write to a present, read-only leaf of a private vma. */
 static enum quire_status write_private(struct qi_vma *v, uint64_t va, qi_pte *slot, qi_pte old)
 {
     enum quire_status status = QUIRE_OK;
 
+    if (qi_pte_own(old))
+        return reuse(v, slot, old);
     if (qi_pte_special(old))
         return anon_new(v, va, slot, old);
     if (!v->object)
@@ -213,8 +219,8 @@ static bool huge_new(struct qi_vma *v, uint64_t va)
     qi_mark_anon(page);
     page->counts = QUIRE_PAGE_ONE_MAPPING;
     note_anon(v);
-    leaf = qi_pte_mkdirty(
-        qi_pte_leaf_huge(qi_vma_template(v, v->flags & QUIRE_WRITE), quire_pfn_of_page(page), 0));
+    leaf = qi_pte_mkdirty(qi_pte_leaf_huge(qi_vma_template(v, v->flags & QUIRE_WRITE),
+                                           quire_pfn_of_page(page), QI_PTE_OWN));
     if (!qi_pte_cas(slot, &none, leaf)) {
         page->maps = 0;
         quire_page_free(page, QUIRE_HUGE_ORDER);

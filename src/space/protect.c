@@ -13,14 +13,14 @@
 static QI_ALWAYS_INLINE qi_pte settled_leaf(const struct qi_vma *v, qi_pte e, qi_pte reader,
                                             qi_pte writer)
 {
-    if ((v->flags & QUIRE_WRITE) && !qi_pte_special(e)) {
-        const struct quire_page *page = quire_page_of_pfn(qi_pte_pfn(e));
-
-        if (v->flags & QI_VM_SHARED ? qi_pte_dirty(e)
-                                    : (quire_page_flags_now(page) & QUIRE_PG_ANON) &&
-                                          qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING)
-            return qi_pte_modify(e, writer);
-    }
+    if (!(v->flags & QUIRE_WRITE) || qi_pte_special(e))
+        return qi_pte_modify(e, reader);
+    if (v->flags & QI_VM_SHARED)
+        return qi_pte_modify(e, qi_pte_dirty(e) ? writer : reader);
+    if (QI_LIKELY(qi_pte_own(e)))
+        return qi_pte_modify(e, writer);
+    if (qi_page_alone(quire_page_of_pfn(qi_pte_pfn(e))))
+        return qi_pte_mkown(qi_pte_modify(e, writer));
     return qi_pte_modify(e, reader);
 }
 

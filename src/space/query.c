@@ -231,13 +231,18 @@ static bool leaf_ok(const struct qi_vma *v, uint64_t va, qi_pte e, unsigned leve
                page->refs, page->maps, page->flags);
         return false;
     }
-    if ((page->flags & QUIRE_PG_ANON) && (rights & QUIRE_WRITE) && page->maps > 1) {
-        qi_log(QUIRE_LOG_ERROR, "S3: writable leaf %#lx at %#lx of a page with %u maps", e.v, va,
-               page->maps);
+    if ((page->flags & QUIRE_PG_ANON) && (rights & QUIRE_WRITE) && !qi_pte_own(e)) {
+        qi_log(QUIRE_LOG_ERROR, "S3: writable leaf %#lx at %#lx of a page that is not its own", e.v,
+               va);
         return false;
     }
-    if (level && page->counts != QUIRE_PAGE_ONE_MAPPING) {
-        qi_log(QUIRE_LOG_ERROR, "S6: huge leaf at %#lx: refs %u maps %u", va, page->refs,
+    if (qi_pte_own(e) && (page->maps > 1 || !(page->flags & QUIRE_PG_ANON))) {
+        qi_log(QUIRE_LOG_ERROR, "S4: own leaf %#lx at %#lx of a page with flags %#x and %u maps",
+               e.v, va, page->flags, page->maps);
+        return false;
+    }
+    if (level && (!qi_pte_own(e) || page->counts != QUIRE_PAGE_ONE_MAPPING)) {
+        qi_log(QUIRE_LOG_ERROR, "S6: huge leaf %#lx at %#lx: refs %u maps %u", e.v, va, page->refs,
                page->maps);
         return false;
     }

@@ -17,10 +17,13 @@
  *       unless a call failed half way
  *   S2  a leaf that maps a counted page holds one reference and one map count of it; SPECIAL leaves
  *       (zero page, device) hold none
- *   S3  a leaf lies inside a vma that allows at least its rights, and is never writable if another
- *       leaf maps the same private page
- *   S4  a private page with counts of one mapping is known to exactly one leaf: writing it needs no
- *       copy.  So a fork many generations deep neither chains nor leaks: the last one just writes
+ *   S3  a leaf lies inside a vma that allows at least its rights; one that maps a private page is
+ *       writable only if it is OWN
+ *   S4  an OWN leaf is the only one that maps its private page, and every reference to the page but
+ *       its own was taken through it: writing needs no copy, whatever the counts are.  A leaf is born
+ *       OWN; fork alone takes that away, and never from a page that somebody holds.  A leaf whose
+ *       page has the counts of one mapping may become OWN again.  So a fork many generations deep
+ *       neither chains nor leaks: the last one just writes
  *   S5  rss counters equal the counted leaves by kind, at rest
  *   S6  a huge leaf maps a private anonymous block of order 9 that nobody else knows
  *   S7  a frame or table is freed only after no CPU can hold a translation to it (pt/gather.h)
@@ -33,6 +36,10 @@
  * unneeded are merged again.  mprotect, madvise and mlock over several vmas stop at the first that
  * fails, with the earlier ones changed, as Linux documents.
  *
+ * Holding.  Who keeps a reference to a private page (a device that writes to it) got it through an OWN
+ * leaf, which stays one as long as he holds it.  So what he writes is what the program reads, whatever
+ * is done to rights meanwhile.
+ *
  * Cost.  Fault: one tree look-up (mostly a hit in `hit`), four table steps, one page, two atomics
  * on the lock and one each on the leaf and the counter.  fork: one entry copied and one atomic a
  * page, and only of private pages: what an object backs is faulted again.  munmap: one exchange a
@@ -40,8 +47,10 @@
  *
  * Sources.  Linux mm/ for the semantics (man pages mmap(2) ff.); exact counts instead of chains:
  * Linux's answer to 4.4BSD's shadow objects; parallel faults by compare-and-swap on leaves:
- * Clements et al., "RadixVM", EuroSys 2013, and CortenMM, SOSP 2025.
- * Rejected.  A lock a table (Linux): the compare-and-swap does the same with nothing to wait for.
+ * Clements et al., "RadixVM", EuroSys 2013, and CortenMM, SOSP 2025.  The mark of an
+ * exclusive page: Linux, PageAnonExclusive() of mm/memory.c, Documentation/core-api/pin_user_pages.rst.
+ * Rejected.  That mark in the page (Linux, which has no bit left in the leaf): who asks has the leaf,
+ * and only the leaf, before him; split, mremap and the mover carry it along.  A lock a table (Linux): the compare-and-swap does the same with nothing to wait for.
  * Copying leaves of files at fork (Linux does when the vma has private pages): faults around are
  * cheaper than copies that exec throws away.
  */
@@ -230,7 +239,7 @@ static bool held(const struct quire_page *page)
 }
 
 /*
- * The page of the writable leaf e, which somebody holds, stays the parent's; the child has a copy.  Were
+ * The page of the OWN leaf e, which somebody holds, stays the parent's; the child has a copy.  Were
  * it shared, the parent's next write would make a new page, and what a device writes to the held one would be
  * lost to it (Linux, copy_present_page()).  Returns the child's leaf; none: no memory.
  */
@@ -259,17 +268,17 @@ static enum quire_status share_span(const struct qi_span *sp, qi_pte *to, int64_
         page = quire_page_of_pfn(qi_pte_pfn(e));
         if (!(quire_page_flags_now(page) & QUIRE_PG_ANON))
             continue; /* the object has it: faulted again when needed */
-        if (qi_pte_write(e) && QI_UNLIKELY(held(page))) {
+        if (qi_pte_own(e) && QI_UNLIKELY(held(page))) {
             e = copy_held(page, e);
             if (qi_pte_none(e))
                 return QUIRE_NO_MEMORY;
         } else {
-            if (qi_pte_write(e)) {
-                e = qi_pte_wrprotect(qi_pte_wrprotect_at(&sp->ptes[i]));
-                *flush = true;
+            if (qi_pte_own(e)) {
+                qi_pte_mkshared_at(&sp->ptes[i]);
+                *flush |= qi_pte_write(e);
             }
             qi_fetch_add_relaxed(&page->counts, QUIRE_PAGE_ONE_MAPPING);
-            e = qi_pte_mkold(e);
+            e = qi_pte_mkold(qi_pte_mkshared(e));
         }
         qi_pte_set(&to[i], e);
         ++*shared;

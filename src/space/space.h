@@ -201,7 +201,8 @@ void qi_peak_rss(struct quire_space *s);
 /* ---- fault.c ---- */
 
 enum quire_status qi_fault_setup(void);
-/* One page of v at va for access, space lock held for reading (or writing). */
+/* One page of v at va for access, space lock held for reading (or writing).  WRITE where v is private and
+ * does not allow it: the page becomes ours alone, and the leaf OWN, with what rights v gives. */
 enum quire_status qi_fault_page(struct qi_vma *v, uint64_t va, unsigned access);
 /* Fault [start, end) in, for writing where the vma allows; stops at the first failure. */
 enum quire_status qi_populate(struct quire_space *s, uint64_t start, uint64_t end, bool write);
@@ -264,6 +265,13 @@ static inline enum qi_rss qi_rss_kind(const struct qi_vma *v, const struct quire
     if (quire_page_flags_now(page) & QUIRE_PG_ANON)
         return QI_RSS_ANON;
     return v->object->kind == QUIRE_OBJECT_SHARED ? QI_RSS_SHARED : QI_RSS_FILE;
+}
+
+/* A private page that is known to one leaf, and to nobody else. */
+static inline bool qi_page_alone(const struct quire_page *page)
+{
+    return (quire_page_flags_now(page) & QUIRE_PG_ANON) &&
+           qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING;
 }
 
 /* A page that nobody else holds yet becomes a private one; whoever looks at all frames may look. */

@@ -73,7 +73,7 @@ static void modify_keeps_the_rest(void **state)
     (void)state;
     for (int i = 0; i < 20000; i++) {
         unsigned p1 = (unsigned)test_random_below(8), p2 = (unsigned)test_random_below(8);
-        uint64_t pfn = test_random_below(1ull << 40), soft = test_random() & 0xe00;
+        uint64_t pfn = test_random_below(1ull << 40), soft = test_random() & (0xe00 | QI_PTE_OWN);
         uint64_t marks = test_random() & (QI_X86_A | QI_X86_D | QI_X86_PS);
         qi_pte e = QI_PTE(qi_pte_make(Q_PFN(pfn), p1, QUIRE_CACHED, soft).v | marks);
         qi_pte m = qi_pte_modify(e, qi_pte_template(p2, QUIRE_UNCACHED));
@@ -89,7 +89,8 @@ static void a_moving_leaf_remembers_what_it_was(void **state)
     for (int i = 0; i < 20000; i++) {
         unsigned prot = (unsigned)test_random_below(8) | QUIRE_USER;
         uint64_t pfn = test_random_below(1ull << 40), to = test_random_below(1ull << 40);
-        uint64_t marks = test_random() & (QI_X86_A | QI_X86_D | QI_X86_PS | QI_PTE_SPECIAL);
+        uint64_t marks =
+            test_random() & (QI_X86_A | QI_X86_D | QI_X86_PS | QI_PTE_SPECIAL | QI_PTE_OWN);
         qi_pte e = QI_PTE(qi_pte_make(Q_PFN(pfn), prot, QUIRE_CACHED, 0).v | marks);
         qi_pte m = qi_pte_mkmoving(e);
 

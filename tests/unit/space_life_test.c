@@ -555,36 +555,6 @@ static void a_new_frame_shows_when_all_have_forgotten_the_old(void **state)
     quire_space_put(child);
 }
 
-/* A page that a device writes to stays the parent's at fork; the child has what was there. */
-static void held_pages_are_not_shared_at_fork(void **state)
-{
-    uint64_t at = map_anon(s, 2 * PAGE), *device;
-    struct quire_space *child;
-    struct quire_page *page;
-
-    (void)state;
-    OK(store(s, at, 1));
-    OK(store(s, at + PAGE, 2));
-    OK(quire_space_page(s, Q_UVA(at), QUIRE_WRITE, &page));
-    quire_frame_fail_after(2); /* a table or the copy: nothing is left of the child */
-    assert_int_equal(quire_space_fork(s, &child), QUIRE_NO_MEMORY);
-    quire_frame_fail_after(-1);
-    OK(quire_space_fork(s, &child));
-    OK(store(s, at + 8, 3));
-    device = quire_page_ptr(page);
-    *device = 4;
-    quire_page_put(page);
-    expect(s, at, 4);
-    expect(s, at + 8, 3);
-    expect(s, at + PAGE, 2);
-    expect(child, at, 1);
-    expect(child, at + 8, 0);
-    expect(child, at + PAGE, 2);
-    assert_int_equal(stats(child).rss_anon, 2);
-    assert_int_equal(quire_space_verify(child), QUIRE_OK);
-    quire_space_put(child);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -606,7 +576,6 @@ int main(void)
         T(huge_pages_fault_exit_and_fall_back),
         T(failed_faults_are_counted_as_what_they_are),
         T(a_new_frame_shows_when_all_have_forgotten_the_old),
-        T(held_pages_are_not_shared_at_fork),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

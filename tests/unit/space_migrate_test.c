@@ -218,7 +218,8 @@ static void a_page_that_somebody_holds_stays_where_it_is(void **state)
     OK(store(s, at, 1));
     OK(store(s, at + PAGE, 2));
     OK(quire_space_fork(s, &child));
-    OK(quire_space_page(s, Q_UVA(at), QUIRE_READ, &held));
+    held = page_at(s, at);
+    quire_page_get(held);
     other = page_at(s, at + PAGE);
     assert_int_equal(move_one(held), 0);
     assert_ptr_equal(page_at(s, at), held);

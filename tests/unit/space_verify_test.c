@@ -88,6 +88,16 @@ static void leaves_with_more_rights_than_their_mapping(void **state)
     PLANT(v->flags, 0, "S3"); /* readable where nothing is allowed */
 }
 
+static void leaves_that_are_wrongly_marked_as_their_own(void **state)
+{
+    qi_pte *small = slot_of(SMALL), *page = slot_of(TEXT), *huge = slot_of(HUGE);
+
+    (void)state;
+    PLANT(small->v, small->v & ~QI_PTE_OWN, "S3: writable leaf");
+    PLANT(page->v, page->v | QI_PTE_OWN, "S4: own leaf");
+    PLANT(huge->v, huge->v & ~(QI_PTE_OWN | QI_X86_W), "S6: huge leaf");
+}
+
 static void pages_that_are_not_counted_as_mapped(void **state)
 {
     struct quire_page *small = page_at(s, SMALL), *huge = page_at(s, HUGE);
@@ -96,7 +106,7 @@ static void pages_that_are_not_counted_as_mapped(void **state)
     PLANT(small->maps, 0, "S2");
     PLANT(small->refs, 0, "S2");
     PLANT(small->flags, small->flags | QUIRE_PG_FREE, "S2");
-    PLANT(small->counts, 2 * QUIRE_PAGE_ONE_MAPPING, "S3: writable leaf");
+    PLANT(small->counts, 2 * QUIRE_PAGE_ONE_MAPPING, "S4: own leaf");
     PLANT(huge->refs, 2, "S6");
 }
 
@@ -197,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         F(leaves_with_more_rights_than_their_mapping),
+        F(leaves_that_are_wrongly_marked_as_their_own),
         F(pages_that_are_not_counted_as_mapped),
         F(counters_that_do_not_match),
         F(trees_that_are_broken),

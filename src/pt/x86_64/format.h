@@ -7,8 +7,8 @@
  *
  * A leaf, level 0 (level 1 and 2: bit 7 set, PAT never used):
  *
- *   63 62      52 51           12 11  10   9   8 7 6 5  4   3  2 1 0
- *   NX  ignored    frame number   S3  S2  S1   G 0 D A PCD PWT U W P
+ *   63 62   53 52 51           12 11  10   9   8 7 6 5  4   3  2 1 0
+ *   NX ignored S4  frame number   S3  S2  S1   G 0 D A PCD PWT U W P
  *
  * Software states of an entry, told apart by bits 0 and 8:
  *
@@ -62,6 +62,8 @@ typedef struct {
 #define QI_PTE_SPECIAL  0x200ull /* the frame is not counted: zero page, device memory */
 #define QI_PTE_MOVING   0x400ull /* no access: the content of the frame is on its way to another */
 #define QI_PTE_WAS_OPEN 0x800ull /* with MOVING: it was valid before */
+#define QI_PTE_OWN \
+    (1ull << 52) /* nobody has the private page but through this leaf (space.c, S4) */
 
 /* True if va is an address that the format can translate: bits 47..63 are equal. */
 static inline bool qi_pt_canonical(uint64_t va)
@@ -94,6 +96,7 @@ static inline bool qi_pte_exec(qi_pte e) { return !(e.v & QI_X86_NX); }
 static inline bool qi_pte_accessed(qi_pte e) { return e.v & QI_X86_A; }
 static inline bool qi_pte_dirty(qi_pte e) { return e.v & QI_X86_D; }
 static inline bool qi_pte_special(qi_pte e) { return e.v & QI_PTE_SPECIAL; }
+static inline bool qi_pte_own(qi_pte e) { return e.v & QI_PTE_OWN; }
 
 static inline enum quire_cache_type qi_pte_cache(qi_pte e)
 {
@@ -165,6 +168,9 @@ static inline qi_pte qi_pte_mkdirty(qi_pte e) { return QI_PTE(e.v | QI_X86_D | Q
 static inline qi_pte qi_pte_mkclean(qi_pte e) { return QI_PTE(e.v & ~QI_X86_D); }
 static inline qi_pte qi_pte_mkyoung(qi_pte e) { return QI_PTE(e.v | QI_X86_A); }
 static inline qi_pte qi_pte_mkold(qi_pte e) { return QI_PTE(e.v & ~QI_X86_A); }
+static inline qi_pte qi_pte_mkown(qi_pte e) { return QI_PTE(e.v | QI_PTE_OWN); }
+/* A leaf of a page that others have too. */
+static inline qi_pte qi_pte_mkshared(qi_pte e) { return QI_PTE(e.v & ~(QI_X86_W | QI_PTE_OWN)); }
 static inline qi_pte qi_pte_set_soft(qi_pte e, uint64_t soft) { return QI_PTE(e.v | soft); }
 static inline qi_pte qi_pte_clear_soft(qi_pte e, uint64_t soft) { return QI_PTE(e.v & ~soft); }
 
@@ -173,7 +179,7 @@ static inline qi_pte qi_pte_clear_soft(qi_pte e, uint64_t soft) { return QI_PTE(
 static inline qi_pte qi_pte_modify(qi_pte e, qi_pte template)
 {
     const uint64_t keep = QI_X86_ADDR | QI_X86_A | QI_X86_D | QI_X86_PS | QI_PTE_SPECIAL |
-                          QI_PTE_MOVING | QI_PTE_WAS_OPEN;
+                          QI_PTE_MOVING | QI_PTE_WAS_OPEN | QI_PTE_OWN;
 
     return QI_PTE((e.v & keep) | template.v);
 }
