@@ -108,6 +108,15 @@ static const struct {
       {SIM_OP_read, {PAGE_HERE}}},
      6,
      true},
+    /* a device that goes on while rights go and come */
+    {{{SIM_OP_mmap, {PAGE_HERE, 2, 0, 0, 1}},
+      {SIM_OP_hold, {PAGE_HERE}},
+      {SIM_OP_mprotect, {PAGE_HERE, 2, 2}},
+      {SIM_OP_mprotect, {PAGE_HERE, 2, 0}},
+      {SIM_OP_write, {PAGE_HERE}},
+      {SIM_OP_hold_use, {0}}},
+     6,
+     true},
     /* rights to shared memory, which may be moving */
     {{{SIM_OP_mmap, {PAGE_HERE, 3, 0, 1, 1}},
       {SIM_OP_write, {PAGE_HERE}},

@@ -142,7 +142,7 @@ static void forget_copies(struct mpage *pages, unsigned from, unsigned to)
         struct mpage *p = &pages[i];
 
         if (p->backing == FILE_PRIVATE && p->file && p->index >= from && p->index < to) {
-            p->own = false;
+            p->own = p->held = false;
             p->word[0] = p->word[1] = 0;
         }
     }

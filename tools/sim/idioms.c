@@ -61,6 +61,14 @@ static const struct idiom idioms[] = {
     /* rights go and come */
     IDIOM(SPACE, MAP(6, 0), OP(write, AT(2)), OP(write, AT(5)), OP(mprotect, AT(0), 6, READ),
           OP(write, AT(2)), OP(write, AT(5)), OP(mprotect, AT(1), 3, 0), OP(write, AT(2))),
+    IDIOM(SPACE, MAP(6, 0), OP(hold, AT(2)), OP(mprotect, AT(0), 6, READ),
+          OP(mprotect, AT(1), 4, 0), OP(write, AT(2)), OP(hold_use, 0), OP(read, AT(2)),
+          OP(mremap, AT(0), 6, FAR), OP(hold_use, 0), OP(sweep, FAR, 6)),
+    IDIOM(FORK, OP(write, AT(0)), OP(hold, AT(0)), OP(mprotect, AT(0), 1, READ), OP(fork, CHILD),
+          OP(mprotect, AT(0), 1, 0), OP(write, AT(0)), OP(hold_use, 0), OP(read, AT(0)),
+          OP(enter, CHILD), OP(read, AT(0)), OP(leave, 0), OP(end, CHILD)),
+    IDIOM(FORK, OP(write, AT(0)), OP(fork, CHILD), OP(hold, AT(0)), OP(write, AT(0)),
+          OP(hold_use, 0), OP(end, CHILD), OP(write, AT(0)), OP(hold_use, 0), OP(read, AT(0))),
     /* over the borders of tables */
     IDIOM(SPACE, MAP(160, 0), OP(write, AT(1)), OP(write, AT(70)), OP(write, AT(130)),
           OP(mremap, AT(1), 150, FAR), OP(sweep, AT(0), 30), OP(query, AT(0)),
@@ -80,6 +88,9 @@ static const struct idiom idioms[] = {
     IDIOM(HUGE, OP(mmap, 0, 400, 0, 0, FIXED), OP(huge, 0), OP(write, AT(0)), OP(write, FAR),
           OP(munmap, AT(0), 3), OP(write, AT(4)), OP(read, FAR), OP(mprotect, FAR, 9, READ),
           OP(write, FAR), OP(peek, AT(4))),
+    IDIOM(HUGE, OP(mmap, 0, 400, 0, 0, FIXED), OP(huge, 0), OP(write, AT(4)), OP(hold, AT(4)),
+          OP(mprotect, 0, 400, READ), OP(mprotect, AT(0), 9, 0), OP(write, AT(4)), OP(hold_use, 0),
+          OP(read, AT(4)), OP(munmap, AT(5), 3), OP(hold_use, 0)),
     IDIOM(HUGE, OP(mmap, 0, 400, 0, 0, FIXED), OP(huge, 0), OP(write, FAR),
           OP(madvise, AT(0), 160, 4), OP(sweep, AT(0), 12), OP(read, FAR)),
     /* what is cut fails: only in programs in which allocations may */

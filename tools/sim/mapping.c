@@ -16,10 +16,8 @@ static void populated(struct worker *w, unsigned first, unsigned n)
         struct mpage *p = &w->now->pages[i];
 
         /* as in Linux: writable private mappings are written to, in advance */
-        if (page_is_private_file(p) && !p->own && p->prot & QUIRE_WRITE && !page_beyond(w, p)) {
-            memcpy(p->word, file_words(page_file(w, p), p->index, w), sizeof p->word);
-            p->own = true;
-        }
+        if (p->prot & QUIRE_WRITE && !page_beyond(w, p))
+            region_own(w, i);
     }
 }
 
@@ -193,6 +191,7 @@ static void dropped(struct worker *w, unsigned first, unsigned n, bool certain)
     for (unsigned i = first; i < first + n; i++) {
         struct mpage *p = &w->now->pages[i];
 
+        p->held = false;
         if (p->backing == ANON && !certain) {
             p->maybe = true;
         } else if (p->backing == ANON || page_is_private_file(p)) {

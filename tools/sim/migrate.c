@@ -54,47 +54,52 @@ void move_blocks(struct worker *w, unsigned at, unsigned n)
     move(w, first * FRAMES, n * FRAMES);
 }
 
-/* The frame of a page that is held, and up to three behind it. */
-static void move_frames(const struct worker *w, struct quire_page *page, unsigned n)
+/* The frame at page i of o's region, there after a look at it; false: none.  Nobody holds it: to hold a page of
+ * several spaces for reading makes it one's own. */
+static bool find_frame(const struct worker *w, const struct worker *o, unsigned i, uint64_t *pfn)
 {
-    uint64_t pfn = quire_pfn_of_page(page).v;
+    q_uva at = Q_UVA(region_va(o, i));
+    uint64_t word;
+    char byte;
+    size_t done;
 
-    quire_page_put(page);
-    move(w, pfn, 1 + n % 4);
+    if (quire_space_read(w->now->s, at, &byte, 1, false, &done) != QUIRE_OK)
+        return false;
+    quire_space_pagemap(w->now->s, at, 1, &word);
+    *pfn = word & ((1ull << 55) - 1);
+    return word >> 63;
 }
 
 void move_page_of(struct worker *w, const struct worker *o)
 {
-    struct quire_page *page;
+    uint64_t pfn;
 
-    if (room(FRAMES) && quire_space_page(w->now->s, Q_UVA(region_va(o, o->last_page)), QUIRE_READ,
-                                         &page) == QUIRE_OK)
-        move_frames(w, page, 0);
+    if (room(FRAMES) && find_frame(w, o, o->last_page, &pfn))
+        move(w, pfn, 1);
 }
 
-/* A page of ours, or a page of a file that all work on. */
-static struct quire_page *find_page(struct worker *w, unsigned i)
+/* The frame of a page of ours, or of a page of a file that all work on. */
+static bool choose_frame(struct worker *w, unsigned i, uint64_t *pfn)
 {
     struct quire_page *page;
 
-    if (!(worker_random(w) % 4))
-        return quire_object_peek(worker_random(w) & 1 ? world.common.o : w->file->o,
-                                 i % OBJECT_PAGES);
-    if (quire_space_page(w->now->s, Q_UVA(region_va(w, i)), QUIRE_READ, &page) != QUIRE_OK)
-        return NULL;
+    if (worker_random(w) % 4)
+        return find_frame(w, w, i, pfn);
+    page = quire_object_peek(worker_random(w) & 1 ? world.common.o : w->file->o, i % OBJECT_PAGES);
+    if (page) {
+        *pfn = quire_pfn_of_page(page).v;
+        quire_page_put(page);
+    }
     return page;
 }
 
 void move_page(struct worker *w, unsigned i, unsigned n)
 {
     const struct worker *o = worker_random(w) & 1 ? region_neighbour(w) : NULL;
-    struct quire_page *page;
+    uint64_t pfn;
 
-    if (o && w->now == &w->home) {
+    if (o && w->now == &w->home)
         move_page_of(w, o);
-        return;
-    }
-    page = room(FRAMES) ? find_page(w, i) : NULL;
-    if (page)
-        move_frames(w, page, n);
+    else if (room(FRAMES) && choose_frame(w, i, &pfn))
+        move(w, pfn, 1 + n % 4); /* also up to three behind it */
 }

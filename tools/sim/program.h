@@ -170,6 +170,8 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(mincore, SPACE, 2, A(at, PAGE) A(n, PAGES))                                                 \
     X(pin, SPACE, 3, A(at, PAGE))                                                                 \
     X(pin_write, SPACE, 3, A(at, PAGE))                                                           \
+    X(hold, SPACE, 3, A(at, PAGE))                                                                \
+    X(hold_use, SPACE, 6, )                                                                       \
     X(futex_key, SPACE, 1, A(at, PAGE))                                                           \
     X(query, SPACE, 1, A(at, PAGE))                                                               \
     X(move_page, SPACE, 6, A(at, PAGE) A(n, BOX))                                                 \

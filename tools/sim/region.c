@@ -152,7 +152,7 @@ bool region_judge(struct worker *w, unsigned page, enum quire_status st, enum qu
     region_wrong(w, what, page, st, quire_status_name(want));
 }
 
-void region_wrote(struct worker *w, unsigned page, unsigned which, uint64_t value)
+void region_own(struct worker *w, unsigned page)
 {
     struct mpage *p = &w->now->pages[page];
 
@@ -160,7 +160,12 @@ void region_wrote(struct worker *w, unsigned page, unsigned which, uint64_t valu
         memcpy(p->word, file_words(page_file(w, p), p->index, w), sizeof p->word);
         p->own = true;
     }
-    page_words(w, p)[which] = value;
+}
+
+void region_wrote(struct worker *w, unsigned page, unsigned which, uint64_t value)
+{
+    region_own(w, page);
+    page_words(w, &w->now->pages[page])[which] = value;
 }
 
 void region_compare(struct worker *w, unsigned page, unsigned which, uint64_t got, const char *how)

@@ -59,6 +59,8 @@ enum quire_status page_expected(struct worker *w, const struct mpage *p, unsigne
 /* True: the access was done; false: it failed, as it may. */
 bool region_judge(struct worker *w, unsigned page, enum quire_status st, enum quire_status want,
                   const char *what);
+/* A private page of a file has content of its own from now on. */
+void region_own(struct worker *w, unsigned page);
 /* The worker has written a word. */
 void region_wrote(struct worker *w, unsigned page, unsigned which, uint64_t value);
 /* A word was read: it must be what the model has. */
@@ -66,10 +68,19 @@ void region_compare(struct worker *w, unsigned page, unsigned which, uint64_t go
 /* Look at one page of o, who goes on meanwhile: whatever is there, he has written it, or nobody. */
 void region_peek(struct worker *w, const struct worker *o, unsigned page);
 
-/* ---- Operations; the first two give true if it was their own ---- */
+/* ---- Held pages: hold.c ---- */
+
+/* The page of m, whose model forgets it, stays the device's. */
+void hold_outlives(struct worker *w, const struct mspace *m);
+/* The device looks once more at what it has; it gives it back. */
+void hold_check(struct worker *w);
+void hold_end(struct worker *w);
+
+/* ---- Operations; the first three give true if it was their own ---- */
 
 bool do_mapping_op(struct worker *w, const struct sim_op *op);
 bool do_touch_op(struct worker *w, const struct sim_op *op);
+bool do_hold_op(struct worker *w, const struct sim_op *op);
 void do_duel(struct worker *w, uint32_t at, unsigned kind);
 
 #endif

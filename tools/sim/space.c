@@ -109,8 +109,10 @@ static void do_fork(struct worker *w, struct mspace *child)
     }
     child->pages = malloc(world.region * sizeof *child->pages);
     memcpy(child->pages, w->now->pages, world.region * sizeof *child->pages);
-    for (unsigned i = 0; i < world.region; i++)
+    for (unsigned i = 0; i < world.region; i++) {
         child->pages[i].locked = false; /* memory locks are not inherited: fork(2) */
+        child->pages[i].held = false;   /* a device keeps the parent's page */
+    }
 }
 
 /* What a child got from workers that went on meanwhile is not known, but it is what one of them wrote
@@ -139,6 +141,7 @@ static void end_child(struct worker *w, struct mspace *child)
     if (!child->s || w->now == child)
         return;
     check_strangers(w, child);
+    hold_outlives(w, child);
     quire_space_put(child->s);
     free(child->pages);
     free(child->brk_words);
@@ -200,7 +203,9 @@ bool do_space_op(struct worker *w, const struct sim_op *op)
     case SIM_OP_query: do_query(w); return true;
     case SIM_OP_move_page: move_page(w, w->last_page, op->arg[1]); return true;
     case SIM_OP_move_blocks: move_blocks(w, op->arg[0], op->arg[1]); return true;
-    default: return do_mapping_op(w, op) || do_touch_op(w, op) || do_family_op(w, op);
+    default:
+        return do_mapping_op(w, op) || do_touch_op(w, op) || do_hold_op(w, op) ||
+               do_family_op(w, op);
     }
 }
 
@@ -260,6 +265,7 @@ static void check_whole(struct worker *w, struct mspace *m)
 
 void space_check_all(struct worker *w)
 {
+    hold_check(w);
     check_whole(w, &w->home);
     for (unsigned k = 0; k < SIM_CHILDREN; k++)
         if (w->child[k].s)
@@ -269,6 +275,7 @@ void space_check_all(struct worker *w)
 
 void space_teardown(struct worker *w)
 {
+    hold_end(w);
     for (unsigned k = 0; k < SIM_CHILDREN; k++)
         end_child(w, &w->child[k]);
     free(w->home_pages);

@@ -6,7 +6,7 @@
  *   memory.c  what is held of kernel memory (frames.c, heap.c, areas.c): whoever holds memory has filled it with
  *             a pattern, which must be there when he gives it back
  *   region.h  address spaces: for each page of a worker's region, what is mapped, how, and the words in
- *             it; mapping.c, touch.c and duel.c change it, space.c has the rest
+ *             it; mapping.c, touch.c, hold.c and duel.c change it, space.c has the rest
  *   arena.c   an arena that all share
  *   misuse.c  what is wrong on purpose
  *   watch.c   who allocated what, what is lost or damaged
@@ -86,6 +86,7 @@ struct mpage {
     bool own;       /* has content of its own: anonymous, or a private copy */
     bool maybe;     /* MADV_FREE: the words may have become zero */
     bool locked;    /* perhaps */
+    bool held;      /* a device has it: worker.hold */
     uint8_t file;   /* number of the object */
     uint32_t index; /* in the object */
     uint64_t word[2];
@@ -97,6 +98,13 @@ struct mspace {
     uint64_t brk_bytes;  /* the break lies so far above its start */
     uint64_t *brk_words; /* the first of each page below it */
     bool alone;          /* no other worker uses it */
+};
+
+/* A private page that a device keeps, and what for. */
+struct hold {
+    struct quire_page *page; /* NULL: none */
+    struct mspace *m;        /* one page of it is held, or none any more; NULL: it has ended */
+    bool writes;
 };
 
 /* ---- Objects: files.c ---- */
@@ -127,6 +135,7 @@ struct worker {
     struct mspace home, child[SIM_CHILDREN];
     struct mspace *now;
     struct mpage *home_pages;
+    struct hold hold;
     unsigned last_page; /* that it touched */
     bool duel_waits;    /* for a neighbour to meet it at that page */
     bool duel_on;       /* one has come, and is not done */
