@@ -54,17 +54,15 @@ static struct quire_page *anon_alloc(const struct qi_vma *v, uint64_t va, quire_
             ? quire_page_alloc_next(&v->space->colouring, QUIRE_GFP_USER | extra, QUIRE_NODE_ANY)
             : qi_policy_page(p, va, 0, QUIRE_GFP_USER | extra);
 
-    if (QI_LIKELY(page != NULL)) {
+    if (QI_LIKELY(page != NULL))
         qi_mark_anon(page);
-        page->counts = QUIRE_PAGE_ONE_MAPPING;
-    }
     return page;
 }
 
 /* Give back a page that lost the race for its entry. */
 static enum quire_status anon_lost(struct quire_page *page)
 {
-    page->maps = 0;
+    qi_store_relaxed(&page->maps, 0u);
     quire_page_free(page, 0);
     qi_event(QUIRE_EVENT_FAULT_SPURIOUS);
     return QUIRE_OK;
@@ -217,12 +215,11 @@ static bool huge_new(struct qi_vma *v, uint64_t va)
     if (!page)
         return false;
     qi_mark_anon(page);
-    page->counts = QUIRE_PAGE_ONE_MAPPING;
     note_anon(v);
     leaf = qi_pte_mkdirty(qi_pte_leaf_huge(qi_vma_template(v, v->flags & QUIRE_WRITE),
                                            quire_pfn_of_page(page), QI_PTE_OWN));
     if (!qi_pte_cas(slot, &none, leaf)) {
-        page->maps = 0;
+        qi_store_relaxed(&page->maps, 0u);
         quire_page_free(page, QUIRE_HUGE_ORDER);
         return false;
     }

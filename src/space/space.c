@@ -251,7 +251,6 @@ static qi_pte copy_held(const struct quire_page *page, qi_pte e)
         return QI_PTE(0);
     qport_copy_page(quire_page_ptr(copy), quire_page_ptr(page));
     qi_mark_anon(copy);
-    copy->counts = QUIRE_PAGE_ONE_MAPPING;
     return qi_pte_mkold(qi_pte_elsewhere(e, quire_pfn_of_page(copy)));
 }
 

@@ -274,10 +274,12 @@ static inline bool qi_page_alone(const struct quire_page *page)
            qi_load_acquire(&page->counts) == QUIRE_PAGE_ONE_MAPPING;
 }
 
-/* A page that nobody else holds yet becomes a private one; whoever looks at all frames may look. */
+/* A page that nobody else holds yet becomes a private one with one mapping; whoever looks at all frames may
+ * look, and who counts the pages of a space, where it was mapped before. */
 static inline void qi_mark_anon(struct quire_page *page)
 {
     qi_store_relaxed(&page->flags, quire_page_flags_now(page) | QUIRE_PG_ANON);
+    qi_store_relaxed(&page->counts, QUIRE_PAGE_ONE_MAPPING);
 }
 
 /* ---- events.c ---- */

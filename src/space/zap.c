@@ -239,7 +239,7 @@ static QI_ALWAYS_INLINE void drop_now(struct batch *b, struct taken *t, qi_pte e
     else if ((uint32_t)qi_fetch_sub_acqrel(&page->counts, QUIRE_PAGE_ONE_MAPPING) != 1)
         return;
     else
-        page->refs = 1; /* ours again, for the free */
+        qi_store_relaxed(&page->refs, 1u); /* ours again, for the free */
     if (level) {
         quire_page_free(page, QUIRE_HUGE_ORDER);
         return;
