@@ -37,8 +37,10 @@ uint64_t quire_rcu_read_lock(void)
     qport_preempt_disable();
     word = &cpus[qport_cpu()].reader;
     before = qi_load_relaxed(word);
+    /* release: who finds this reader, and lets it be, must know that those before it on this CPU are over.  (C11 has the
+     * store of 0 tell it; C++20 does not any more.) */
     if (QI_LIKELY(!before))
-        qi_store_relaxed(word, qi_load_acquire(&epoch));
+        qi_store_release(word, qi_load_acquire(&epoch));
     qi_fence_full();
     return before;
 }
