@@ -21,6 +21,9 @@ uintptr_t hosted_direct_base, hosted_vmemmap_base;
 uintptr_t hosted_shadow_base, hosted_shadow_span;
 #endif
 __thread unsigned hosted_cpu;
+#if HOSTED_INTERRUPTS
+volatile unsigned hosted_in_interrupt, hosted_irqs_off;
+#endif
 __thread jmp_buf *hosted_panic_jump;
 uint64_t hosted_tlb_flushes;
 void (*hosted_dma_clean)(void *ptr, uint64_t bytes);

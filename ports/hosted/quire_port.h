@@ -60,10 +60,30 @@ extern uintptr_t hosted_shadow_base, hosted_shadow_span;
 #endif
 
 static inline unsigned qport_cpu(void) { return hosted_cpu; }
+#if HOSTED_INTERRUPTS
+/* A program that plays interrupts, on one thread, says when a handler runs, and asks when it may. */
+extern volatile unsigned hosted_in_interrupt, hosted_irqs_off;
+#define QPORT_CONTEXTS 2u
+static inline unsigned qport_context(void) { return hosted_cpu * 2 + hosted_in_interrupt; }
+static inline unsigned long qport_irq_save(void)
+{
+    unsigned long before = hosted_irqs_off;
+
+    hosted_irqs_off = 1;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return before;
+}
+static inline void qport_irq_restore(unsigned long flags)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    hosted_irqs_off = (unsigned)flags;
+}
+#else
 #define QPORT_CONTEXTS 1u
 static inline unsigned qport_context(void) { return hosted_cpu; }
 static inline unsigned long qport_irq_save(void) { return 0; }
 static inline void qport_irq_restore(unsigned long flags) { (void)flags; }
+#endif
 static inline void qport_preempt_disable(void) {}
 static inline void qport_preempt_enable(void) {}
 static inline void qport_relax(void) { __builtin_ia32_pause(); }
