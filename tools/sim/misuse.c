@@ -33,7 +33,7 @@ enum stage {
     WAITING, /* done, and to be seen later */
     FREEING, /* for the first time, properly */
     ONCE,    /* freed once, properly; another task is to do it again */
-    AGAIN,   /* that goes on */
+    AGAIN,   /* that, or the free that must fail, goes on */
     OVER     /* there will be none */
 };
 
@@ -90,6 +90,9 @@ static bool is_right(const char *text)
 
 static bool is_done(void) { return planted.stage == WAITING || planted.stage == AGAIN; }
 
+/* A byte was written, and nothing has been said of it. */
+static bool is_damage(void) { return is_done() && writes(planted.kind); }
+
 static _Noreturn void reported(void)
 {
     world.out->reported = true;
@@ -114,7 +117,7 @@ static void on_log(const char *line)
 {
     char want[48];
 
-    if (planted.stage != WAITING)
+    if (!is_damage())
         return;
     snprintf(want, sizeof want, "object %p ", (void *)planted.object);
     planted.logged |= strstr(line, want) != NULL;
@@ -122,7 +125,7 @@ static void on_log(const char *line)
 
 void misuse_seen_damage(void)
 {
-    if (planted.stage != WAITING)
+    if (!is_damage())
         return;
     if (!planted.logged)
         sim_fail("misreport", "%s of object %p: damage is found, and not of it: %s", kind_name(),
@@ -215,6 +218,7 @@ static void write_byte(long offset)
     planted.stage = WAITING;
     monitor_blind();
     planted.object[offset] ^= 0x55;
+    monitor_release(&planted);
 }
 
 /* The first, proper free; the second or the late write is for the time after it, if the memory is nobody's then. */
@@ -224,6 +228,7 @@ static void free_once(void)
     give(planted.cache, planted.object);
     if (planted.stage == FREEING)
         planted.stage = ONCE;
+    monitor_release(&planted);
 }
 
 static void free_frame(void)
@@ -279,9 +284,11 @@ static void plant(struct worker *w, enum sim_misuse kind, unsigned bytes, unsign
 /* What is overrun is freed; what is freed is freed again. */
 static void go_on(void)
 {
+    monitor_acquire(&planted); /* whoever gives it to us does so in order */
     if (planted.stage == ONCE)
         must_panic(planted.cache, planted.object);
     if (planted.stage == WAITING && planted.kind != SIM_MISUSE_LATE_WRITE) {
+        planted.stage = AGAIN; /* no other task is to do it too */
         give(planted.cache, planted.object);
         unnoticed("its free");
     }
