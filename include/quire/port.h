@@ -53,9 +53,9 @@
  *                                   A FREE and an UNLOCK come before the fact, the others after it.
  *   QPORT_CALLER()                  may be left out: uintptr_t, not 0; what stands for the place that called, where its
  *                                   address is another one in each run and must not change what is done; any
- *   QPORT_BACKTRACE(caller, out, max)  may be left out: unsigned; the return addresses on the running stack, into
- *                                   uintptr_t out[max], the innermost first; how many.  Those before caller,
- *                                   which is one of them, may be left out.  Must not call the library, but
+ *   QPORT_BACKTRACE(caller, out, max)  may be left out: unsigned; the return addresses on the running stack from
+ *                                   caller on, which is one of them, into uintptr_t out[max], the innermost first;
+ *                                   how many; 0 if it is not found.  Must not call the library, but
  *                                   quire_backtrace_frames(); any
  *   QPORT_SYMBOL(addr, buf, cap)    may be left out: size_t; the name of the place in the code for reports,
  *                                   as snprintf(3) would put it into char buf[cap]; 0: not known; any
@@ -234,11 +234,11 @@ void quire_shootdown_interrupt(void);
 
 /*
  * For QPORT_BACKTRACE of a port whose code, the library's included, keeps frame pointers: the return
- * addresses above frame, the address of a saved frame pointer (__builtin_frame_address(0)).  Reads only
- * inside [low, high), the running stack, upwards.  Any context.
+ * addresses above frame, the address of a saved frame pointer (__builtin_frame_address(0)), from caller on.  Reads
+ * only inside [low, high), the running stack, upwards.  Any context.
  */
-unsigned quire_backtrace_frames(uintptr_t frame, uintptr_t low, uintptr_t high, uintptr_t *out,
-                                unsigned max);
+unsigned quire_backtrace_frames(uintptr_t caller, uintptr_t frame, uintptr_t low, uintptr_t high,
+                                uintptr_t *out, unsigned max);
 
 /* Call every hook with legal arguments and check what it does; names the first wrong one in
  * *culprit.  Task context, one CPU, before or after the library's initialisation. */

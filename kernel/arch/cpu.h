@@ -160,7 +160,8 @@ void clock_init(void);
 bool extable_fixup(struct regs *r);
 /* Full registers, stack and backtrace of a kernel fault; does not return. */
 _Noreturn void die(struct regs *r, const char *what, ...) QUIRE_PRINTF(2, 3);
-void print_backtrace(u64 rsp, u64 rip);
+struct unwind;
+void print_backtrace(const struct unwind *from); /* backtrace.c */
 const char *ksym_name(u64 addr, u64 *offset);
 u64 ksym_size(u64 addr); /* bytes of that function, with what pads it; 0: none */
 
@@ -215,8 +216,9 @@ void selftest_verify(void);
 void selftest_print_tables(void);
 void selftest_lose(void); /* memory, for the leak scan to find */
 void selftest_crash(const char *how);
-/* guardtest.c */
+/* guardtest.c, tracetest.c */
 _Noreturn void guard_crash(void);
+void trace_crash(const char *how);
 void irqheap_run(u64 ms); /* core/irqheap.c: what quire.irqheap asks for */
 void report_init(void);
 void report_boot(void);           /* the kernel's first instruction, or nearly */

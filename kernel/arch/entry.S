@@ -139,6 +139,8 @@ page_fault_entry:
     call page_fault_user
     jmp return_to_user
 1:  call page_fault_kernel
+    .globl fault_interrupted    /* whoever walks the stack: struct regs lies at %rsp here */
+fault_interrupted:
     jmp return_to_kernel
 
     .align 16
@@ -154,6 +156,8 @@ trap_entry:
     call trap_dispatch
     jmp return_to_user
 1:  call trap_dispatch
+    .globl trap_interrupted
+trap_interrupted:
 return_to_kernel:
     POP_REGS
     add $8, %rsp
@@ -197,6 +201,8 @@ paranoid_entry:
     inc %ebx
 1:  mov %r12, %rdx
     call trap_dispatch
+    .globl paranoid_interrupted
+paranoid_interrupted:
     test %ebx, %ebx
     jz 2f
     swapgs

@@ -2,7 +2,7 @@
  * arch/traps.c - exceptions other than page faults, interrupts, the end of the kernel.
  */
 #include "cpu.h"
-#include "ksyms.h"
+#include "unwind.h"
 #include "core/printk.h"
 #include "core/rseq.h"
 #include "signal.h"
@@ -30,7 +30,6 @@ enum {
 };
 
 extern const u64 ex_table_start[][2], ex_table_end[][2];
-extern char kernel_text_start[], kernel_text_end[];
 
 bool extable_fixup(struct regs *r)
 {
@@ -43,173 +42,7 @@ bool extable_fixup(struct regs *r)
     return false;
 }
 
-/* ---- names and backtraces ---- */
-
-#define STACK_WALK  12288u /* bytes that are searched for return addresses */
-#define STACK_NEAR  512u
-#define STACK_INNER 2048u /* the frames of the library, of which one asks for a trace */
-
-/* The function that addr is in; NULL: none. */
-static const struct ksym *ksym_of(u64 addr)
-{
-    unsigned lo = 0, hi = ksyms_count;
-
-    if (!hi || addr < ksyms[0].addr || addr >= (u64)kernel_text_end)
-        return NULL;
-    while (hi - lo > 1) {
-        unsigned mid = lo + (hi - lo) / 2;
-
-        if (ksyms[mid].addr <= addr)
-            lo = mid;
-        else
-            hi = mid;
-    }
-    return &ksyms[lo];
-}
-
-const char *ksym_name(u64 addr, u64 *offset)
-{
-    const struct ksym *s = ksym_of(addr);
-
-    if (!s)
-        return NULL;
-    *offset = addr - s->addr;
-    return s->name;
-}
-
-u64 ksym_size(u64 addr)
-{
-    const struct ksym *s = ksym_of(addr);
-
-    return s ? K_MIN((u64)s[1].addr, (u64)kernel_text_end) - s->addr : 0;
-}
-
-static void print_frame(const char *what, u64 addr)
-{
-    u64 off = 0;
-    const char *name = ksym_name(addr, &off);
-
-    printk("  %s %#018lx %s+%#lx", what, (unsigned long)addr, name ? name : "?",
-           (unsigned long)off);
-}
-
-/* Does a call instruction end at addr?  (e8 rel32, or ff /2 of 2, 3, 6 or 7 bytes) */
-static bool after_call(u64 addr)
-{
-    const u8 *p = (const u8 *)addr;
-
-    if (addr < (u64)kernel_text_start + 8 || addr >= (u64)kernel_text_end)
-        return false;
-    return p[-5] == 0xe8 || (p[-2] == 0xff && (p[-1] & 0x38) == 0x10) ||
-           (p[-3] == 0xff && (p[-2] & 0x38) == 0x10) || (p[-6] == 0xff && (p[-5] & 0x38) == 0x10) ||
-           (p[-7] == 0xff && (p[-6] & 0x38) == 0x10);
-}
-
-static bool readable(u64 va)
-{
-    struct quire_translation t;
-
-    if (va < 0xffff800000000000)
-        return false;
-    quire_pt_translate(Q_PA(read_cr3() & ~0xfffull), va, &t);
-    return t.present;
-}
-
-/*
- * Code is compiled without frame pointers (they cost instructions in every call), so the stack is
- * searched for return addresses: words that point into the text just behind a call.  Stale ones
- * may be among them.
- */
-void print_backtrace(u64 rsp, u64 rip)
-{
-    unsigned shown = 0;
-
-    print_frame("at", rip);
-    if (!readable(rsp)) /* in the guard page: the stack begins above it */
-        rsp = K_UP(rsp, 4096);
-    for (u64 sp = K_UP(rsp, 8); shown < 24 && sp < rsp + STACK_WALK; sp += 8) {
-        if ((sp == K_UP(rsp, 8) || !(sp & 4095)) && !readable(sp))
-            break;
-        if (after_call(*(const u64 *)sp)) {
-            print_frame("by", *(const u64 *)sp);
-            shown++;
-        }
-    }
-}
-
-size_t bare_symbol(uintptr_t addr, char *buf, size_t cap)
-{
-    u64 off = 0;
-    const char *name = ksym_name(addr, &off);
-
-    return name ? (size_t)ksnprintf(buf, cap, "%s+%#lx", name, (unsigned long)off) : 0;
-}
-
-/* Where the call that returns to ret goes; 0: a register says. */
-static u64 call_target(u64 ret)
-{
-    int distance;
-
-    memcpy(&distance, (const void *)(ret - 4), sizeof(distance));
-    return *(const u8 *)(ret - 5) == 0xe8 ? ret + (u64)(i64)distance : 0;
-}
-
-/* Up to where the running stack is searched from sp on: its end if it is the task's. */
-static u64 stack_end(u64 sp)
-{
-    u64 end = K_DOWN(sp, 4096) + 4096;
-
-    if (current && sp < current->kstack_top && sp + STACK_WALK >= current->kstack_top)
-        return current->kstack_top;
-    while (end < sp + STACK_WALK && readable(end))
-        end += 4096;
-    return end;
-}
-
-/* The next return address at or above *sp into the function at inside; *sp is behind it then; 0: none.
- * One whose call goes elsewhere, or who knows where, is taken only if there is no better one near:
- * inside may have been reached by a jump, its caller's last act. */
-static u64 next_frame(u64 *sp, u64 end, u64 inside)
-{
-    u64 other = 0, other_at = 0;
-
-    for (u64 at = *sp; at < end && (!other || at < other_at + STACK_NEAR); at += 8) {
-        u64 ret = *(const u64 *)at, target;
-
-        if (!after_call(ret))
-            continue;
-        target = call_target(ret);
-        if (target == inside) {
-            *sp = at + 8;
-            return ret;
-        }
-        if (!other && (!target || ksym_of(target))) {
-            other = ret;
-            other_at = at;
-        }
-    }
-    *sp = other_at + 8;
-    return other;
-}
-
-unsigned bare_backtrace(uintptr_t caller, uintptr_t *out, unsigned max)
-{
-    u64 from = K_UP((u64)__builtin_frame_address(0), 8), end = stack_end(from), sp = end;
-    u64 ret = caller;
-    unsigned n = 0;
-
-    /* the last: what stands before the return address are copies of it, as an argument */
-    for (u64 at = from; at < end && at < from + STACK_INNER; at += 8)
-        if (*(const u64 *)at == caller)
-            sp = at + 8;
-    while (ret && n < max) {
-        const struct ksym *f = ksym_of(ret);
-
-        out[n++] = ret;
-        ret = f && sp < end ? next_frame(&sp, end, f->addr) : 0;
-    }
-    return n;
-}
+/* ---- the end ---- */
 
 static void print_regs(const struct regs *r)
 {
@@ -244,6 +77,7 @@ static void print_where(void)
 
 _Noreturn void die(struct regs *r, const char *what, ...)
 {
+    struct unwind u = {.ip = r->rip, .sp = r->rsp, .bp = r->rbp};
     char text[256];
     va_list ap;
 
@@ -254,12 +88,14 @@ _Noreturn void die(struct regs *r, const char *what, ...)
     printk("quire: panic: %s", text);
     print_where();
     print_regs(r);
-    print_backtrace(r->rsp, r->rip);
+    unwind_begin(&u);
+    print_backtrace(&u);
     panic_end();
 }
 
 _Noreturn void kpanic(const char *fmt, ...)
 {
+    struct unwind u;
     char text[512];
     va_list ap;
 
@@ -269,7 +105,10 @@ _Noreturn void kpanic(const char *fmt, ...)
     va_end(ap);
     printk("quire: panic: %s", text);
     print_where();
-    print_backtrace((u64)__builtin_dwarf_cfa(), (u64)__builtin_return_address(0));
+    UNWIND_HERE(&u);
+    unwind_begin(&u);
+    (void)unwind_step(&u);
+    print_backtrace(&u);
     panic_end();
 }
 

@@ -5,7 +5,7 @@
  *   quire.selftest   every hook of the port, then every structure of the manager; the latter again
  *                    at the end of pid 1
  *   quire.lose       lose memory: a ring of three objects, a run of pages, a kernel area; and hold a ring of two
- *   quire.crash=HOW  null, stack, text, data, free, smash, remote, panic, and overflow, underflow, twice, late of a
+ *   quire.crash=HOW  null, stack, text, data, free, smash, remote, irq, tick, panic, and overflow, underflow, twice, late of a
  *                    heap object: what happens when the kernel itself is wrong
  */
 #include "arch/cpu.h"
@@ -246,7 +246,10 @@ void selftest_crash(const char *how)
         smash();
     else if (!strcmp(how, "remote"))
         guard_crash();
+    else if (!strcmp(how, "irq") || !strcmp(how, "tick"))
+        trace_crash(how);
     else
         selftest_misuse(how);
-    kpanic("asked to crash: %s", how);
+    if (strcmp(how, "tick"))
+        kpanic("asked to crash: %s", how);
 }

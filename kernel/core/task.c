@@ -10,7 +10,6 @@
 #include <quire/heap.h>
 #include <quire/kva.h>
 
-#define STACK_BYTES   16384
 #define STACKS_CACHED 32
 
 _Static_assert(offsetof(struct task, kstack_top) == TASK_KSTACK_TOP &&
@@ -78,7 +77,7 @@ static u64 stack_take(void)
         quire_stack_free(Q_KVA(extra));
     if (top)
         return top;
-    return quire_stack_alloc(STACK_BYTES, &fresh) == QUIRE_OK ? fresh.v : 0;
+    return quire_stack_alloc(KSTACK_BYTES, &fresh) == QUIRE_OK ? fresh.v : 0;
 }
 
 /* ---- tasks ---- */
@@ -110,7 +109,7 @@ static void delist(struct task *t)
 
 u64 task_stack_low(const struct task *t)
 {
-    u64 base = t->kstack_top - STACK_BYTES;
+    u64 base = t->kstack_top - KSTACK_BYTES;
 
     return t->on_cpu || t->saved_rsp < base || t->saved_rsp >= t->kstack_top ? base : t->saved_rsp;
 }

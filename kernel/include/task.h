@@ -26,6 +26,9 @@ struct regs {
     u64 rip, cs, rflags, rsp, ss;
 };
 
+/* Of the stack of each task, up to kstack_top. */
+#define KSTACK_BYTES 16384
+
 enum task_state { TASK_RUNNABLE, TASK_SLEEPING, TASK_STOPPED, TASK_ZOMBIE, TASK_DEAD };
 
 /* Reasons to take the slow way back to user mode, in task.work. */

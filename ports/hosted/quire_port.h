@@ -45,8 +45,8 @@ extern void (*hosted_dma_invalidate)(void *ptr, uint64_t bytes);
 #define QPORT_DMA_INVALIDATE(ptr, n) \
     (hosted_dma_invalidate ? hosted_dma_invalidate(ptr, n) : (void)0)
 
-unsigned hosted_backtrace(uintptr_t *out, unsigned max);
-#define QPORT_BACKTRACE(caller, out, max) hosted_backtrace(out, max)
+unsigned hosted_backtrace(uintptr_t caller, uintptr_t *out, unsigned max);
+#define QPORT_BACKTRACE(caller, out, max) hosted_backtrace(caller, out, max)
 size_t hosted_symbol(uintptr_t addr, char *buf, size_t cap);
 #define QPORT_SYMBOL(addr, buf, cap) hosted_symbol(addr, buf, cap)
 /* What reports call the running task: 0 unless a test gives its threads numbers. */

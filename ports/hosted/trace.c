@@ -9,6 +9,7 @@
 #include <quire/port.h>
 
 struct walk {
+    uintptr_t caller;
     uintptr_t *out;
     unsigned n, max;
 };
@@ -16,16 +17,18 @@ struct walk {
 static _Unwind_Reason_Code step(struct _Unwind_Context *at, void *arg)
 {
     struct walk *w = arg;
+    uintptr_t ip = _Unwind_GetIP(at);
 
     if (w->n == w->max)
         return _URC_END_OF_STACK;
-    w->out[w->n++] = _Unwind_GetIP(at);
+    if (w->n || ip == w->caller)
+        w->out[w->n++] = ip;
     return _URC_NO_REASON;
 }
 
-unsigned hosted_backtrace(uintptr_t *out, unsigned max)
+unsigned hosted_backtrace(uintptr_t caller, uintptr_t *out, unsigned max)
 {
-    struct walk w = {.out = out, .max = max};
+    struct walk w = {.caller = caller, .out = out, .max = max};
 
     _Unwind_Backtrace(step, &w);
     return w.n;

@@ -5,11 +5,8 @@
 
 #include <quire/format.h>
 
-/* Frames of the library itself between the port's hook and the public call; at most so many. */
-#define INNER_MAX 12u
-
-unsigned quire_backtrace_frames(uintptr_t frame, uintptr_t low, uintptr_t high, uintptr_t *out,
-                                unsigned max)
+unsigned quire_backtrace_frames(uintptr_t caller, uintptr_t frame, uintptr_t low, uintptr_t high,
+                                uintptr_t *out, unsigned max)
 {
     unsigned n = 0;
 
@@ -17,27 +14,16 @@ unsigned quire_backtrace_frames(uintptr_t frame, uintptr_t low, uintptr_t high, 
     while (n < max && frame >= low && frame < high && high - frame >= 2 * sizeof(uintptr_t) &&
            frame % sizeof(uintptr_t) == 0) {
         const volatile uintptr_t *at = (const volatile uintptr_t *)frame;
+        uintptr_t ret = at[1];
 
-        if (!at[1])
+        if (!ret)
             break;
-        out[n++] = at[1];
+        if (n || ret == caller)
+            out[n++] = ret;
         low = frame + 1;
         frame = at[0];
     }
     return n;
-}
-
-unsigned qi_trace(uintptr_t caller, uintptr_t *out, unsigned max)
-{
-    uintptr_t all[QI_TRACE_MAX + INNER_MAX];
-    unsigned n = QPORT_BACKTRACE(caller, all, QI_TRACE_MAX + INNER_MAX), first = 0, got = 1;
-
-    out[0] = caller;
-    while (first < n && all[first] != caller)
-        first++;
-    for (unsigned i = first + 1; i < n && got < max; i++)
-        out[got++] = all[i];
-    return got;
 }
 
 const char *qi_place_text(uintptr_t addr, char *buf, size_t cap)

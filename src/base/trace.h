@@ -24,8 +24,15 @@ __attribute__((no_sanitize("thread", "address"))) static inline uint8_t qi_peek(
     return *(const volatile uint8_t *)at;
 }
 
-/* caller, then those that called it, as far as the port can tell: 1..max addresses.  Any context. */
-unsigned qi_trace(uintptr_t caller, uintptr_t *out, unsigned max);
+/* caller, then those that called it, as far as the port can tell: 1..max addresses.  Any context.  Inline: each
+ * function on the way is a step of the walk. */
+static inline unsigned qi_trace(uintptr_t caller, uintptr_t *out, unsigned max)
+{
+    unsigned n = QPORT_BACKTRACE(caller, out, max);
+
+    out[0] = caller;
+    return n ? n : 1;
+}
 /* A line for each address, with its name if the port knows it.  Any context. */
 void qi_log_trace(enum quire_log_level level, const uintptr_t *frames, unsigned n);
 /* "address name", or the address alone, for a line of a report.  Returns buf. */

@@ -76,10 +76,18 @@ static uint32_t hash_of(const uintptr_t *frames, unsigned n)
     uint64_t h = n;
 
     for (unsigned i = 0; i < n; i++) {
-        h = (h ^ frames[i]) * 0x9e3779b97f4a7c15;
-        h ^= h >> 29;
+        h = (h ^ frames[i]) * 0x9e3779b97f4a7c15; /* what is above depends on all below */
     }
-    return (uint32_t)(h ^ h >> 32);
+    return (uint32_t)(h >> 32);
+}
+
+static bool is_of(const struct trace *t, const uintptr_t *frames, unsigned n)
+{
+    uintptr_t differ = 0;
+
+    for (unsigned i = 0; i < n; i++) /* word by word: memcmp() may be a loop of bytes */
+        differ |= t->frames[i] ^ frames[i];
+    return !differ;
 }
 
 /* Among the records from first on, up to but without last. */
@@ -89,8 +97,7 @@ static uint32_t look_up(uint32_t first, uint32_t last, uint32_t hash, const uint
     while (first != last) {
         const struct trace *t = trace_at(first);
 
-        if (t->hash == hash && t->n == n &&
-            !__builtin_memcmp(t->frames, frames, n * sizeof *frames))
+        if (t->hash == hash && t->n == n && is_of(t, frames, n))
             return first;
         first = t->next;
     }
@@ -130,22 +137,14 @@ static struct quire_page *chunk_page(unsigned units)
     return quire_page_alloc(CHUNK_ORDER, QUIRE_GFP_ATOMIC | QUIRE_GFP_NORETRY, QUIRE_NODE_ANY);
 }
 
-uint32_t qi_depot_put(const uintptr_t *frames, unsigned n)
+/* A trace that was not in its bucket when that began with head; its number, 0: there is no room. */
+static QI_NOINLINE uint32_t add(uint32_t hash, uint32_t head, const uintptr_t *frames, unsigned n)
 {
-    uint32_t hash = hash_of(frames, n), *bucket, head, now, id;
-    struct quire_page *fresh;
+    uint32_t *bucket = &buckets[hash % BUCKETS], now, id;
+    struct quire_page *fresh = chunk_page(units_of(n));
+    unsigned long irq = qi_spin_lock_irq(&lock);
     struct trace *t = NULL;
-    unsigned long irq;
 
-    if (!buckets)
-        return 0;
-    bucket = &buckets[hash % BUCKETS];
-    head = qi_load_acquire(bucket);
-    id = look_up(head, 0, hash, frames, n);
-    if (id)
-        return id;
-    fresh = chunk_page(units_of(n));
-    irq = qi_spin_lock_irq(&lock);
     now = qi_load_relaxed(bucket);
     id = look_up(now, head, hash, frames, n); /* what others added meanwhile */
     if (!id && (t = carve(units_of(n), &fresh, &id))) {
@@ -162,6 +161,17 @@ uint32_t qi_depot_put(const uintptr_t *frames, unsigned n)
     if (!id)
         qi_fetch_add_relaxed(&refused, 1);
     return id;
+}
+
+uint32_t qi_depot_put(const uintptr_t *frames, unsigned n)
+{
+    uint32_t hash = hash_of(frames, n), head, id;
+
+    if (!buckets)
+        return 0;
+    head = qi_load_acquire(&buckets[hash % BUCKETS]);
+    id = look_up(head, 0, hash, frames, n);
+    return id ? id : add(hash, head, frames, n);
 }
 
 unsigned qi_depot_get(uint32_t id, const uintptr_t **frames)

@@ -74,11 +74,14 @@ static unsigned set_size(unsigned objects)
 static struct qi_track *records(struct qi_slab *s)
 {
     struct qi_track *set = qi_load_acquire(&s->track), *seen = NULL;
-    unsigned size = set_size(s->n);
     unsigned long irq;
+    unsigned size;
 
-    if (set || size >= SET_SIZES)
+    if (QI_LIKELY(set != NULL))
         return set;
+    size = set_size(s->n);
+    if (size >= SET_SIZES)
+        return NULL;
     irq = qport_irq_save();
     set = qi_internal_alloc(&set_caches[size], QUIRE_GFP_ATOMIC | QUIRE_GFP_NORETRY);
     if (set) {
@@ -121,19 +124,21 @@ void qi_track_slab_gone(struct qi_slab *s)
 
 uint32_t qi_track_now(void) { return (uint32_t)(qport_now_ns() >> QI_TRACK_TICK_SHIFT); }
 
-static void note(struct qi_track_event *e, uintptr_t caller)
+/* Inline, as each function on the way is a step of the walk up the stack. */
+static inline __attribute__((always_inline)) void note(struct qi_track_event *e, uintptr_t caller)
 {
     uintptr_t frames[QI_TRACE_MAX];
-    unsigned long irq = qport_irq_save();
 
+    qport_preempt_disable();
     qi_store_relaxed(&e->cpu, (uint32_t)qport_cpu());
-    qport_irq_restore(irq);
+    qport_preempt_enable();
     qi_store_relaxed(&e->trace, qi_depot_put(frames, qi_trace(caller, frames, QI_TRACE_MAX)));
     qi_store_relaxed(&e->time, qi_track_now());
     qi_store_relaxed(&e->task, QPORT_TRACK_TASK());
 }
 
-static void begin(struct qi_track *t, size_t bytes, uintptr_t caller)
+static inline __attribute__((always_inline)) void begin(struct qi_track *t, size_t bytes,
+                                                        uintptr_t caller)
 {
     uint32_t site = qi_site_of(caller);
 

@@ -128,6 +128,34 @@ def test_kernel_text_and_data_are_apart(t):
     dies(t, "data", r"panic: page fault in the kernel: execution of 0xffffffff8")
 
 
+FRAMES = r"((?:    \w\w 0x\w+ [\w.]+\+\w+\n)+)"
+
+
+def names(trace):
+    return re.findall(r"0x\w+ ([\w.]+)\+", trace)
+
+
+# What a handler allocates has its callers up to the interrupt's entry; a panic goes on with whom it interrupted, and
+# both are exact: who called be_interrupted() is known though it never returned, and nothing stale is there.
+# proves: VE-55
+def test_traces_end_at_the_interrupt(t):
+    for how in ("irq", "tick", "tick", "tick"):
+        program = ["/usr/bin/python3", "-c", "while True: pass"] if how == "tick" else [TRUE]
+        ours = t.quire(*program, options=["--log", "--cpus", "1", "--heap", "track", "--append", "quire.crash=" + how], timeout=60)
+        if how == "tick" and "\n  in 0x" in ours.stderr:
+            continue  # it is in a system call: once more
+        t.check(ours.status == 125 and "panic: asked to crash in an interrupt" in ours.stderr, ours)
+        kept = names(re.search(r"allocated at .*\n" + FRAMES, ours.stderr).group(1))
+        t.check(kept[0] == "in_interrupt" and kept[-2] == "trap_dispatch" and len(kept) < 10, ours)
+        told = re.search(r"panic: .*\n.*\n((?:  (?:at|by|in|perhaps) .*\n)+)", ours.stderr).group(1)
+        t.check(names(told)[:len(kept)] == kept and "perhaps" not in told, ours)
+        if how == "tick":
+            return
+        t.check(re.search(r"  in 0x\w+ be_interrupted\+.*\n  by .* trace_crash\+.*\n  by .* selftest_crash\+.*\n  by .* init_main\+.*\n"
+                          r"  by .* kthread_run\+.*\n  by .* task_first_kernel\+", told), ours)
+    t.check(False, "a program that does nothing but count was three times found in a system call")
+
+
 # An array that overflows on the kernel's stack does not get to the return address.
 # proves: AS-55
 def test_kernel_stack_smash_is_seen(t):

@@ -388,18 +388,21 @@ static void frame_pointers_are_followed_with_care(void **state)
     stack[11] = 222;
     stack[20] = 0;
     stack[21] = 333;
-    assert_int_equal(quire_backtrace_frames((uintptr_t)&stack[2], low, high, out, 8), 3);
+    assert_int_equal(quire_backtrace_frames(111, (uintptr_t)&stack[2], low, high, out, 8), 3);
     assert_true(out[0] == 111 && out[1] == 222 && out[2] == 333);
-    assert_int_equal(quire_backtrace_frames((uintptr_t)&stack[2], low, high, out, 2), 2);
+    assert_int_equal(quire_backtrace_frames(111, (uintptr_t)&stack[2], low, high, out, 2), 2);
+    assert_int_equal(quire_backtrace_frames(222, (uintptr_t)&stack[2], low, high, out, 8), 2);
+    assert_true(out[0] == 222 && out[1] == 333); /* from the caller on */
+    assert_int_equal(quire_backtrace_frames(444, (uintptr_t)&stack[2], low, high, out, 8), 0);
     stack[20] = (uintptr_t)&stack[2]; /* a cycle */
-    assert_int_equal(quire_backtrace_frames((uintptr_t)&stack[2], low, high, out, 8), 3);
+    assert_int_equal(quire_backtrace_frames(111, (uintptr_t)&stack[2], low, high, out, 8), 3);
     stack[20] = (uintptr_t)&stack[31]; /* the return address would lie beyond the end */
-    assert_int_equal(quire_backtrace_frames((uintptr_t)&stack[2], low, high, out, 8), 3);
+    assert_int_equal(quire_backtrace_frames(111, (uintptr_t)&stack[2], low, high, out, 8), 3);
     stack[10] = (uintptr_t)&stack[20] + 1;
-    assert_int_equal(quire_backtrace_frames((uintptr_t)&stack[2], low, high, out, 8), 2);
+    assert_int_equal(quire_backtrace_frames(111, (uintptr_t)&stack[2], low, high, out, 8), 2);
     stack[10] = 8;
-    assert_int_equal(quire_backtrace_frames((uintptr_t)&stack[2], low, high, out, 8), 2);
-    assert_int_equal(quire_backtrace_frames(low - 16, low, high, out, 8), 0);
+    assert_int_equal(quire_backtrace_frames(111, (uintptr_t)&stack[2], low, high, out, 8), 2);
+    assert_int_equal(quire_backtrace_frames(111, low - 16, low, high, out, 8), 0);
 }
 
 /* proves: VE-55 */
