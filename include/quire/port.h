@@ -49,7 +49,8 @@
  *                                   TABLE_ALLOC, TABLE_FREE    ptr struct quire_page, n 0
  *                                   LOCK_INIT                  ptr lock, n (uintptr_t) name of its class
  *                                   LOCKED, UNLOCK             ptr lock, n 0 a spin lock, 1 a
- *                                   sleeping one as a reader, 2 a sleeping one alone
+ *                                   sleeping one as a reader, 2 a sleeping one alone, 3 the same
+ *                                   without having been ready to sleep
  *                                   A FREE and an UNLOCK come before the fact, the others after it.
  *   QPORT_CALLER()                  may be left out: uintptr_t, not 0; what stands for the place that called, where its
  *                                   address is another one in each run and must not change what is done; any

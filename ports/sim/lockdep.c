@@ -23,7 +23,7 @@
 
 enum { CLASSES = 64, LOCKS = 1 << 20, HELD = 16, NAME = 64, SITE_FRAMES = 8 };
 /* n of LOCKED and UNLOCK */
-enum { SPIN, READER, ALONE };
+enum { SPIN, READER, ALONE, TRIED };
 
 /* Where something happened for the first time. */
 struct site {
@@ -236,7 +236,7 @@ static void locked(const void *address, uint64_t how, uintptr_t pc)
         check_order(cpu, &cpu->h[i], address, class, pc);
     if (how == SPIN)
         check_irqs(class, pc);
-    else
+    else if (how != TRIED)
         lockdep_might_sleep();
     if (x->n == HELD)
         sim_fail("lockdep", "more than %d locks held at once", HELD);

@@ -222,9 +222,10 @@ enum quire_status quire_vm_map_ram(struct quire_page *const *pages, size_t n, q_
     if (!n || n > QUIRE_VM_MAP_RAM_MAX)
         return QUIRE_INVALID;
     while (!map_in_current(pages, (unsigned)n, out)) {
+        uint64_t since = qi_purge_rounds();
         struct qi_block *fresh = block_make(QI_CALLER());
 
-        if (!fresh && quire_kva_purge())
+        if (!fresh && qi_purge_helps(since))
             fresh = block_make(QI_CALLER());
         if (!fresh)
             return QUIRE_NO_MEMORY;

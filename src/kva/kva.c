@@ -32,7 +32,8 @@
  * K4 makes vfree() a table walk and one look at the page, whatever the number of areas.  An area's
  * own blocks are chained by quire_page.next: no array of pages is needed however large it is.
  *
- * Locking.  qi_part.lock: tree and ready ranges of a part.  The lock of a CPU's ranges: its ready
+ * Locking.  One purge at a time, under a sleeping lock: who needs what another has taken off the lists waits for
+ * it; who only frees, or is idle, does not.  qi_part.lock: tree and ready ranges of a part.  The lock of a CPU's ranges: its ready
  * ranges and its lazy list; others come for it to purge only.  Neither is taken inside the other,
  * and nothing is allocated, mapped or flushed under either.  Table entries need no lock, for areas are
  * disjoint.  All calls are for tasks but quire_stack_guard_hit(), which only walks tables and may be
@@ -49,6 +50,7 @@
 #include "kva.h"
 
 #include "../base/check.h"
+#include "../sync/rwsem.h"
 
 /* Descriptors that may wait, however small their areas are: it bounds the memory in them, and the
  * time of a purge. */
@@ -69,7 +71,10 @@ static uint64_t lazy;           /* atomic: at least what is on the lists */
 static uint64_t lazy_since;     /* atomic: ns, when the first of them came */
 static uint64_t ticked;         /* atomic: ns, the last tick that looked */
 static uint64_t lazy_pages_max; /* set once */
-static uint64_t purges;         /* atomic */
+static uint64_t purges;         /* atomic: that flushed */
+uint64_t qi_purges_ended;       /* whether there was anything or not */
+static struct qi_rwsem purging; /* what waited is with its holder */
+static const struct qi_lock_class purging_class = {"kva: purge"};
 
 enum quire_status quire_kva_init(const struct quire_kva_layout *l)
 {
@@ -85,6 +90,8 @@ enum quire_status quire_kva_init(const struct quire_kva_layout *l)
     lazy_since = 0;
     ticked = 0;
     purges = 0;
+    qi_purges_ended = 0;
+    qi_rwsem_init(&purging, &purging_class);
     qi_stacks_init();
     qi_blocks_init();
     return QUIRE_OK;
@@ -104,7 +111,8 @@ static void flush_span(const struct qi_area *list)
     qi_kpt_flush(Q_KVA(low), high - low);
 }
 
-uint64_t qi_areas_flush(void)
+/* All that waits now; one at a time.  Returns the frames that came free. */
+static uint64_t flush_locked(void)
 {
     struct qi_area *list = qi_lazy_take(), *warm = NULL, *cold = NULL;
     uint64_t taken = 0, keeps = 0, room = qi_kept_room(), frames;
@@ -133,29 +141,72 @@ uint64_t qi_areas_flush(void)
     return frames;
 }
 
+static void purge_ends(void)
+{
+    qi_fetch_add_acqrel(&qi_purges_ended, 1);
+    qi_rwsem_write_unlock(&purging);
+}
+
+uint64_t qi_areas_flush(void)
+{
+    uint64_t frames;
+
+    qi_rwsem_write_lock(&purging);
+    frames = flush_locked();
+    purge_ends();
+    return frames;
+}
+
 uint64_t quire_kva_purge(void)
 {
     uint64_t frames;
 
     qi_stacks_release();
     qi_blocks_release();
-    frames = qi_areas_flush();
-    return frames + qi_ranges_release();
+    qi_rwsem_write_lock(&purging);
+    frames = flush_locked();
+    frames += qi_ranges_release();
+    purge_ends();
+    return frames;
 }
+
+bool qi_purge_helps(uint64_t since) { return quire_kva_purge() || qi_purge_rounds() - since > 1; }
 
 static bool waited_long(void) { return qport_now_ns() - qi_load_relaxed(&lazy_since) >= LAZY_NS; }
 
+static uint64_t age_locked(void)
+{
+    uint64_t frames = qi_ranges_age();
+
+    qi_blocks_release(); /* what it adds is flushed by the next one */
+    if (LAZY_AREAS(qi_load_relaxed(&lazy)) && waited_long())
+        frames += flush_locked();
+    return frames;
+}
+
+/* An idle task that lost its CPU here would keep those waiting who need what it purges, so it cannot. */
 uint64_t quire_kva_tick(void)
 {
-    uint64_t now = qport_now_ns(), before = qi_load_relaxed(&ticked), frames;
+    uint64_t now = qport_now_ns(), before = qi_load_relaxed(&ticked), frames = 0;
 
     if (now - before < LAZY_NS || !qi_cas_relaxed(&ticked, &before, now))
         return 0;
-    frames = qi_ranges_age();
-    qi_blocks_release(); /* what it adds is flushed by the next one */
-    if (LAZY_AREAS(qi_load_relaxed(&lazy)) && waited_long())
-        frames += qi_areas_flush();
+    qport_preempt_disable();
+    if (qi_rwsem_try_write(&purging)) {
+        frames = age_locked();
+        purge_ends();
+    }
+    qport_preempt_enable();
     return frames;
+}
+
+/* Unless somebody purges: what came too late for that one waits for the next. */
+static void try_flush(void)
+{
+    if (!qi_rwsem_try_write(&purging))
+        return;
+    flush_locked();
+    purge_ends();
 }
 
 /* a has no entries any more: it waits for the next flush, which may be now. */
@@ -168,7 +219,7 @@ static void wait_for_flush(struct qi_area *a)
     qi_lazy_push(a);
     if (QI_UNLIKELY(LAZY_PAGES(all) > lazy_pages_max || LAZY_AREAS(all) >= LAZY_AREAS_MAX ||
                     (LAZY_AREAS(all) % CLOCK_EVERY == 0 && waited_long())))
-        qi_areas_flush();
+        try_flush();
 }
 
 /* ---- the life of an area ---- */

@@ -166,6 +166,12 @@ void qi_area_publish(struct qi_window *w, struct qi_area *a);
 void qi_area_retire(struct qi_area *a);
 /* One flush for all that waits; returns the frames that came free. */
 uint64_t qi_areas_flush(void);
+/* Purges so far, for qi_purge_helps(). */
+extern uint64_t qi_purges_ended; /* atomic */
+static inline uint64_t qi_purge_rounds(void) { return qi_load_acquire(&qi_purges_ended); }
+/* Purge, for an allocation that began when there had been so many and found nothing.  True: something came free,
+ * by this purge or by one of others that ended meanwhile: it is worth a second try. */
+bool qi_purge_helps(uint64_t since);
 /* Unmap, flush, give the addresses back, now: memory and devices that are not ours. */
 void qi_area_destroy(struct qi_area *a);
 /* The live area of kind whose first byte is at start; panics with what is there instead. */

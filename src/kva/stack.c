@@ -114,13 +114,15 @@ static struct qi_area *make_stack(uint64_t bytes, uintptr_t caller)
 static struct qi_area *get_stack(uint64_t bytes, uintptr_t caller)
 {
     struct qi_area *a = take_cached(bytes);
+    uint64_t since;
 
     if (a) {
         qi_store_relaxed(&a->caller, caller);
         return a;
     }
+    since = qi_purge_rounds();
     a = make_stack(bytes, caller);
-    if (!a && quire_kva_purge()) {
+    if (!a && qi_purge_helps(since)) {
         a = make_stack(bytes, caller);
         if (!a)
             quire_kva_purge();

@@ -20,12 +20,12 @@ static void *vmalloc_once(const struct qi_want *want, quire_gfp gfp)
     return (void *)(uintptr_t)a->start;
 }
 
-static void *vmalloc_again(const struct qi_want *want, quire_gfp gfp)
+static void *vmalloc_again(const struct qi_want *want, quire_gfp gfp, uint64_t since)
 {
     void *p = NULL;
 
     /* frames that wait for a flush may be all that is missing; what the failed try took goes too */
-    if (quire_kva_purge()) {
+    if (qi_purge_helps(since)) {
         p = vmalloc_once(want, gfp);
         if (!p)
             quire_kva_purge();
@@ -37,6 +37,7 @@ static QI_ALWAYS_INLINE void *vmalloc_for(size_t size, size_t align, quire_gfp g
                                           uintptr_t caller)
 {
     struct qi_want want = {.caller = caller, .node = node, .kind = QI_KVA_MEMORY};
+    uint64_t since = qi_purge_rounds();
     void *p;
 
     if (!qi_whole_pages(size, &want.bytes) || !qi_is_pow2(align))
@@ -45,7 +46,7 @@ static QI_ALWAYS_INLINE void *vmalloc_for(size_t size, size_t align, quire_gfp g
     want.align = QI_MAX(want.align, (uint64_t)align);
     p = vmalloc_once(&want, gfp);
     if (QI_UNLIKELY(!p))
-        p = vmalloc_again(&want, gfp);
+        p = vmalloc_again(&want, gfp, since);
     if (QI_LIKELY(p != NULL))
         qi_track_large_alloc(p, size, caller);
     return p;

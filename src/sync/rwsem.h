@@ -66,6 +66,16 @@ static inline void qi_rwsem_write_lock(struct qi_rwsem *s)
         qi_rwsem_write_contended(s);
     QPORT_EVENT(LOCKED, s, 2);
 }
+/* Does not wait: with preemption off, too. */
+static inline bool qi_rwsem_try_write(struct qi_rwsem *s)
+{
+    uint32_t old = 0;
+    bool got = qi_cas_acqrel(&s->state, &old, QI_RWSEM_WRITER);
+
+    if (QI_LIKELY(got))
+        QPORT_EVENT(LOCKED, s, 3);
+    return got;
+}
 static inline void qi_rwsem_write_unlock(struct qi_rwsem *s)
 {
     uint32_t old;

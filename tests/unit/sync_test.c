@@ -170,6 +170,22 @@ static void writers_wait_for_all(void **state)
     assert_int_equal(sem.state, 0);
 }
 
+/* Who only tries neither waits nor comes in beside a holder. */
+static void who_tries_does_not_wait(void **state)
+{
+    (void)state;
+    scene(0, NULL);
+    assert_true(qi_rwsem_try_write(&sem));
+    assert_false(qi_rwsem_try_write(&sem));
+    assert_false(qi_rwsem_try_read(&sem));
+    assert_int_equal(sem.state, W);
+    qi_rwsem_write_unlock(&sem);
+    assert_true(qi_rwsem_try_read(&sem));
+    assert_false(qi_rwsem_try_write(&sem));
+    qi_rwsem_read_unlock(&sem);
+    assert_int_equal(sem.state, 0);
+}
+
 /* Who takes the lock while others sleep on it wakes them when it lets go. */
 static void sleepers_are_not_forgotten(void **state)
 {
@@ -241,6 +257,7 @@ int main(void)
         cmocka_unit_test(readers_at_once),
         cmocka_unit_test(readers_wait_for_the_writer),
         cmocka_unit_test(writers_wait_for_all),
+        cmocka_unit_test(who_tries_does_not_wait),
         cmocka_unit_test(sleepers_are_not_forgotten),
         cmocka_unit_test(spinning),
     };
