@@ -6,6 +6,11 @@
  * Seidel, "Randomized search trees", 1989).  The depth is that of a tree made in random order whatever
  * the order of frees; nothing is stored for it.  Every chunk is checked before a word of it is believed.
  *
+ * Not the tree of kva/gaps.c, though both find the lowest that fits: there ranges are the nodes, in memory that
+ * only the kernel writes, with a list and rows of them beside the tree, in twelve words; here the free pieces
+ * are, between bytes that users overrun, in the four words that the smallest has, and a link is followed only
+ * after a look at where it leads.
+ *
  * Rejected: the Cartesian tree, by address and size at once (Stephenson, "Fast Fits", 1983), needs no
  * word for the largest, but chunks whose sizes rise with their addresses make a list of it.
  */
