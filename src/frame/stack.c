@@ -18,8 +18,10 @@
  * off and then done for a batch under one taking of the lock, word by word.  Fills that follow one
  * another double the batch (up to 64 frames).  A fill after an overflow, or an overflow after a fill, is
  * a swing that the stack was too small for: it grows to twice its size, up to 256 frames and a 64th
- * of the zone for all CPUs together.  quire_frame_age() halves what was not used since the last call, and
- * a CPU that meets the low mark makes its stacks small.
+ * of the zone for all CPUs together.  So it does at an overflow that follows another: CPUs that free much at
+ * once, from stacks that a shortage made small, would else wait for one another at the lock.
+ * quire_frame_age() halves what was not used since the last call, and a CPU that meets the low mark makes its
+ * stacks small.
  *
  * Other CPUs.  Nobody but its owner may empty a stack.  Others ask: they set qi_frame_cpu.asked and close
  * the stacks (end = base), so that the owner's next free comes here; an allocation comes here when its
@@ -151,7 +153,7 @@ unsigned qi_frame_drain_cpu(unsigned cpu)
 
 /* ---- Sizes ---- */
 
-/* A swing that the stack was too small for; false: it may not grow. */
+/* A swing, or a stream of frees, that the stack was too small for; false: it may not grow. */
 static bool grow(struct qi_stack *s)
 {
     unsigned want = QI_MIN(2u * s->want, fair(s));
@@ -226,7 +228,7 @@ void qi_stack_overflow(struct qi_stack *s, struct quire_page *p)
     unsigned count = serve() ? 0 : qi_stack_count(s);
     bool none = !s->want || qi_load_relaxed(&closed);
 
-    if (none ? count : count >= s->want && !(s->last == FILL && grow(s)))
+    if (none ? count : count >= s->want && !(s->want < s->room && s->last != NEITHER && grow(s)))
         stack_give(s, none ? count : count - s->want / 2);
     if (!none && qi_load_relaxed(&s->end) != s->base + s->want)
         open_to(s, s->want); /* who closed it may have done so after it was served */

@@ -275,6 +275,28 @@ static void lists_follow_the_demand(void **state)
         }
 }
 
+/* A shortage made the lists small; whoever frees much then soon takes the lock as seldom as before it. */
+static void lists_grow_in_a_stream_of_frees(void **state)
+{
+    struct qi_stack *s;
+    uint64_t before;
+
+    (void)state;
+    machine_of(2, 256 * MIB);
+    s = stack(0, 0, 0, QUIRE_UNMOVABLE);
+    for (unsigned i = 0; i < 8192; i++)
+        held[i] = get(0);
+    for (unsigned i = 0; i < 10; i++)
+        qi_frame_relieve();
+    assert_int_equal(s->want, 32);
+    before = lock_count(&qi_zones[0]);
+    give_back(8192, 0);
+    assert_int_equal(s->want, 256);
+    /* 128 at a time, but for the first few */
+    assert_in_range(lock_count(&qi_zones[0]) - before, 8192 / 128 - 2, 8192 / 128 + 2);
+    everything_is_back();
+}
+
 /* Frames that CPU 0 holds in blocks of order 4 and up. */
 static uint64_t in_blocks(void)
 {
@@ -525,6 +547,7 @@ int main(void)
         cmocka_unit_test(hot_cold_leftover),
         cmocka_unit_test(merging_is_put_off),
         cmocka_unit_test(lists_follow_the_demand),
+        cmocka_unit_test(lists_grow_in_a_stream_of_frees),
         cmocka_unit_test(nothing_is_hoarded_when_memory_is_short),
         cmocka_unit_test(whole_blocks_go_out_as_they_came),
         cmocka_unit_test(whole_blocks_are_not_hoarded),
