@@ -80,6 +80,64 @@ static struct toy *toy_probe(uint64_t registers)
     return NULL;
 }
 
+/* ---- a driver of frames: scattered pages that it sees as one buffer, and routes that readers follow ---- */
+
+struct route {
+    unsigned target;
+    struct rcu_head rcu;
+};
+
+struct nic {
+    struct page **pages;
+    unsigned npages;
+    char *window; /* all pages, one behind the other */
+    struct route *route;
+    char *label;
+};
+
+static void nic_remove(struct nic *n)
+{
+    vunmap(n->window);
+    for (unsigned i = 0; i < n->npages; i++)
+        __free_page(n->pages[i]);
+    kvfree(n->pages);
+    kfree(n->label);
+    kfree_rcu_mightsleep(n->route);
+    kfree(n);
+}
+
+static int nic_reroute(struct nic *n, unsigned target)
+{
+    struct route *old = n->route, *fresh = kmalloc(sizeof *fresh, GFP_KERNEL);
+
+    if (!fresh)
+        return -1;
+    fresh->target = target;
+    n->route = fresh;
+    if (old)
+        kfree_rcu(old, rcu);
+    return 0;
+}
+
+static struct nic *nic_probe(unsigned npages, int node)
+{
+    struct nic *n = kcalloc_node(1, sizeof *n, GFP_KERNEL, node);
+
+    if (!n)
+        return NULL;
+    n->label = kmemdup_nul("nic0 and more", 4, GFP_KERNEL);
+    n->pages = kvmalloc_array(npages, sizeof(struct page *), GFP_KERNEL | __GFP_ZERO);
+    while (n->pages && n->npages < npages &&
+           (n->pages[n->npages] = alloc_pages_node(node, GFP_KERNEL | __GFP_ZERO, 0)))
+        n->npages++;
+    if (n->npages == npages)
+        n->window = vmap(n->pages, npages, VM_MAP, PAGE_KERNEL);
+    if (n->window && n->label && !nic_reroute(n, 0))
+        return n;
+    nic_remove(n);
+    return NULL;
+}
+
 /* ---- the machine ---- */
 
 static uint64_t before;
@@ -165,11 +223,100 @@ static void the_other_names(void **state)
     free_page(0);
 }
 
+/* proves: AS-36 */
+static void a_driver_of_pages_lives_and_goes(void **state)
+{
+    struct nic *n = nic_probe(70, 1);
+    unsigned long sum = 0;
+
+    (void)state;
+    assert_non_null(n);
+    assert_string_equal(n->label, "nic0");
+    assert_true(is_vmalloc_addr(n->window));
+    for (unsigned i = 0; i < n->npages; i++) {
+        struct page *page = vmalloc_to_page(n->window + i * 4096ul + i);
+
+        assert_ptr_equal(page, n->pages[i]);
+        assert_int_equal(page_to_nid(page), 1);
+        assert_int_equal(vmalloc_to_pfn(n->window + i * 4096ul), page_to_pfn(page));
+        assert_ptr_equal(pfn_to_page(page_to_pfn(page)), page);
+        assert_ptr_equal(virt_to_page(page_address(page)), page);
+        assert_int_equal(page_to_phys(page), virt_to_phys(page_address(page)));
+        *(unsigned char *)page_address(page) = (unsigned char)i;
+    }
+    for (unsigned i = 0; i < n->npages; i++) {
+        unsigned char *at = kmap_local_page(n->pages[i]);
+
+        sum += *at;
+        kunmap_local(at);
+    }
+    assert_int_equal(sum, 69 * 70 / 2);
+    for (unsigned i = 1; i < 500; i++)
+        assert_int_equal(nic_reroute(n, i), 0);
+    assert_int_equal(n->route->target, 499);
+    get_page(n->pages[3]);
+    put_page(n->pages[3]); /* still the driver's */
+    nic_remove(n);
+    assert_null(vmap(NULL, 0, VM_MAP, PAGE_KERNEL));
+    vunmap(NULL);
+    synchronize_rcu();
+    quire_rcu_reclaim();
+}
+
+static void overflows_and_odd_sizes(void **state)
+{
+    static const unsigned char from[] = {1, 2, 3, 4, 5, 6};
+    struct page *pages[40];
+    char *p;
+
+    (void)state;
+    assert_null(kmalloc_array_node(SIZE_MAX / 2, 3, GFP_KERNEL, 0));
+    assert_null(kcalloc_node(SIZE_MAX, SIZE_MAX, GFP_KERNEL, NUMA_NO_NODE));
+    assert_null(vmalloc_array(SIZE_MAX / 8, 9));
+    assert_null(vcalloc(SIZE_MAX, 2));
+    assert_null(kmemdup_array(from, SIZE_MAX, 2, GFP_KERNEL));
+    assert_null(kmemdup_nul(NULL, 3, GFP_KERNEL));
+    assert_null(kmemdup_nul("a", SIZE_MAX, GFP_KERNEL));
+    assert_null(alloc_pages_exact(0, GFP_KERNEL));
+    assert_null(alloc_pages_exact(SIZE_MAX, GFP_KERNEL));
+    assert_int_equal(get_order(1), 0);
+    assert_int_equal(get_order(4096), 0);
+    assert_int_equal(get_order(4097), 1);
+    assert_int_equal(get_order(5 * 4096), 3);
+    p = kmemdup_array(from, 3, 2, GFP_KERNEL);
+    assert_memory_equal(p, from, 6);
+    kfree(p);
+    p = kvmemdup(from, 6, GFP_KERNEL);
+    assert_memory_equal(p, from, 6);
+    kvfree(p);
+    p = alloc_pages_exact(5 * 4096 - 1, GFP_KERNEL | __GFP_ZERO); /* of a block of eight */
+    assert_non_null(p);
+    for (unsigned i = 0; i < 5 * 4096; i++)
+        assert_int_equal(p[i], 0);
+    assert_int_equal(frames_left(), before - 5);
+    free_pages_exact(p, 5 * 4096 - 1);
+    __free_pages(alloc_pages(GFP_KERNEL, 3), 3);
+    for (unsigned i = 0; i < 40; i++)
+        pages[i] = alloc_page(GFP_KERNEL);
+    p = vm_map_ram(pages, 8, NUMA_NO_NODE);
+    assert_ptr_equal(vmalloc_to_page(p + 7 * 4096), pages[7]);
+    vm_unmap_ram(p, 8);
+    assert_null(vm_map_ram(pages, 40, NUMA_NO_NODE));
+    for (unsigned i = 0; i < 40; i++)
+        put_page(pages[i]);
+    vfree(vzalloc_node(9000, 1));
+    vfree(__vmalloc(9000, GFP_KERNEL));
+    kmem_cache_destroy(
+        kmem_cache_create_usercopy("copied", 64, 0, SLAB_TYPESAFE_BY_RCU, 0, 64, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_driver_lives_and_goes, setup, teardown),
         cmocka_unit_test_setup_teardown(the_other_names, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_driver_of_pages_lives_and_goes, setup, teardown),
+        cmocka_unit_test_setup_teardown(overflows_and_odd_sizes, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
