@@ -207,6 +207,7 @@ enum quire_status quire_frame_release(q_pfn pfn);
 
 /* Nodes and zones are made; these never change after quire_frame_init(). */
 unsigned quire_nodes(void);
+unsigned quire_cpus(void); /* numbered from 0 */
 unsigned quire_cpu_node(unsigned cpu);
 unsigned quire_node_distance(unsigned from, unsigned to);
 

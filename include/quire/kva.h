@@ -142,6 +142,7 @@ struct quire_page *quire_kva_page(const void *at);
 #define QUIRE_AREA_STACK   0x8u  /* its own pages, guard below */
 #define QUIRE_AREA_RAM     0x10u /* a block of quire_vm_map_ram() */
 #define QUIRE_AREA_HUGE    0x20u /* a leaf of 2 MiB or more is in it */
+#define QUIRE_AREA_PERCPU  0x40u /* a unit of quire/percpu.h for each CPU */
 struct quire_kva_area {
     q_kva addr;        /* first mapped byte */
     uint64_t size;     /* with its guard page */

@@ -16,6 +16,7 @@
 
 #include <quire/heap.h>
 #include <quire/kva.h>
+#include <quire/percpu.h>
 
 /* ---- gfp.h ---- */
 
@@ -403,5 +404,25 @@ static inline void *ioremap_wc(uint64_t pa, size_t size)
     return quire_names_ioremap(pa, size, QUIRE_IO_BUFFER);
 }
 static inline void iounmap(const void *at) { quire_iounmap(Q_KVA((uintptr_t)at)); }
+
+/* ---- percpu.h ---- */
+
+#define __percpu
+
+static inline void __percpu *__alloc_percpu_gfp(size_t size, size_t align, gfp_t gfp)
+{
+    return quire_percpu_alloc(size, align, gfp);
+}
+static inline void __percpu *__alloc_percpu(size_t size, size_t align)
+{
+    return quire_percpu_alloc(size, align, GFP_KERNEL);
+}
+#define alloc_percpu(type) \
+    ((__typeof__(type) __percpu *)__alloc_percpu(sizeof(type), __alignof__(type)))
+#define alloc_percpu_gfp(type, gfp) \
+    ((__typeof__(type) __percpu *)__alloc_percpu_gfp(sizeof(type), __alignof__(type), gfp))
+static inline void free_percpu(void __percpu *p) { quire_percpu_free(p); }
+#define per_cpu_ptr(p, cpu) ((__typeof__(p))quire_percpu_ptr(p, cpu))
+#define this_cpu_ptr(p)     ((__typeof__(p))quire_percpu_this(p))
 
 #endif

@@ -10,6 +10,7 @@
 #include "bench.h"
 #include <quire/heap.h>
 #include <quire/kva.h>
+#include <quire/percpu.h>
 
 #define HELD   1024u
 #define PAGES  64u
@@ -54,6 +55,17 @@ static u64 row_vmalloc64k(void) { return held_areas(65536, HELD / 4, false); }
 static u64 row_vfree64k(void) { return held_areas(65536, HELD / 4, true); }
 static u64 row_vmalloc4m(void) { return held_areas(4 << 20, 8, false); }
 static u64 row_vfree4m(void) { return held_areas(4 << 20, 8, true); }
+
+/* ---- a copy for each CPU ---- */
+
+static u64 row_percpu(void)
+{
+    u64 t = rdtsc();
+
+    for (unsigned i = 0; i < ROUNDS; i++)
+        quire_percpu_free(must(quire_percpu_alloc(64, 8, QUIRE_GFP_KERNEL)));
+    return (rdtsc() - t) * 100 / ROUNDS;
+}
 
 /* With purges at the worst moment: nothing is kept from one time to the next. */
 static u64 row_cold4k(void)
@@ -129,7 +141,7 @@ void kva_bench(void)
         {"vmap_vunmap_64", row_vmap},          {"vmalloc_4k_after_purge", row_cold4k},
         {"vmalloc_4m", row_vmalloc4m},         {"vfree_4m", row_vfree4m},
         {"vm_map_ram_unmap_8", row_map_ram},   {"stack_pair_16k", row_stack},
-        {"stacks_by_64_pair_16k", row_stacks},
+        {"stacks_by_64_pair_16k", row_stacks}, {"percpu_pair_64", row_percpu},
     };
 
     held = must(quire_kmalloc(HELD * sizeof(*held), QUIRE_GFP_KERNEL));

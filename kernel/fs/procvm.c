@@ -8,6 +8,7 @@
 #include "gen.h"
 #include "virtio/balloon.h"
 #include "virtio/reporting.h"
+#include <quire/percpu.h>
 #include <quire/pt.h>
 #include <quire/space.h>
 #include <quire/stats.h>
@@ -81,6 +82,7 @@ int show_meminfo(struct text *t, u64 key)
 {
     u64 total = quire_managed_pages(), free = quire_free_pages() + reporting_pages();
     u64 files, shared;
+    struct quire_percpu_stats percpu;
     struct quire_usage u;
 
     (void)key;
@@ -104,7 +106,9 @@ int show_meminfo(struct text *t, u64 key)
     row(t, "CommitLimit:", total);
     row(t, "Committed_AS:", u.anon + u.anon_huge + shared);
     text_printf(t, "VmallocTotal:   34359738367 kB\n");
+    quire_percpu_stats(&percpu);
     row(t, "VmallocUsed:", u.kva);
+    row(t, "Percpu:", percpu.frames);
     text_printf(t, "HardwareCorrupted: %5lu kB\n", KIB(u.poisoned));
     row(t, "AnonHugePages:", u.anon_huge);
     cma_rows(t);

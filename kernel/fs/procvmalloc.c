@@ -46,6 +46,8 @@ static void say_area(struct text *t, const struct quire_kva_area *a)
         text_printf(t, " phys=0x%016lx ioremap", (unsigned long)a->phys_addr.v);
     if (a->flags & (QUIRE_AREA_ALLOC | QUIRE_AREA_STACK))
         text_printf(t, " vmalloc");
+    if (a->flags & QUIRE_AREA_PERCPU)
+        text_printf(t, " percpu");
     if (a->flags & QUIRE_AREA_VMAP)
         text_printf(t, " vmap");
     if (a->flags & QUIRE_AREA_RAM)

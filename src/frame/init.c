@@ -455,4 +455,6 @@ enum quire_status quire_frame_init(const struct quire_boot *b)
 }
 
 unsigned quire_nodes(void) { return qi_nnodes; }
+
+unsigned quire_cpus(void) { return qi_ncpus; }
 unsigned quire_cpu_node(unsigned cpu) { return cpu < qi_ncpus ? qi_cpu_nodes[cpu] : 0; }

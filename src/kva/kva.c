@@ -94,6 +94,7 @@ enum quire_status quire_kva_init(const struct quire_kva_layout *l)
     qi_rwsem_init(&purging, &purging_class);
     qi_stacks_init();
     qi_blocks_init();
+    qi_percpu_init();
     return QUIRE_OK;
 }
 
@@ -163,6 +164,7 @@ uint64_t quire_kva_purge(void)
 
     qi_stacks_release();
     qi_blocks_release();
+    qi_percpu_release(0);
     qi_rwsem_write_lock(&purging);
     frames = flush_locked();
     frames += qi_ranges_release();
@@ -191,6 +193,7 @@ uint64_t quire_kva_tick(void)
 
     if (now - before < LAZY_NS || !qi_cas_relaxed(&ticked, &before, now))
         return 0;
+    qi_percpu_release(1); /* what it retires is flushed by the next one */
     qport_preempt_disable();
     if (qi_rwsem_try_write(&purging)) {
         frames = age_locked();
@@ -322,7 +325,8 @@ struct qi_area *qi_area_take(struct qi_window *w, uint64_t start, enum qi_kva_ki
 
 const char *qi_kind_name(unsigned kind)
 {
-    static const char *const names[] = {"vmalloc", "vmap", "stack", "ioremap", "vm_map_ram block"};
+    static const char *const names[] = {"vmalloc",          "vmap",          "stack", "ioremap",
+                                        "vm_map_ram block", "per-CPU memory"};
 
     return kind < QI_COUNT(names) ? names[kind] : "damaged";
 }

@@ -12,7 +12,14 @@
 #include "../sync/spin.h"
 #include "gaps.h"
 
-enum qi_kva_kind { QI_KVA_MEMORY, QI_KVA_MAPPED, QI_KVA_STACK, QI_KVA_DEVICE, QI_KVA_BLOCK };
+enum qi_kva_kind {
+    QI_KVA_MEMORY,
+    QI_KVA_MAPPED,
+    QI_KVA_STACK,
+    QI_KVA_DEVICE,
+    QI_KVA_BLOCK,
+    QI_KVA_PERCPU
+};
 
 /* The state is changed by whoever holds the area; others only look (verify, the guard test). */
 enum qi_kva_state {
@@ -137,6 +144,9 @@ struct qi_area *qi_lazy_take(void);
 
 /* Fill an area with its own pages, mapped; false: not enough memory, what came is in the area. */
 bool qi_area_populate(struct qi_area *a, quire_gfp gfp, unsigned node);
+/* Fill n pages at an address of it with single frames, which are told, and map them; false: not enough memory. */
+bool qi_area_populate_part(struct qi_area *a, uint64_t at, size_t n, quire_gfp gfp, unsigned node,
+                           struct quire_page **pages);
 /* Map n given pages over all of an area; nothing mapped on failure. */
 enum quire_status qi_area_map(struct qi_area *a, struct quire_page *const *pages, unsigned prot);
 /* Clear the entries of an area. */
@@ -203,6 +213,12 @@ uint64_t qi_stacks_live(void);
 /* ---- verify.c ---- */
 
 bool qi_kva_mapped(uint64_t va);
+
+/* ---- percpu.c ---- */
+
+void qi_percpu_init(void);
+/* Retire chunks without objects, all but keep. */
+void qi_percpu_release(unsigned keep);
 
 /* ---- block.c: blocks for short-lived maps ---- */
 

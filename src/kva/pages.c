@@ -214,6 +214,15 @@ bool qi_area_populate(struct qi_area *a, quire_gfp gfp, unsigned node)
     return true;
 }
 
+bool qi_area_populate_part(struct qi_area *a, uint64_t at, size_t n, quire_gfp gfp, unsigned node,
+                           struct quire_page **pages)
+{
+    for (size_t got = 0, more; got < n; got += more)
+        if (!(more = take_pages(a, n - got, pages + got, gfp, node)))
+            return false;
+    return qi_kpt_map_pages(Q_KVA(at), pages, n, OWN_PROT) == QUIRE_OK;
+}
+
 /* ---- giving frames back ---- */
 
 struct batch {

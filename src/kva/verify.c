@@ -2,6 +2,8 @@
  * kva/verify.c - looking at areas from outside: the walk, pages, protections, and the walk that
  * checks K1 to K6.
  */
+#include <quire/percpu.h>
+
 #include "kva.h"
 
 #include "../base/check.h"
@@ -76,11 +78,10 @@ static bool has_huge(const struct qi_area *a)
 
 static void describe(const struct qi_area *a, struct quire_kva_area *out)
 {
-    static const unsigned flags[] = {[QI_KVA_MEMORY] = QUIRE_AREA_ALLOC,
-                                     [QI_KVA_MAPPED] = QUIRE_AREA_VMAP,
-                                     [QI_KVA_STACK] = QUIRE_AREA_STACK,
-                                     [QI_KVA_DEVICE] = QUIRE_AREA_IOREMAP,
-                                     [QI_KVA_BLOCK] = QUIRE_AREA_RAM};
+    static const unsigned flags[] = {
+        [QI_KVA_MEMORY] = QUIRE_AREA_ALLOC, [QI_KVA_MAPPED] = QUIRE_AREA_VMAP,
+        [QI_KVA_STACK] = QUIRE_AREA_STACK,  [QI_KVA_DEVICE] = QUIRE_AREA_IOREMAP,
+        [QI_KVA_BLOCK] = QUIRE_AREA_RAM,    [QI_KVA_PERCPU] = QUIRE_AREA_ALLOC | QUIRE_AREA_PERCPU};
     unsigned kind = qi_load_relaxed(&a->kind);
     bool device = kind == QI_KVA_DEVICE;
 
@@ -217,7 +218,7 @@ static bool verify_area(const struct qi_part *part, const struct qi_area *a)
 
     if (state == QI_KVA_BUSY)
         return true;
-    if (a->kind > QI_KVA_BLOCK || a->part >= qi_window_of(a)->nparts ||
+    if (a->kind > QI_KVA_PERCPU || a->part >= qi_window_of(a)->nparts ||
         &qi_window_of(a)->parts[a->part] != part || a->node.start < part->start ||
         a->node.end > part->end) {
         qi_log(QUIRE_LOG_ERROR, "kva verify: K1: area at %#lx, kind %u, in window %#lx",
@@ -228,7 +229,7 @@ static bool verify_area(const struct qi_part *part, const struct qi_area *a)
         return qi_block_verify(a);
     if (!pages_right(a, state))
         return false;
-    return (a->kind != QI_KVA_MEMORY && a->kind != QI_KVA_STACK) || frames_right(a, state);
+    return a->kind == QI_KVA_MAPPED || a->kind == QI_KVA_DEVICE || frames_right(a, state);
 }
 
 static bool verify_part(struct qi_part *p)
@@ -254,5 +255,5 @@ enum quire_status quire_kva_verify(void)
     for (unsigned i = 0; i < QI_COUNT(qi_windows); i++)
         for (unsigned k = 0; k < qi_windows[i].nparts; k++)
             good &= verify_part(&qi_windows[i].parts[k]);
-    return good ? QUIRE_OK : QUIRE_CORRUPT;
+    return good ? quire_percpu_verify() : QUIRE_CORRUPT;
 }

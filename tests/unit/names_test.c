@@ -185,6 +185,7 @@ static void a_driver_lives_and_goes(void **state)
 
 static void the_other_names(void **state)
 {
+    struct toy_request __percpu *counters;
     struct kmem_cache *c = kmem_cache_create("names", 50, 0, SLAB_RED_ZONE | SLAB_POISON, NULL);
     void *p[20], *q;
     unsigned long page;
@@ -214,6 +215,11 @@ static void the_other_names(void **state)
     kvfree(kvrealloc(kvmalloc(100, GFP_KERNEL), 100000, GFP_KERNEL));
     kvfree_sensitive(kvzalloc(100, GFP_KERNEL), 100);
     kvfree(kvmalloc_array(10, 10, GFP_KERNEL));
+    counters = alloc_percpu(struct toy_request);
+    assert_non_null(counters);
+    assert_ptr_equal(this_cpu_ptr(counters), per_cpu_ptr(counters, 0));
+    assert_int_equal((uintptr_t)per_cpu_ptr(counters, 1) - (uintptr_t)counters, QUIRE_PERCPU_UNIT);
+    free_percpu(counters);
     iounmap(ioremap_wc(0x90000000, 1 << 20));
     page = get_zeroed_page(GFP_KERNEL);
     assert_int_equal(*(char *)page, 0);

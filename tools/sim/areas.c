@@ -3,6 +3,8 @@
  *
  * Each page of an area has a word of its holder's, who reads it again at the same address.
  */
+#include <quire/percpu.h>
+
 #include "held.h"
 
 static void touch(uint64_t va, enum sim_access kind, uint64_t *value, bool present)
@@ -322,6 +324,50 @@ static void do_kstacks(struct worker *w, unsigned n)
     quire_stack_free_bulk(n, tops);
 }
 
+/* ---- a copy for each CPU ---- */
+
+/* The first and the last word of each CPU's copy: a value of the holder's, and the CPU. */
+static void each_copy(const struct held *h, enum sim_access kind, uint64_t value)
+{
+    for (unsigned cpu = 0; cpu < quire_cpus(); cpu++)
+        for (unsigned end = 0; end < 2; end++) {
+            uint64_t va = (uintptr_t)quire_percpu_ptr(h->p[0], cpu) + end * ((h->n - 1) & ~7u);
+            uint64_t want = value ? value + cpu : 0, word = want;
+
+            touch(va, kind, &word, true);
+            if (word != want)
+                sim_fail("content", "the copy of CPU %u at %#llx reads %#llx, not %#llx", cpu,
+                         (unsigned long long)va, (unsigned long long)word,
+                         (unsigned long long)want);
+        }
+}
+
+static void do_percpu(struct worker *w, struct held *h, unsigned bytes)
+{
+    bool atomic = bytes & 1;
+    void *p;
+
+    bytes = 8 + bytes % (QUIRE_PERCPU_UNIT - 8) / 8 * 8;
+    p = quire_percpu_alloc(bytes, 8, atomic ? QUIRE_GFP_ATOMIC : QUIRE_GFP_KERNEL);
+    if (!p) {
+        if (!atomic)
+            must_be_short(w, "per-CPU memory");
+        return;
+    }
+    h->kind = HELD_PERCPU;
+    h->n = bytes;
+    h->p[0] = p;
+    h->words[0] = worker_value(w);
+    each_copy(h, SIM_ACCESS_READ, 0);
+    each_copy(h, SIM_ACCESS_WRITE, h->words[0]);
+}
+
+void percpu_give(struct held *h)
+{
+    each_copy(h, SIM_ACCESS_READ, h->words[0]);
+    quire_percpu_free(h->p[0]);
+}
+
 bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h)
 {
     bool free_slot = h->kind == HELD_NOTHING;
@@ -332,7 +378,7 @@ bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h)
             do_vmalloc(w, h, op->arg[1]);
         return true;
     case SIM_OP_vfree:
-        if (h->kind == HELD_AREA || h->kind == HELD_KV)
+        if (h->kind == HELD_AREA || h->kind == HELD_KV || h->kind == HELD_PERCPU)
             memory_give_back(h);
         return true;
     case SIM_OP_kvmalloc:
@@ -355,6 +401,10 @@ bool do_area_op(struct worker *w, const struct sim_op *op, struct held *h)
     case SIM_OP_vwalk: vwalk(h); return true;
     case SIM_OP_vhuge: vhuge(w, op->arg[0], op->arg[1]); return true;
     case SIM_OP_kstacks: do_kstacks(w, op->arg[0]); return true;
+    case SIM_OP_percpu:
+        if (free_slot)
+            do_percpu(w, h, op->arg[1]);
+        return true;
     default: return false;
     }
 }

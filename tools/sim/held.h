@@ -44,6 +44,7 @@ void misuse_seen_damage(void);
 
 /* ---- areas.c ---- */
 void kv_check(const struct held *h, unsigned bytes);
+void percpu_give(struct held *h);
 
 /* ---- guards.c ---- */
 void guards_setup(void);

@@ -83,6 +83,7 @@ void memory_give_back(struct held *h)
         kv_check(&mine, mine.n);
         quire_kvfree(mine.p[0]);
         break;
+    case HELD_PERCPU: percpu_give(&mine); break;
     case HELD_PIECE: piece_give(&mine); break;
     case HELD_STACK: quire_stack_free(Q_KVA((uintptr_t)mine.p[0])); break;
     case HELD_MAPPED: dma_give_back(&mine); break;

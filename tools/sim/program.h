@@ -150,6 +150,7 @@ enum { SIM_SLOTS = 16, SIM_BOXES = 8, SIM_REGION_PAGES = 400, SIM_CHILDREN = 3, 
     X(vwalk, KVA, 1, A(slot, SLOT))                                                               \
     X(vhuge, KVA, 1, A(bytes, BYTES) A(at, BYTES))                                                \
     X(kstacks, KVA, 1, A(n, BOX))                                                                 \
+    X(percpu, KVA, 3, A(slot, SLOT) A(bytes, BYTES))                                              \
     X(mmap, SPACE, 10, A(at, PAGE) A(n, PAGES) A(prot, PROT) A(backing, BACKING) A(flags, FLAGS)) \
     X(munmap, SPACE, 5, A(at, PAGE) A(n, PAGES))                                                  \
     X(mprotect, SPACE, 5, A(at, PAGE) A(n, PAGES) A(prot, PROT))                                  \

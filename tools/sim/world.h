@@ -50,6 +50,7 @@ enum held_kind {
     HELD_AREA,
     HELD_STACK,
     HELD_KV,
+    HELD_PERCPU,
     HELD_MAPPED, /* for a device: dma.c */
     HELD_CMA,    /* contig.c */
     HELD_PIECE   /* arena.c */
