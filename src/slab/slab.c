@@ -496,14 +496,15 @@ static void give(struct qi_slab *s, struct qi_entry e)
 {
     struct quire_cache *c = s->cache;
     struct qi_cache_cpu *cc = this_cpu(c, QUIRE_GFP_ATOMIC);
+    struct qi_cache_node *cn = &c->node[s->node];
 
     QPORT_EVENT(OBJECT_FREE, qi_slot_of(c, e.obj), c->slot);
     *e.state = QI_OBJ_IN;
     if (!cc) {
-        qi_slabs_give(c, &e, 1);
-        qi_spin_lock_raw(&c->node[s->node].lock);
-        c->node[s->node].frees++;
-        qi_spin_unlock_raw(&c->node[s->node].lock);
+        qi_slabs_give(c, &e, 1); /* s may be gone after it */
+        qi_spin_lock_raw(&cn->lock);
+        cn->frees++;
+        qi_spin_unlock_raw(&cn->lock);
         return;
     }
     drain_if_asked(c, cc);

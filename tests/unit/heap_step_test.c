@@ -122,12 +122,62 @@ static void a_fresh_slab_is_lost(void **state)
     expect_nothing_lost();
 }
 
+/* ---- The last object of a slab is freed where there is no memory for sheaves ---- */
+
+static struct qi_slab *going;
+
+/* Its header is somebody else's memory by now. */
+static void header_is_reused(void) { going->node = 1; }
+
+static void a_slab_that_is_gone_is_not_asked(void **state)
+{
+    static void *sheaves[8192];
+    struct quire_cache *c = cache("gone", 1500, 0, 0);
+    struct quire_page *page, *frames = NULL;
+    uint64_t frees;
+    unsigned n = 0;
+    void *p;
+
+    (void)state;
+    p = quire_cache_alloc(c, QUIRE_GFP_KERNEL);
+    quire_heap_drain();
+    going = qi_slab_of_page(quire_page_of_ptr(p));
+    c->max_empty = 0;
+    while ((page = quire_page_alloc(0, QUIRE_GFP_ATOMIC | QUIRE_GFP_MEMALLOC, QUIRE_NODE_ANY))) {
+        *(struct quire_page **)quire_page_ptr(page) = frames;
+        frames = page;
+    }
+    while (n < QI_COUNT(sheaves) && (sheaves[n] = qi_internal_alloc(c->sheaves, QUIRE_GFP_ATOMIC)))
+        n++;
+    frees = c->node[0].frees;
+    {
+        const struct act acts[] = {
+            {"UNLOCK", &qi_header_cache(going->n)->node[0].lock, header_is_reused}, {0}};
+
+        hosted_cpu_set(1);
+        steps_begin(acts);
+        quire_cache_free(c, p);
+        steps_end();
+        hosted_cpu_set(0);
+    }
+    assert_int_equal(c->node[0].frees, frees + 1);
+    while (n)
+        qi_internal_free(c->sheaves, sheaves[--n]);
+    for (; frames; frames = page) {
+        page = *(struct quire_page **)quire_page_ptr(frames);
+        quire_page_free(frames, 0);
+    }
+    assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    expect_nothing_lost();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(the_end_only_grows),
         TEST(two_calls_count_down),
         TEST(a_fresh_slab_is_lost),
+        TEST(a_slab_that_is_gone_is_not_asked),
     };
 
     return cmocka_run_group_tests_name("heap_step_test", tests, NULL, NULL);
