@@ -129,25 +129,28 @@ void qi_quarantine(struct quire_cache *c, struct qi_entry e)
     }
 }
 
-/* Let the oldest go if it is of c (NULL: any), else it becomes the youngest; false: there is none. */
+/* Let the oldest go, if all are to or those of its cache are, by us or somebody else; else it becomes the youngest.  (Of c
+ * alone would not do: two who wait for different caches may turn the ring so that each meets the other's only.)  False:
+ * nothing has left. */
 static bool turn(struct quire_cache *c)
 {
     unsigned long irq = qi_spin_lock_irq(&ring.lock);
     struct quire_cache *whose = NULL;
-    bool any = ring.n;
     struct qi_entry e = {NULL, NULL};
+    bool leaves = false;
 
-    if (any) {
+    if (ring.n) {
         e = get_locked();
         whose = slab_of(&e)->cache;
-        if (c && whose != c)
+        leaves = !c || qi_load_relaxed(&whose->flushing);
+        if (!leaves)
             put_locked(whose, e);
     }
     qi_spin_unlock_raw(&ring.lock);
-    if (any && (!c || whose == c))
+    if (leaves)
         release(e);
     qport_irq_restore(irq);
-    return any;
+    return leaves;
 }
 
 void qi_quarantine_flush(struct quire_cache *c)
@@ -159,8 +162,11 @@ void qi_quarantine_flush(struct quire_cache *c)
         }
         return;
     }
-    /* some may be on their way out at another CPU, which has them out of the ring already */
+    /* some may be on their way out at another CPU, which has them out of the ring already: let it come forward, however
+     * much of others there is to turn over */
+    qi_fetch_add_relaxed(&c->flushing, 1u);
     while (qi_load_acquire(&c->held))
         if (!turn(c))
             qport_relax();
+    qi_fetch_sub_relaxed(&c->flushing, 1u);
 }

@@ -160,6 +160,7 @@ struct quire_cache {
     uint32_t size;                         /* bytes asked */
     uint32_t left;                         /* red zone in front, a multiple of the alignment */
     uint32_t align;
+    uint32_t flushing; /* atomic; who lets its objects go from quarantine now */
     uint64_t recip;
     uint8_t order, min_order;
     uint8_t sheaf_cap;   /* objects a sheaf of this cache may hold: 1..QI_SHEAF_MAX */
