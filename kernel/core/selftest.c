@@ -5,7 +5,7 @@
  *   quire.selftest   every hook of the port, then every structure of the manager; the latter again
  *                    at the end of pid 1
  *   quire.lose       lose memory: a ring of three objects, a run of pages, a kernel area; and hold a ring of two
- *   quire.crash=HOW  null, stack, text, data, free, smash, remote, irq, tick, panic, and overflow, underflow, twice, late of a
+ *   quire.crash=HOW  null, stack, text, data, free, smash, smashlib, remote, irq, tick, panic, and overflow, underflow, twice, late of a
  *                    heap object: what happens when the kernel itself is wrong
  */
 #include "arch/cpu.h"
@@ -163,6 +163,16 @@ static __attribute__((noinline)) void smash(void)
     far = (unsigned long)line[0];
 }
 
+/* As if the library itself wrote beyond an array of its own: the line is on its stack. */
+static void smash_line(void *ctx, const char *line)
+{
+    volatile char *at = (volatile char *)(u64)line;
+
+    (void)ctx;
+    for (unsigned long i = 0; i < 512; i++)
+        at[i] = 'x';
+}
+
 /* Wrong uses of the heap, for which heap= has modes. */
 static void selftest_misuse(const char *how)
 {
@@ -244,6 +254,8 @@ void selftest_crash(const char *how)
         quire_kfree((void *)&cpus);
     else if (!strcmp(how, "smash"))
         smash();
+    else if (!strcmp(how, "smashlib"))
+        quire_pt_dump(kernel_root, 0xffff800000000000, 0, smash_line, NULL);
     else if (!strcmp(how, "remote"))
         guard_crash();
     else if (!strcmp(how, "irq") || !strcmp(how, "tick"))

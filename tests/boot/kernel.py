@@ -160,6 +160,7 @@ def test_traces_end_at_the_interrupt(t):
 # proves: AS-55
 def test_kernel_stack_smash_is_seen(t):
     dies(t, "smash", r"panic: kernel stack smashed", r"at 0x\w+ __stack_chk_fail\+", r"by 0x\w+ smash\+")
+    dies(t, "smashlib", r"panic: kernel stack smashed", r"at 0x\w+ __stack_chk_fail\+", r"by 0x\w+ dump_flush")
 
 
 # Wrong uses of the heap in the kernel, under the modes that see them.
