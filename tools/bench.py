@@ -2,7 +2,7 @@
 """Measurements: bench.py frames|heap|malloc|icount|all [--build DIR] [--quick].
 
 icount counts the instructions of each memory operation on the reference kernel and sets them beside Linux's
-(bench/linux-6.1-frames.tsv and bench/linux-6.1-heap.tsv for calls in the kernel itself, bench/linux-6.1-icount.tsv for what
+(bench/linux-6.1-frames.tsv, -heap.tsv and -areas.tsv for calls in the kernel itself, -ranges.tsv for the tree of ranges, bench/linux-6.1-icount.tsv for what
 programs see): tab-separated row, ours, Linux, ratio; last line "geomean G over N rows".
 frames is the table of frame allocators in nanoseconds (tools/bench_frames.py), heap that of heaps (tools/bench_heap.py), malloc
 the programs of the world under libquire-malloc.so (tools/bench_malloc.py).  all is all of them.  --quick: fewer
@@ -67,12 +67,20 @@ def icount(build):
 def icount_calls(build, part):
     """Calls of a part of the library inside the kernel."""
     log = run_counted(build, ["--log", "--append", "quire.bench=" + part], "/bin/true")[1]
-    ours = dict(re.findall(r"quire: bench (\w+) ([\d.]+)", log))
+    beside_linux(part, dict(re.findall(r"quire: bench (\w+) ([\d.]+)", log)))
+
+
+def icount_ranges(build):
+    """The tree of address ranges, in a program: with the counter on, a nanosecond is an instruction."""
+    beside_linux("ranges", read_table(run_counted(build, [], os.path.join(build, "bench", "gaps_bench"))[0]))
+
+
+def beside_linux(part, ours):
     linux = read_linux("linux-6.1-%s.tsv" % part)
     print("row\tours\tLinux\tratio\tgoal")
     for name, theirs, goal in linux:
         if name not in ours:
-            sys.exit("the kernel did not measure %s" % name)
+            sys.exit("%s was not measured" % name)
         mine = float(ours.pop(name))
         print("%s\t%.2f\t%s\t%.3f\t%s" % (name, mine, theirs, mine / float(theirs), goal))
     for name, mine in ours.items():
@@ -104,6 +112,8 @@ def main():
     for part in ("frames", "heap", "areas"):
         print("== instructions of %s in the kernel, beside Linux 6.1 (reproduce with make bench-icount)" % part, flush=True)
         icount_calls(build, part)
+    print("== instructions of a tree of address ranges, beside Linux 6.1's maple tree (reproduce with make bench-icount)", flush=True)
+    icount_ranges(build)
     print("== instructions of memory operations, beside Linux 6.1", flush=True)
     icount(build)
     return 0
