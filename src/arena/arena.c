@@ -330,13 +330,12 @@ void *quire_arena_alloc_for(struct quire_arena *a, size_t asked, size_t align, u
     uint64_t bytes = bytes_for(asked);
     unsigned long irq;
     void *p = NULL;
+    bool again;
 
     QI_CHECK(qi_is_pow2(align) && align <= ALIGN_MAX, "arena %s: alignment %lu", a->name,
              (unsigned long)align);
     align = QI_MAX(align, (size_t)QI_CHUNK_UNIT);
-    for (unsigned tries = 0; bytes && !p && tries < 3; tries++) {
-        if (tries && !grow(a, bytes, align))
-            break;
+    for (again = bytes; again; again = !p && grow(a, bytes, align)) { /* others may be faster */
         irq = qi_spin_lock_irq(qi_arena_lock(a));
         p = take(a, bytes, asked, align, site);
         qi_spin_unlock_irq(qi_arena_lock(a), irq);
