@@ -258,7 +258,10 @@ static struct quire_page *search(struct qi_zone *z, uint64_t n, uint64_t align, 
         if (plausible(z, at, at + n, move, &beyond)) {
             if (quire_alloc_contig_range(Q_PFN(at), n, gfp, QUIRE_MOVABLE) == QUIRE_OK)
                 return quire_page_of_pfn(Q_PFN(at));
-            beyond = at + 1;
+            /* a look may say now what is in the way; what would not move is passed by as a whole, for each
+             * try isolates and empties all of it */
+            if (plausible(z, at, at + n, move, &beyond))
+                beyond = at + n;
         }
         at = qi_align_up(beyond, align);
     }

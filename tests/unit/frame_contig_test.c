@@ -239,6 +239,31 @@ static void a_range_is_found(void **state)
     all_back();
 }
 
+static uint64_t move_nothing(q_pfn start, uint64_t frames)
+{
+    (void)start, (void)frames;
+    mover_calls++;
+    return 0;
+}
+
+/* What does not move is passed by: a search tries as often as its range goes into memory, not from each frame. */
+static void a_search_without_success_ends_soon(void **state)
+{
+    uint64_t one;
+
+    (void)state;
+    fill(90);
+    quire_frame_set_mover(move_nothing);
+    assert_int_equal(take(0, 6 * BLOCK, 0), QUIRE_BUSY);
+    one = mover_calls;
+    assert_true(one > 0);
+    mover_calls = 0;
+    assert_null(quire_alloc_contig_pages(6 * BLOCK, 1, 0, ANY));
+    assert_true(mover_calls <= one * (BLOCKS / 6 + 1));
+    movables_free();
+    all_back();
+}
+
 static void what_makes_no_sense_is_refused(void **state)
 {
     (void)state;
@@ -318,6 +343,7 @@ int main(void)
         cmocka_unit_test_setup(compound_ranges, setup),
         cmocka_unit_test_setup(freed_one_by_one, setup),
         cmocka_unit_test_setup(a_range_is_found, setup),
+        cmocka_unit_test_setup(a_search_without_success_ends_soon, setup),
         cmocka_unit_test_setup(what_makes_no_sense_is_refused, setup),
         cmocka_unit_test_setup(isolated_blocks_keep_what_comes_back, setup),
     };
