@@ -8,11 +8,13 @@ directly (bench/heap_bench.c).  Tab-separated:
   row  ours  glibc  mimalloc  jemalloc  tcmalloc  best rival  ratio to it  direct  goal  how to repeat
 
 Then the geometric mean of ours over mimalloc's, and the highest ratio to the best of the rivals.  What rss measures is
-memory, not time: it stands by itself.
+memory, not time: it stands by itself.  Last, which misuse each malloc notices (bench/heap_misuse.c): "named" when it ends the
+process and says why, "crash" when the process ends by a signal of the processor's, "-" when nothing happens.
 """
 import argparse
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -103,6 +105,25 @@ def closing(medians, rows):
     print("highest ratio to the best of them: %.2f, %s (goal: 1.3)" % (worst, ROWS[row][0]))
 
 
+def verdict(program, preload, kind):
+    env = dict(os.environ, LD_PRELOAD=os.path.join(ROOT, preload)) if preload else dict(os.environ)
+    done = subprocess.run([program, kind], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, timeout=60)
+    if done.returncode == -signal.SIGABRT and done.stderr.strip():
+        return "named"
+    return "crash" if done.returncode else "-"
+
+
+def show_misuse(found, build):
+    program = os.path.join(ROOT, build, "bench", "heap_misuse")
+    kinds = subprocess.run([program], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    names = [OURS] + [n for n in POOLS if n in found]
+    print("\t".join(["misuse"] + names + ["repeat with"]))
+    for kind in kinds:
+        print("\t".join([kind] + [verdict(program, found[n][1], kind) for n in names] +
+                        ["LD_PRELOAD=%s %s %s" % (os.path.join(build, "libquire-malloc.so"), os.path.join(build, "bench", "heap_misuse"),
+                                                  kind)]))
+
+
 def picture(medians, rows):
     names = [OURS] + [n for n in POOLS if n in medians]
     return plot.bars("The kernel heap as a malloc", "nanoseconds an object, allocated and freed; shorter is better", [
@@ -118,13 +139,14 @@ def main():
     args = parser.parse_args()
     rows = args.rows or list(ROWS)
     subprocess.run(["ninja", "-C", os.path.join(ROOT, args.build), "--quiet", "libquire-malloc.so", "bench/heap_malloc",
-                    "bench/heap_bench"], check=True)
+                    "bench/heap_bench", "bench/heap_misuse"], check=True)
     found, missing = subjects(args.build)
     for name in missing:
         print("skipped: %s is not installed (sh scripts/setup.sh bench)" % name)
     medians = measure(found, rows, 3 if args.quick else 9)
     show(medians, rows, args.build)
     closing(medians, rows)
+    show_misuse(found, args.build)
     svg = args.svg or os.path.join(ROOT, args.build, "bench", "heap.svg")
     with open(svg, "w", encoding="utf-8") as f:
         f.write(picture(medians, rows))
