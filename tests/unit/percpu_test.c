@@ -219,10 +219,12 @@ static void every_failure_leaves_nothing(void **state)
 }
 
 #define THREADS 4
+static uint64_t seeds[THREADS];
+
 static void *many(void *arg)
 {
     unsigned cpu = (unsigned)(uintptr_t)arg;
-    uint64_t rng = test_random() | 1;
+    uint64_t rng = seeds[cpu];
     void *p[50] = {NULL};
 
     hosted_cpu_set(cpu);
@@ -253,6 +255,8 @@ static void threads_keep_apart(void **state)
 
     (void)state;
     assert_true(quire_cpus() >= THREADS);
+    for (unsigned i = 0; i < THREADS; i++)
+        seeds[i] = test_random();
     for (uintptr_t i = 0; i < THREADS; i++)
         pthread_create(&t[i], NULL, many, (void *)i);
     for (unsigned i = 0; i < THREADS; i++)
