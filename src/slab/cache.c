@@ -160,7 +160,7 @@ enum quire_status quire_heap_init(void)
     qi_leak_init();
     for (unsigned i = 0; i < QI_COUNT(header_caches); i++)
         qi_cache_setup_internal(&header_caches[i], header_names[i],
-                                qi_slab_header_bytes(header_objects[i]), 8);
+                                qi_slab_header_bytes(header_objects[i]), QI_CACHE_LINE);
     for (unsigned i = 0; i < QI_COUNT(sheaf_caches); i++)
         qi_cache_setup_internal(
             &sheaf_caches[i], sheaf_names[i],

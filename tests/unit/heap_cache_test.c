@@ -279,9 +279,28 @@ static void slabs_are_of_a_fair_size(void **state)
 
         assert_true(s.objects_per_slab >= 1 && used <= bytes && bytes - used < s.slot_size);
         if (s.slab_order < QUIRE_SLAB_MAX_ORDER)
-            assert_true(s.objects_per_slab >= 16 && (bytes - used) * 16 <= bytes);
+            assert_true(s.objects_per_slab >= 16 && (bytes - used) * QUIRE_SLAB_WASTE <= bytes);
         else if (s.slab_order > QUIRE_SLAB_MAX_ORDER) /* no smaller one holds any */
             assert_true(bytes / 2 < size);
+        assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
+    }
+    expect_nothing_lost();
+}
+
+/* What each free reads of a slab is in no line with the states of another slab's objects, which others write. */
+static void headers_begin_at_lines(void **state)
+{
+    (void)state;
+    for (size_t size = 8; size <= 4096; size *= 2) {
+        struct quire_cache *c = cache("lines", size, 0, 0);
+        unsigned n = 2 * (unsigned)heap_stats("lines").objects_per_slab + 1;
+        void *p[1100];
+
+        assert_true(n <= 1100 && quire_cache_alloc_bulk(c, QUIRE_GFP_KERNEL, n, p));
+        for (unsigned i = 0; i < n; i++)
+            assert_int_equal((uintptr_t)qi_slab_of_page(quire_page_of_ptr(p[i])) % QI_CACHE_LINE,
+                             0);
+        quire_cache_free_bulk(c, n, p);
         assert_int_equal(quire_cache_destroy(c), QUIRE_OK);
     }
     expect_nothing_lost();
@@ -296,6 +315,7 @@ int main(void)
         TEST(bulk_is_all_or_none),        TEST(destroy_names_what_is_out),
         TEST(shrink_returns_empty_slabs), TEST(no_low_memory_from_caches),
         TEST(destroy_counts_all),         TEST(slabs_are_of_a_fair_size),
+        TEST(headers_begin_at_lines),
     };
 
     test_seed("heap_cache_test");
