@@ -179,7 +179,7 @@ _Static_assert(QUIRE_SLAB_MAX_ORDER >= 0 && QUIRE_SLAB_MAX_ORDER <= 10 &&
 /* Objects that a sheaf holds, the array of free objects that a CPU takes from and gives to; fewer of large
  * ones.  4..128. */
 #ifndef QUIRE_SLAB_SHEAF
-#define QUIRE_SLAB_SHEAF 63
+#define QUIRE_SLAB_SHEAF 64
 #endif
 _Static_assert(QUIRE_SLAB_SHEAF >= 4 && QUIRE_SLAB_SHEAF <= 128, "QUIRE_SLAB_SHEAF must be 4..128");
 

@@ -21,7 +21,7 @@ static const uint16_t header_objects[] = {16, 32, 64, 128, 256, 512};
 static struct quire_cache header_caches[QI_COUNT(header_objects)];
 static struct quire_cache cache_cache;
 /* Objects of a sheaf, likewise. */
-static const uint16_t sheaf_objects[] = {15, 31, 63, QI_SHEAF_MAX};
+static const uint16_t sheaf_objects[] = {16, 32, 64, QI_SHEAF_MAX};
 static struct quire_cache sheaf_caches[QI_COUNT(sheaf_objects)];
 
 /* The call that fails, counted from the next; 0: none.  Atomic. */
@@ -145,7 +145,7 @@ enum quire_status quire_heap_init(void)
                                                "slab-128", "slab-256", "slab-512"};
     enum quire_status status;
 
-    static const char *const sheaf_names[] = {"sheaf-15", "sheaf-31", "sheaf-63", "sheaf-128"};
+    static const char *const sheaf_names[] = {"sheaf-16", "sheaf-32", "sheaf-64", "sheaf-128"};
 
     _Static_assert(QI_COUNT(sheaf_names) == QI_COUNT(sheaf_objects), "a name for each");
     _Static_assert(QI_COUNT(header_names) == QI_COUNT(header_objects), "a name for each");
