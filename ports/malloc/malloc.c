@@ -86,11 +86,21 @@ static __attribute__((noinline)) void free_slowly(void *p)
 
 /* ---- The calls of every day ---- */
 
+/* No object lay ready. */
+static __attribute__((noinline, flatten)) void *allocate_more(size_t size)
+{
+    void *p = NULL;
+
+    if (size > MALLOC_CLASS_MOST && size <= MALLOC_MIDDLE_MOST && MALLOC_LIKELY(malloc_cpu))
+        p = malloc_middle(size);
+    return MALLOC_LIKELY(p != NULL) ? p : allocate_slowly(size, 0);
+}
+
 MALLOC_HOT void *malloc(size_t size)
 {
     void *p = quire_kmalloc_ready(size);
 
-    return MALLOC_LIKELY(p != NULL) ? p : allocate_slowly(size, 0);
+    return MALLOC_LIKELY(p != NULL) ? p : allocate_more(size);
 }
 
 MALLOC_HOT void free(void *p)
