@@ -144,10 +144,10 @@ unsigned qi_slab_take_random(struct qi_cache_node *cn, struct qi_slab *s, struct
         uint64_t r = random_of(cn);
         unsigned w = (unsigned)(r >> 32) % words, i;
 
-        while (!s->free[w])
+        while (!qi_slab_bits(s)[w])
             w = w + 1 < words ? w + 1 : 0;
-        i = nth_bit(s->free[w], (uint32_t)r % qi_popcount(s->free[w]));
-        s->free[w] &= ~((uint64_t)1 << i);
+        i = nth_bit(qi_slab_bits(s)[w], (uint32_t)r % qi_popcount(qi_slab_bits(s)[w]));
+        qi_slab_bits(s)[w] &= ~((uint64_t)1 << i);
         i += w * 64 + 1;
         out[got] = (struct qi_entry){.obj = qi_slab_object(s, i), .state = &s->state[i]};
     }

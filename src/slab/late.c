@@ -164,7 +164,7 @@ void qi_late_slab(struct qi_slab *s)
 {
     unsigned long irq = qi_spin_lock_irq(&queue.lock);
 
-    s->free[0] = new_ticket();
+    qi_slab_bits(s)[0] = new_ticket();
     qi_list_add_tail(&queue.slabs, &s->link);
     qi_spin_unlock_irq(&queue.lock, irq);
 }
@@ -214,7 +214,7 @@ static struct qi_slab *next_slab(void)
 
     if (!qi_list_empty(&queue.slabs)) {
         s = qi_list_first(&queue.slabs, struct qi_slab, link);
-        if (is_over(s->free[0]))
+        if (is_over(qi_slab_bits(s)[0]))
             qi_list_del(&s->link);
         else
             s = NULL;
@@ -235,7 +235,7 @@ void qi_late_poll(void)
         give_ticket(ticket);
     }
     while ((s = next_slab())) {
-        uint64_t ticket = s->free[0];
+        uint64_t ticket = qi_slab_bits(s)[0];
         unsigned long irq = qport_irq_save();
 
         qi_slab_release(s);

@@ -94,27 +94,34 @@ _Static_assert(sizeof(struct qi_cache_cpu) == 64 || sizeof(void *) < 8, "struct 
 
 enum qi_slab_list { QI_SLAB_EMPTY, QI_SLAB_PARTIAL, QI_SLAB_FULL, QI_SLAB_LISTS };
 
-/* A run of pages cut into objects, and its books.  Lies outside the run, but for internal caches.
- */
+/* A run of pages cut into objects, and its books.  Lies outside the run, but for internal caches.  A cache line, so that
+ * the states begin at one: as many as a line has are a CPU's that fills its sheaf from here. */
 struct qi_slab {
     /* constant while the slab lives: read without a lock */
     struct quire_cache *cache;
     uint64_t recip;   /* ceil(2^64 / slot size); 0: nothing that a user may free lies here */
     uintptr_t origin; /* where an object number 0 would be: objects count from 1 */
-    uint16_t node;
-    uint16_t n; /* objects */
+    uint16_t n;       /* objects */
+    uint8_t node;
     uint8_t order;
     /* cache->node[node].lock */
     uint8_t list; /* enum qi_slab_list */
-    uint32_t nfree;
-    uint32_t hint; /* no free object in bitmap words below */
+    uint8_t hint; /* no free object in bitmap words below */
+    uint16_t nfree;
     struct qi_list link;
     struct quire_page *page;
-    uint64_t *free;         /* bit i: object i + 1 is in the slab */
     struct qi_track *track; /* atomic; records of its objects (track.c), or NULL */
     /* state[i] belongs to whoever holds object i */
-    uint8_t state[]; /* [n + 2] */
+    uint8_t state[]; /* [n + 2], then the bitmap */
 };
+_Static_assert(sizeof(struct qi_slab) == 64 || sizeof(void *) < 8, "struct qi_slab");
+_Static_assert(QUIRE_MAX_NODES <= 255, "qi_slab.node");
+
+/* Bit i: object i + 1 is in the slab.  Of whoever has the lock. */
+static inline uint64_t *qi_slab_bits(const struct qi_slab *s)
+{
+    return (uint64_t *)((uintptr_t)s + qi_align_up(sizeof *s + s->n + 2u, 8));
+}
 
 struct qi_cache_node {
     struct qi_spin lock; /* taken with interrupts off */

@@ -70,22 +70,23 @@ static void fill_header(struct qi_slab *s, struct quire_cache *c, struct quire_p
                         unsigned order, unsigned n)
 {
     uintptr_t first = (uintptr_t)quire_page_ptr(page) + c->left;
+    uint64_t *bits;
 
     if (c->internal)
         first += (QUIRE_PAGE_SIZE << order) - (size_t)n * c->slot;
     s->cache = c;
     s->recip = c->internal ? 0 : c->recip;
     s->origin = first - c->slot;
-    s->node = (uint16_t)quire_page_node(page);
+    s->node = (uint8_t)quire_page_node(page);
     s->n = (uint16_t)n;
     s->order = (uint8_t)order;
-    s->nfree = n;
+    s->nfree = (uint16_t)n;
     s->hint = 0;
     s->page = page;
     s->track = NULL;
-    s->free = (uint64_t *)((char *)s + qi_align_up(sizeof *s + n + 2, 8));
+    bits = qi_slab_bits(s);
     for (unsigned w = 0; w < (n + 63) / 64; w++)
-        s->free[w] = w < n / 64 ? ~(uint64_t)0 : ((uint64_t)1 << n % 64) - 1;
+        bits[w] = w < n / 64 ? ~(uint64_t)0 : ((uint64_t)1 << n % 64) - 1;
     __builtin_memset(s->state + 1, QI_OBJ_IN, n);
     s->state[0] = s->state[n + 1] = QI_OBJ_EDGE;
 }
@@ -223,15 +224,16 @@ static struct qi_entry *take_word(struct qi_slab *s, unsigned first, uint64_t *w
 static unsigned slab_take(struct qi_slab *s, struct qi_entry *out, unsigned want)
 {
     struct qi_entry *end = out + QI_MIN(want, s->nfree), *at = out;
+    uint64_t *bits = qi_slab_bits(s);
     unsigned w = s->hint;
 
     while (at != end) {
-        at = take_word(s, w * 64 + 1, &s->free[w], at, end);
-        if (!s->free[w])
+        at = take_word(s, w * 64 + 1, &bits[w], at, end);
+        if (!bits[w])
             w++;
     }
-    s->hint = w;
-    s->nfree -= (uint32_t)(at - out);
+    s->hint = (uint8_t)w;
+    s->nfree = (uint16_t)(s->nfree - (at - out));
     return (unsigned)(at - out);
 }
 
@@ -267,7 +269,7 @@ static struct qi_entry *slab_put(struct qi_cache_node *cn, struct qi_slab *s, st
 {
     const uint8_t *first = s->state + 1;
     const struct qi_entry *begin = e;
-    uint64_t *words = s->free;
+    uint64_t *words = qi_slab_bits(s);
     size_t i, n = s->n, low = s->hint;
     uint32_t put;
 
@@ -283,8 +285,8 @@ static struct qi_entry *slab_put(struct qi_cache_node *cn, struct qi_slab *s, st
     put = (uint32_t)(e - begin);
     QI_CHECK(put, "heap: %s: object %p has its state at %p, its slab's are at %p", s->cache->name,
              e->obj, e->state, first);
-    s->hint = (uint32_t)low;
-    s->nfree += put;
+    s->hint = (uint8_t)low;
+    s->nfree = (uint16_t)(s->nfree + put);
     cn->in_slabs += put;
     if (s->nfree == put || s->nfree == s->n)
         slab_relist(cn, s);

@@ -59,7 +59,7 @@ static unsigned check_slab(const struct quire_cache *c, const struct qi_slab *s,
     if (!header_is_sound(c, s, node, list))
         return 1;
     for (unsigned i = 1; i <= s->n; i++) {
-        bool in = s->free[(i - 1) / 64] >> (i - 1) % 64 & 1;
+        bool in = qi_slab_bits(s)[(i - 1) / 64] >> (i - 1) % 64 & 1;
 
         bits += in;
         if (in && qi_peek(&s->state[i]) != QI_OBJ_IN) {

@@ -145,7 +145,7 @@ static bool verify_slab(const struct quire_cache *c, const struct qi_slab *s, un
     EXPECT(s->state[0] == QI_OBJ_EDGE && s->state[s->n + 1] == QI_OBJ_EDGE,
            "H2: %s: edges of slab %p are gone", c->name, s);
     for (unsigned i = 1; i <= s->n; i++) {
-        bool in = s->free[(i - 1) / 64] >> (i - 1) % 64 & 1;
+        bool in = qi_slab_bits(s)[(i - 1) / 64] >> (i - 1) % 64 & 1;
 
         EXPECT((s->state[i] == QI_OBJ_IN || s->state[i] == QI_OBJ_OUT(node) ||
                 s->state[i] == QI_OBJ_GUARDED || s->state[i] == QI_OBJ_HELD ||
@@ -180,7 +180,7 @@ static bool verify_sheaf(const struct quire_cache *c, const struct qi_entry *e, 
         EXPECT(s->cache == c && k >= 1 && k <= s->n && qi_slab_object(s, k) == is.obj &&
                    s->state[k] == QI_OBJ_IN &&
                    /* the bits beside it may change meanwhile, when the heap is in use */
-                   !(read_plain(&s->free[(k - 1) / 64]) >> (k - 1) % 64 & 1),
+                   !(read_plain(&qi_slab_bits(s)[(k - 1) / 64]) >> (k - 1) % 64 & 1),
                "H4: %s: object %p in a sheaf is not free, or also in its slab", c->name, is.obj);
         EXPECT(node == QUIRE_NODE_ANY || s->node == node, "H5: %s: object %p of node %u at node %u",
                c->name, is.obj, s->node, node);

@@ -160,17 +160,17 @@ static void validate_finds_planted_damage(void **state)
     PLANT(s->page->owner, (uintptr_t)s + 8);
     PLANT(s->page->flags, s->page->flags & ~QUIRE_PG_SLAB);
     for (unsigned i = 0; i < s->n; i++)
-        if (s->free[i / 64] >> i % 64 & 1) {
+        if (qi_slab_bits(s)[i / 64] >> i % 64 & 1) {
             uint8_t *in = qi_slab_object(s, i + 1);
 
             PLANT(s->state[i + 1], QI_OBJ_OUT(0));
             PLANT(in[3], 0);
             break;
         }
-    was = s->free[0];
-    s->free[0] ^= 1;
+    was = qi_slab_bits(s)[0];
+    qi_slab_bits(s)[0] ^= 1;
     assert_int_equal(quire_heap_validate(), QUIRE_CORRUPT);
-    s->free[0] = was;
+    qi_slab_bits(s)[0] = was;
     for (int i = 0; i < 40; i++)
         quire_cache_free(c, p[i]);
     assert_int_equal(quire_heap_validate(), QUIRE_OK);

@@ -86,7 +86,7 @@ static void states_are_known(void **state)
 static void bitmaps_count(void **state)
 {
     unsigned i = partial->n - 1;
-    uint64_t *word = &partial->free[i / 64];
+    uint64_t *word = &qi_slab_bits(partial)[i / 64];
 
     (void)state;
     assert_true(*word >> i % 64 & 1);
