@@ -120,7 +120,7 @@ _Static_assert(QUIRE_MAX_NODES <= 255, "qi_slab.node");
 /* Bit i: object i + 1 is in the slab.  Of whoever has the lock. */
 static inline uint64_t *qi_slab_bits(const struct qi_slab *s)
 {
-    return (uint64_t *)((uintptr_t)s + qi_align_up(sizeof *s + s->n + 2u, 8));
+    return (uint64_t *)((uintptr_t)s + (uintptr_t)qi_align_up(sizeof *s + s->n + 2u, 8));
 }
 
 struct qi_cache_node {
